@@ -1,0 +1,1 @@
+//! One node's API: health, residency, kind; discovery of local servers.

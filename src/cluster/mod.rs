@@ -1,0 +1,30 @@
+//! Nodes, their models and what is loaded, as plain data.
+//!
+//! How the data was obtained is the business of [`crate::backend`]; what follows from it is decided in [`crate::routing`].
+
+mod name;
+mod node;
+
+pub use name::ModelName;
+pub use node::{Capability, LoadedModel, Model, Native, Node, NodeKind, NodeState, Role};
+
+use std::sync::Arc;
+
+/// Every configured or discovered node as it was last seen, in configuration order.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterSnapshot {
+    /// The nodes; a node that is down keeps its last known models, so that lists do not flicker.
+    pub nodes: Vec<Arc<Node>>,
+}
+
+impl ClusterSnapshot {
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<&Arc<Node>> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// Nodes that answer requests now (up or busy).
+    pub fn usable(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.iter().filter(|node| node.state.usable())
+    }
+}

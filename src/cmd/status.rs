@@ -1,0 +1,13 @@
+//! `gpurouter status`.
+
+use super::Exit;
+use crate::cli::Global;
+
+/// Flags of `status`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+pub(super) fn run(_global: &Global, _args: &Args) -> anyhow::Result<Exit> {
+    anyhow::bail!("not built yet")
+}

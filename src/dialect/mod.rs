@@ -1,0 +1,7 @@
+//! The wire forms of Ollama, OpenAI and Anthropic: requests, stream events, errors, merging of lists.
+//!
+//! Pure: bytes in, bytes out. Knows nothing of sockets.
+
+mod endpoint;
+
+pub use endpoint::{Dialect, Endpoint};

@@ -1,0 +1,19 @@
+//! One address in front of your GPUs and model servers.
+//!
+//! Data flows one way: gather → decide → act → tell. What decides is pure ([`cluster`], [`routing`], [`dialect`]): no I/O, no clock,
+//! no environment, no threads. What gathers, acts and tells are the edges ([`http`], [`backend`], [`serve`], [`sim`], [`render`],
+//! [`cmd`]).
+
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
+
+pub mod backend;
+pub mod cli;
+pub mod cluster;
+pub mod cmd;
+pub mod config;
+pub mod dialect;
+pub mod http;
+pub mod render;
+pub mod routing;
+pub mod serve;
+pub mod sim;

@@ -1,0 +1,19 @@
+//! Where a request goes, and why: tokens, complexity, tiers, cost in seconds, the decision with its reasons.
+//!
+//! Pure: knows neither HTTP nor JSON wire forms; the snapshot, the load and the measurements come in as arguments.
+
+mod ask;
+mod classify;
+mod decide;
+mod facts;
+mod policy;
+mod speed;
+mod tokens;
+
+pub use ask::{Turn, TurnRole, shape_ask};
+pub use classify::{Classification, Complexity, Probabilities, SELFTEST, Signal, classify};
+pub use decide::{Candidate, Decision, NodeLoad, Plan, Predicted, Refusal, decide};
+pub use facts::{RequestFacts, Task};
+pub use policy::{ClassTarget, Policy, Tier};
+pub use speed::{Speed, Speeds};
+pub use tokens::{Family, chars4, estimate_tokens};

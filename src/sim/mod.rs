@@ -1,0 +1,1 @@
+//! Simulated nodes with declared GPUs and speeds.
