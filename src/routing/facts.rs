@@ -33,6 +33,4 @@ pub struct RequestFacts {
     pub num_ctx: Option<u64>,
     /// The turns of the conversation, oldest first; empty unless they were asked for (class routing needs them, named models do not).
     pub turns: Vec<Turn>,
-    /// A tier that the client demands by header or flag.
-    pub tier: Option<String>,
 }

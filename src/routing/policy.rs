@@ -63,3 +63,30 @@ impl Default for Policy {
         }
     }
 }
+
+impl Policy {
+    /// Whether a request for that name is routed by class; a request that names no model is not, unless every one is.
+    pub fn routes_by_class(&self, requested: Option<&str>) -> bool {
+        self.virtual_models.iter().any(|name| {
+            name == "*"
+                || requested.is_some_and(|requested| {
+                    name.eq_ignore_ascii_case(
+                        requested.strip_suffix(":latest").unwrap_or(requested),
+                    )
+                })
+        })
+    }
+
+    /// The model that a name stands for: an exact key first, then the longest prefix key (`claude-*`).
+    pub fn alias(&self, requested: &str) -> Option<&str> {
+        if let Some(model) = self.aliases.get(requested) {
+            return Some(model);
+        }
+        self.aliases
+            .iter()
+            .filter_map(|(key, model)| Some((key.strip_suffix('*')?, model)))
+            .filter(|(prefix, _)| requested.starts_with(prefix))
+            .max_by_key(|(prefix, _)| prefix.len())
+            .map(|(_, model)| model.as_str())
+    }
+}

@@ -15,6 +15,9 @@ pub struct Speed {
     pub decode_tps: Option<f64>,
     /// Milliseconds a load takes.
     pub load_ms: Option<f64>,
+    /// Tokens of a usual answer.
+    #[serde(skip)]
+    pub completion_tokens: Option<f64>,
     /// Requests that were measured.
     pub samples: u64,
 }

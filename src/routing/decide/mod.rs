@@ -1,0 +1,540 @@
+//! The decision: which node answers a request, which ones stand by, and why each of the others lost.
+
+use serde::Serialize;
+
+use super::target::{Target, targets};
+use super::{Complexity, Policy, RequestFacts, Speed, Speeds, Task};
+use crate::cluster::{Capability, ClusterSnapshot, Model, ModelName, Node, NodeState};
+
+/// What becomes of the context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Plan {
+    /// Sent as it is.
+    #[default]
+    Direct,
+}
+
+impl Plan {
+    /// The word used in headers and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+        }
+    }
+}
+
+/// Predicted milliseconds by phase; `None` where a measurement is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Predicted {
+    /// Until a slot is free.
+    pub wait_ms: Option<u64>,
+    /// Until the model is loaded; 0 when it is resident.
+    pub load_ms: Option<u64>,
+    /// Reading the prompt.
+    pub prefill_ms: Option<u64>,
+    /// Writing the answer.
+    pub decode_ms: Option<u64>,
+}
+
+impl Predicted {
+    /// The whole answer; `None` as soon as one phase is unknown.
+    pub fn total_ms(&self) -> Option<u64> {
+        [self.load_ms, self.prefill_ms, self.decode_ms]
+            .into_iter()
+            .try_fold(self.wait_ms?, |sum, phase| Some(sum.saturating_add(phase?)))
+    }
+}
+
+/// One node considered for a request.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Candidate {
+    /// Node name.
+    pub node: String,
+    /// The model as that node calls it: what is sent to it.
+    pub model: String,
+    /// Whether the request may go there.
+    pub admitted: bool,
+    /// Predicted milliseconds by phase.
+    pub predicted: Predicted,
+    /// Why it won or lost, as a short code.
+    pub reason: &'static str,
+    /// Whether the model is in the node's memory.
+    #[serde(skip)]
+    pub resident: bool,
+}
+
+/// Where a request goes, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// Class of the request, when it was classified.
+    pub complexity: Option<Complexity>,
+    /// Tier in lower case; `explicit` for a model that the client named.
+    pub tier: String,
+    /// What becomes of the context.
+    pub plan: Plan,
+    /// Admitted candidates first, best first: the first is the winner, the further admitted ones are its fall-backs in order.
+    pub candidates: Vec<Candidate>,
+    /// Short code.
+    pub reason: String,
+    /// The reason as a sentence.
+    pub detail: String,
+}
+
+impl Decision {
+    /// The node that answers; there always is one.
+    pub fn winner(&self) -> Option<&Candidate> {
+        self.candidates.first()
+    }
+
+    /// The winner and its fall-backs.
+    pub fn admitted(&self) -> impl Iterator<Item = &Candidate> {
+        self.candidates
+            .iter()
+            .filter(|candidate| candidate.admitted)
+    }
+}
+
+/// What this router has sent to a node and not got back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NodeLoad {
+    /// Requests being answered.
+    pub active: u32,
+    /// Requests waiting here for a slot.
+    pub queued: u32,
+    /// Requests the node may have at once; `None` while unknown.
+    pub slots: Option<u32>,
+}
+
+impl NodeLoad {
+    /// Whether a request sent now would have to wait; unknown slots never do.
+    fn full(self) -> bool {
+        self.slots
+            .is_some_and(|slots| self.active + self.queued >= slots)
+    }
+}
+
+/// Why no node can take a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The client named no model.
+    NoModel,
+    /// No node has the model.
+    UnknownModel {
+        /// As the client wrote it.
+        model: String,
+        /// The nearest name that some node has.
+        nearest: Option<String>,
+    },
+    /// A node that has the model is still loading it.
+    Loading {
+        /// What was tried and why not, as a sentence.
+        detail: String,
+    },
+    /// Every node that has the model, or every node, is down.
+    NoNode {
+        /// What was tried and why not, as a sentence.
+        detail: String,
+    },
+}
+
+/// Decides where a request goes. `load` is parallel to the snapshot's nodes; a missing entry counts as idle.
+///
+/// Among the nodes that have the model by full name or digest the one with the fewest predicted milliseconds wins. Where a speed was
+/// never measured there is no prediction, and nodes are ordered by resident, then free slots, then configuration order.
+pub fn decide(
+    facts: &RequestFacts,
+    snapshot: &ClusterSnapshot,
+    load: &[NodeLoad],
+    speeds: &Speeds,
+    policy: &Policy,
+) -> Result<Decision, Refusal> {
+    let wanted = targets(facts, snapshot, policy)?;
+    let mut admitted: Vec<Candidate> = Vec::new();
+    let mut lost: Vec<Candidate> = Vec::new();
+    let mut chosen: Option<&Target> = None;
+    for target in &wanted.targets {
+        let (mut group, out) = consider(target, facts, snapshot, load, speeds);
+        group.retain(|new| {
+            !admitted
+                .iter()
+                .any(|old| old.node == new.node && old.model == new.model)
+        });
+        if !group.is_empty() && chosen.is_none() {
+            chosen = Some(target);
+        }
+        admitted.extend(group);
+        for candidate in out {
+            let known =
+                |old: &Candidate| old.node == candidate.node && old.model == candidate.model;
+            if !admitted.iter().any(known) && !lost.iter().any(known) {
+                lost.push(candidate);
+            }
+        }
+    }
+    let (Some(target), Some(winner)) = (chosen, admitted.first()) else {
+        return Err(refusal(&wanted.requested, snapshot, &lost));
+    };
+    let (reason, detail) = explain(winner, target, &wanted.tier, admitted.len());
+    admitted.extend(lost);
+    Ok(Decision {
+        complexity: wanted.complexity,
+        tier: wanted.tier,
+        plan: Plan::Direct,
+        candidates: admitted,
+        reason,
+        detail,
+    })
+}
+
+/// A node with the model, before ranking.
+struct Entry {
+    candidate: Candidate,
+    capable: bool,
+    preferred: bool,
+    full: bool,
+    load: NodeLoad,
+    order: usize,
+}
+
+/// Every node's answer to one target: those that may take the request, best first, and those that may not.
+fn consider(
+    target: &Target,
+    facts: &RequestFacts,
+    snapshot: &ClusterSnapshot,
+    load: &[NodeLoad],
+    speeds: &Speeds,
+) -> (Vec<Candidate>, Vec<Candidate>) {
+    let digests = digests_of(&target.model, snapshot);
+    let mut entries = Vec::new();
+    let mut lost = Vec::new();
+    for (order, node) in snapshot.nodes.iter().enumerate() {
+        let Some(model) = find(node, &target.model, &digests) else {
+            lost.push(losing(
+                node,
+                target.model.as_str(),
+                node_trouble(node).unwrap_or("model_missing"),
+            ));
+            continue;
+        };
+        if let Some(reason) = node_trouble(node) {
+            lost.push(losing(node, &model.id, reason));
+            continue;
+        }
+        let load = load.get(order).copied().unwrap_or_default();
+        let speed = speeds.get(&node.name, &model.name);
+        let resident = node.loaded.iter().any(|loaded| {
+            loaded.name == model.name || (loaded.digest.is_some() && loaded.digest == model.digest)
+        });
+        entries.push(Entry {
+            candidate: Candidate {
+                node: node.name.clone(),
+                model: model.id.clone(),
+                admitted: true,
+                predicted: predict(facts, resident, load, speed),
+                reason: "candidate",
+                resident,
+            },
+            capable: capable(model, facts),
+            preferred: target.prefer.as_deref() == Some(node.name.as_str()),
+            full: load.full() || node.state == NodeState::Busy,
+            load,
+            order,
+        });
+    }
+    // A node that says that it lacks a capability loses to one that has it; where none has it, the node's own error is the answer.
+    if entries.iter().any(|entry| entry.capable) {
+        let (able, unable): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.capable);
+        lost.extend(unable.into_iter().map(|entry| Candidate {
+            admitted: false,
+            reason: "lacks_capability",
+            ..entry.candidate
+        }));
+        entries = able;
+    }
+    (rank(entries), lost)
+}
+
+/// Orders the candidates and gives each the reason for its place.
+fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
+    let some_free = entries.iter().any(|entry| !entry.full);
+    let all_predicted = entries
+        .iter()
+        .all(|entry| entry.candidate.predicted.total_ms().is_some());
+    entries.sort_by_key(|entry| {
+        let yields = !entry.preferred || (entry.full && some_free);
+        let predicted = if all_predicted {
+            entry.candidate.predicted.total_ms()
+        } else {
+            None
+        };
+        let free = entry.load.slots.map_or(0, |slots| {
+            slots.saturating_sub(entry.load.active + entry.load.queued)
+        });
+        let busyness = (
+            entry.full,
+            entry.load.active + entry.load.queued,
+            std::cmp::Reverse(free),
+        );
+        (
+            yields,
+            predicted,
+            !entry.candidate.resident,
+            busyness,
+            entry.order,
+        )
+    });
+    let alone = entries.len() == 1;
+    let mut ranked: Vec<Candidate> = Vec::with_capacity(entries.len());
+    let mut best: Option<(bool, bool, u32)> = None;
+    for entry in entries {
+        let yields = !entry.preferred || (entry.full && some_free);
+        let busy = entry.load.active + entry.load.queued;
+        let reason = match best {
+            None if !yields => "preferred",
+            None if alone => "only_candidate",
+            None if all_predicted => "soonest",
+            None if entry.candidate.resident => "resident",
+            None => "first_free",
+            Some((true, _, _)) => "not_preferred",
+            Some(_) if all_predicted => "slower",
+            Some((_, true, _)) if !entry.candidate.resident => "not_resident",
+            Some((_, _, least)) if busy > least => "busier",
+            Some(_) => "later_in_order",
+        };
+        best.get_or_insert((!yields, entry.candidate.resident, busy));
+        ranked.push(Candidate {
+            reason,
+            ..entry.candidate
+        });
+    }
+    ranked
+}
+
+fn losing(node: &Node, model: &str, reason: &'static str) -> Candidate {
+    Candidate {
+        node: node.name.clone(),
+        model: model.to_owned(),
+        admitted: false,
+        predicted: Predicted::default(),
+        reason,
+        resident: false,
+    }
+}
+
+fn node_trouble(node: &Node) -> Option<&'static str> {
+    match node.state {
+        NodeState::Up | NodeState::Busy => None,
+        NodeState::Loading => Some("loading"),
+        NodeState::Down => Some("down"),
+        NodeState::Misconfigured => Some("misconfigured"),
+    }
+}
+
+/// Digests that the name stands for on any node.
+fn digests_of<'a>(name: &ModelName, snapshot: &'a ClusterSnapshot) -> Vec<&'a str> {
+    snapshot
+        .nodes
+        .iter()
+        .filter_map(|node| node.model(name))
+        .filter_map(|model| model.digest.as_deref())
+        .collect()
+}
+
+/// The model on a node: by full name, else by the digest that the name has elsewhere.
+fn find<'a>(node: &'a Node, name: &ModelName, digests: &[&str]) -> Option<&'a Model> {
+    node.model(name).or_else(|| {
+        node.models.iter().find(|model| {
+            model
+                .digest
+                .as_deref()
+                .is_some_and(|digest| digests.contains(&digest))
+        })
+    })
+}
+
+/// Whether the model can do what is asked, as far as the node tells; a node that tells nothing is taken at its word.
+fn capable(model: &Model, facts: &RequestFacts) -> bool {
+    let has =
+        |capability| model.capabilities.is_empty() || model.capabilities.contains(&capability);
+    match facts.task {
+        Task::Embed => has(Capability::Embedding),
+        Task::Complete => {
+            has(Capability::Completion)
+                && (!facts.images || has(Capability::Vision))
+                && (!facts.tools || has(Capability::Tools))
+        }
+    }
+}
+
+/// Milliseconds by phase from measurements alone.
+fn predict(facts: &RequestFacts, resident: bool, load: NodeLoad, speed: Speed) -> Predicted {
+    let prefill_ms = speed
+        .prefill_tps
+        .and_then(|tps| milliseconds(facts.prompt_tokens as f64, tps));
+    let decode_ms = match facts.task {
+        Task::Embed => Some(0),
+        Task::Complete => {
+            let limit = facts.max_tokens.map(|tokens| tokens as f64);
+            let usual = speed.completion_tokens;
+            let expected = match (limit, usual) {
+                (Some(limit), Some(usual)) => Some(limit.min(usual)),
+                (one, other) => one.or(other),
+            };
+            expected
+                .zip(speed.decode_tps)
+                .and_then(|(tokens, tps)| milliseconds(tokens, tps))
+        }
+    };
+    // Those before this request are assumed to take as long as this one does.
+    let before = match load.slots {
+        Some(slots) => Some(
+            (load.active + load.queued + 1)
+                .saturating_sub(slots)
+                .div_ceil(slots.max(1)),
+        ),
+        None if load.active + load.queued == 0 => Some(0),
+        None => None,
+    };
+    let wait_ms = match before {
+        Some(0) => Some(0),
+        Some(rounds) => prefill_ms
+            .zip(decode_ms)
+            .map(|(prefill, decode)| (prefill + decode) * u64::from(rounds)),
+        None => None,
+    };
+    let load_ms = if resident {
+        Some(0)
+    } else {
+        speed.load_ms.and_then(|ms| milliseconds(ms, 1000.0))
+    };
+    Predicted {
+        wait_ms,
+        load_ms,
+        prefill_ms,
+        decode_ms,
+    }
+}
+
+/// Milliseconds that `amount` takes at `per_second`; `None` for a rate that is no rate.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float to integer cast saturates, and the sign was checked"
+)]
+fn milliseconds(amount: f64, per_second: f64) -> Option<u64> {
+    (amount >= 0.0 && per_second.is_finite() && per_second > 0.0)
+        .then(|| (amount * 1000.0 / per_second).round() as u64)
+}
+
+/// Short code and sentence of the winner.
+fn explain(winner: &Candidate, target: &Target, tier: &str, admitted: usize) -> (String, String) {
+    let node = &winner.node;
+    let why = match winner.reason {
+        "only_candidate" => "it is the only usable node that has the model".to_owned(),
+        "preferred" => "the configuration prefers it for this tier".to_owned(),
+        "soonest" => match winner.predicted.total_ms() {
+            Some(ms) => format!("its predicted time of {ms} ms is the shortest of {admitted}"),
+            None => "its predicted time is the shortest".to_owned(),
+        },
+        "resident" => "the model is loaded there and no measured speed says otherwise".to_owned(),
+        _ => "it has the fewest requests and no measured speed says otherwise".to_owned(),
+    };
+    let code = if target.by_class {
+        format!("{tier}_task_to_{node}")
+    } else {
+        match winner.reason {
+            "only_candidate" => "only_candidate".to_owned(),
+            other => format!("{other}_on_{node}"),
+        }
+    };
+    let note = target
+        .note
+        .as_deref()
+        .map(|note| format!(" ({note})"))
+        .unwrap_or_default();
+    (code, format!("`{}` on {node}: {why}{note}", winner.model))
+}
+
+/// Why nothing was admitted.
+fn refusal(requested: &str, snapshot: &ClusterSnapshot, lost: &[Candidate]) -> Refusal {
+    let having: Vec<&Candidate> = lost
+        .iter()
+        .filter(|candidate| {
+            candidate.reason != "model_missing"
+                && snapshot
+                    .node(&candidate.node)
+                    .is_some_and(|node| node.models.iter().any(|model| model.id == candidate.model))
+        })
+        .collect();
+    let causes = |nodes: Vec<&Node>| {
+        nodes
+            .iter()
+            .map(|node| {
+                let cause = node.cause.as_deref().unwrap_or("no cause known");
+                format!(
+                    "node `{}` at {} is {}: {cause}",
+                    node.name,
+                    node.url,
+                    node.state.as_str()
+                )
+            })
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    if !having.is_empty() {
+        let nodes: Vec<&Node> = having
+            .iter()
+            .filter_map(|candidate| snapshot.node(&candidate.node))
+            .map(AsRef::as_ref)
+            .collect();
+        let loading = nodes.iter().any(|node| node.state == NodeState::Loading);
+        let detail = format!(
+            "no node that has `{requested}` can answer: {}",
+            causes(nodes)
+        );
+        return if loading {
+            Refusal::Loading { detail }
+        } else {
+            Refusal::NoNode { detail }
+        };
+    }
+    if snapshot.usable().next().is_none() {
+        let detail = if snapshot.nodes.is_empty() {
+            "no node is configured and none was found on this machine".to_owned()
+        } else {
+            format!(
+                "no node answers: {}",
+                causes(snapshot.nodes.iter().map(AsRef::as_ref).collect())
+            )
+        };
+        let loading = snapshot
+            .nodes
+            .iter()
+            .any(|node| node.state == NodeState::Loading);
+        return if loading {
+            Refusal::Loading { detail }
+        } else {
+            Refusal::NoNode { detail }
+        };
+    }
+    let nearest = snapshot
+        .usable()
+        .flat_map(|node| &node.models)
+        .map(|model| {
+            (
+                strsim::jaro_winkler(&model.id.to_lowercase(), &requested.to_lowercase()),
+                &model.id,
+            )
+        })
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, id)| id.clone());
+    Refusal::UnknownModel {
+        model: requested.to_owned(),
+        nearest,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,380 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::*;
+use crate::cluster::LoadedModel;
+use crate::routing::{ClassTarget, Turn, TurnRole};
+
+fn node(name: &str, models: &[&str]) -> Node {
+    let mut node = Node::unseen(name, format!("http://{name}"));
+    node.state = NodeState::Up;
+    node.cause = None;
+    node.models = models
+        .iter()
+        .map(|id| Model {
+            name: ModelName::new(id),
+            id: (*id).to_owned(),
+            ..Model::default()
+        })
+        .collect();
+    node
+}
+
+fn load_model(node: &mut Node, id: &str) {
+    node.loaded.push(LoadedModel {
+        name: ModelName::new(id),
+        ..LoadedModel::default()
+    });
+}
+
+fn cluster(nodes: Vec<Node>) -> ClusterSnapshot {
+    ClusterSnapshot {
+        nodes: nodes.into_iter().map(Arc::new).collect(),
+    }
+}
+
+fn asking(model: &str) -> RequestFacts {
+    RequestFacts {
+        model: Some(model.to_owned()),
+        prompt_tokens: 1000,
+        max_tokens: Some(100),
+        ..RequestFacts::default()
+    }
+}
+
+fn speed(prefill_tps: f64, decode_tps: f64) -> Speed {
+    Speed {
+        prefill_tps: Some(prefill_tps),
+        decode_tps: Some(decode_tps),
+        load_ms: Some(1000.0),
+        completion_tokens: None,
+        samples: 5,
+    }
+}
+
+fn speeds(rows: &[(&str, &str, Speed)]) -> Speeds {
+    let mut speeds = Speeds::default();
+    for (node, model, speed) in rows {
+        speeds
+            .by_node_and_model
+            .entry((*node).to_owned())
+            .or_insert_with(HashMap::new)
+            .insert(ModelName::new(model), *speed);
+    }
+    speeds
+}
+
+fn simply(facts: &RequestFacts, snapshot: &ClusterSnapshot) -> Result<Decision, Refusal> {
+    decide(facts, snapshot, &[], &Speeds::default(), &Policy::default())
+}
+
+fn by_class() -> Policy {
+    let class = |model: &str, prefer: &str| {
+        Some(ClassTarget {
+            model: model.to_owned(),
+            prefer: Some(prefer.to_owned()),
+        })
+    };
+    Policy {
+        simple: class("small", "gpu1"),
+        moderate: class("big", "gpu0"),
+        complex: class("big", "gpu0"),
+        ..Policy::default()
+    }
+}
+
+fn saying(text: &str) -> RequestFacts {
+    let turns = vec![Turn {
+        role: TurnRole::User,
+        text: text.to_owned(),
+    }];
+    RequestFacts {
+        turns,
+        ..asking("auto")
+    }
+}
+
+#[test]
+fn only_a_changed_measured_speed_changes_the_winner() {
+    let mut nodes = vec![node("a", &["m"]), node("b", &["m"])];
+    nodes.iter_mut().for_each(|node| load_model(node, "m"));
+    let snapshot = cluster(nodes);
+    let winner = |a: Speed, b: Speed| {
+        let speeds = speeds(&[("a", "m", a), ("b", "m", b)]);
+        let decision = decide(&asking("m"), &snapshot, &[], &speeds, &Policy::default()).unwrap();
+        decision.winner().unwrap().node.clone()
+    };
+    assert_eq!(winner(speed(1000.0, 50.0), speed(1000.0, 20.0)), "a");
+    assert_eq!(winner(speed(1000.0, 20.0), speed(1000.0, 50.0)), "b");
+    assert_eq!(winner(speed(100.0, 50.0), speed(1000.0, 20.0)), "b");
+}
+
+#[test]
+fn predicted_phases_are_the_arithmetic_of_measurements() {
+    let mut only = node("a", &["m"]);
+    let rows = speeds(&[("a", "m", speed(500.0, 20.0))]);
+    let cold = decide(
+        &asking("m"),
+        &cluster(vec![only.clone()]),
+        &[],
+        &rows,
+        &Policy::default(),
+    )
+    .unwrap();
+    let expected = Predicted {
+        wait_ms: Some(0),
+        load_ms: Some(1000),
+        prefill_ms: Some(2000),
+        decode_ms: Some(5000),
+    };
+    assert_eq!(cold.winner().unwrap().predicted, expected);
+    load_model(&mut only, "m");
+    let full = NodeLoad {
+        active: 1,
+        queued: 1,
+        slots: Some(1),
+    };
+    let warm = decide(
+        &asking("m"),
+        &cluster(vec![only]),
+        &[full],
+        &rows,
+        &Policy::default(),
+    )
+    .unwrap();
+    assert_eq!(warm.winner().unwrap().predicted.load_ms, Some(0));
+    assert_eq!(warm.winner().unwrap().predicted.wait_ms, Some(14_000));
+}
+
+#[test]
+fn a_speed_without_a_measurement_is_none_never_a_number() {
+    let decision = simply(&asking("m"), &cluster(vec![node("a", &["m"])])).unwrap();
+    let predicted = decision.winner().unwrap().predicted;
+    assert_eq!(predicted.prefill_ms, None);
+    assert_eq!(predicted.decode_ms, None);
+    assert_eq!(predicted.load_ms, None);
+    assert_eq!(predicted.total_ms(), None);
+}
+
+#[test]
+fn without_speeds_resident_comes_first_then_free_slots_then_order() {
+    let mut warm = node("b", &["m"]);
+    load_model(&mut warm, "m");
+    let snapshot = cluster(vec![node("a", &["m"]), warm.clone()]);
+    assert_eq!(
+        simply(&asking("m"), &snapshot)
+            .unwrap()
+            .winner()
+            .unwrap()
+            .node,
+        "b"
+    );
+
+    let snapshot = cluster(vec![node("a", &["m"]), node("b", &["m"])]);
+    let load = [
+        NodeLoad {
+            active: 2,
+            queued: 0,
+            slots: None,
+        },
+        NodeLoad::default(),
+    ];
+    let busy_first = decide(
+        &asking("m"),
+        &snapshot,
+        &load,
+        &Speeds::default(),
+        &Policy::default(),
+    )
+    .unwrap();
+    assert_eq!(busy_first.winner().unwrap().node, "b");
+    assert_eq!(
+        simply(&asking("m"), &snapshot)
+            .unwrap()
+            .winner()
+            .unwrap()
+            .node,
+        "a"
+    );
+}
+
+#[test]
+fn every_loser_has_its_reason() {
+    let mut down = node("down", &["m"]);
+    down.state = NodeState::Down;
+    let mut blind = node("blind", &["m"]);
+    blind.models[0].capabilities = vec![Capability::Completion];
+    let mut seeing = node("seeing", &["m"]);
+    seeing.models[0].capabilities = vec![Capability::Completion, Capability::Vision];
+    let facts = RequestFacts {
+        images: true,
+        ..asking("m")
+    };
+    let snapshot = cluster(vec![node("without", &["other"]), down, blind, seeing]);
+    let decision = simply(&facts, &snapshot).unwrap();
+    let reasons: Vec<_> = decision
+        .candidates
+        .iter()
+        .map(|c| (c.node.as_str(), c.admitted, c.reason))
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            ("seeing", true, "only_candidate"),
+            ("without", false, "model_missing"),
+            ("down", false, "down"),
+            ("blind", false, "lacks_capability")
+        ]
+    );
+}
+
+#[test]
+fn where_no_node_has_the_capability_the_node_is_asked_all_the_same() {
+    let mut plain = node("a", &["m"]);
+    plain.models[0].capabilities = vec![Capability::Completion];
+    let facts = RequestFacts {
+        tools: true,
+        ..asking("m")
+    };
+    assert!(simply(&facts, &cluster(vec![plain])).is_ok());
+}
+
+#[test]
+fn a_model_is_found_by_digest_under_another_name_and_sent_under_that_name() {
+    let mut first = node("a", &["m:latest"]);
+    first.models[0].digest = Some("sha256:1".to_owned());
+    first.state = NodeState::Down;
+    let mut second = node("b", &["copy-of-m"]);
+    second.models[0].digest = Some("sha256:1".to_owned());
+    let decision = simply(&asking("m"), &cluster(vec![first, second])).unwrap();
+    let winner = decision.winner().unwrap();
+    assert_eq!(
+        (winner.node.as_str(), winner.model.as_str()),
+        ("b", "copy-of-m")
+    );
+}
+
+#[test]
+fn an_unknown_model_names_the_nearest() {
+    let refused = simply(
+        &asking("qwen2.5-codr:7b"),
+        &cluster(vec![node("a", &["qwen2.5-coder:7b"])]),
+    )
+    .unwrap_err();
+    let expected = Refusal::UnknownModel {
+        model: "qwen2.5-codr:7b".to_owned(),
+        nearest: Some("qwen2.5-coder:7b".to_owned()),
+    };
+    assert_eq!(refused, expected);
+    assert_eq!(
+        simply(&RequestFacts::default(), &cluster(vec![node("a", &["m"])])),
+        Err(Refusal::NoModel)
+    );
+}
+
+#[test]
+fn a_model_on_nodes_that_are_all_down_is_not_unknown() {
+    let mut down = node("a", &["m"]);
+    down.state = NodeState::Down;
+    down.cause = Some("connection refused".to_owned());
+    let refused = simply(&asking("m"), &cluster(vec![down, node("b", &["other"])])).unwrap_err();
+    assert!(
+        matches!(&refused, Refusal::NoNode { detail } if detail.contains("connection refused")),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_class_goes_to_its_model_on_its_preferred_node() {
+    let snapshot = cluster(vec![
+        node("gpu0", &["big", "small"]),
+        node("gpu1", &["small"]),
+    ]);
+    let go = |text: &str| {
+        decide(
+            &saying(text),
+            &snapshot,
+            &[],
+            &Speeds::default(),
+            &by_class(),
+        )
+        .unwrap()
+    };
+    let simple = go("Write a docstring for a sort function");
+    let winner = simple.winner().unwrap();
+    assert_eq!(
+        (winner.node.as_str(), winner.model.as_str()),
+        ("gpu1", "small")
+    );
+    assert_eq!(
+        (simple.tier.as_str(), simple.reason.as_str()),
+        ("simple", "simple_task_to_gpu1")
+    );
+    let complex = go("Implement a binary search tree with insert and delete");
+    assert_eq!(complex.winner().unwrap().model, "big");
+    assert_eq!(complex.reason, "complex_task_to_gpu0");
+}
+
+#[test]
+fn the_larger_model_stands_in_when_the_small_card_is_dead() {
+    let mut dead = node("gpu1", &["small"]);
+    dead.state = NodeState::Down;
+    let snapshot = cluster(vec![node("gpu0", &["big"]), dead]);
+    let facts = saying("Write a docstring for a sort function");
+    let decision = decide(&facts, &snapshot, &[], &Speeds::default(), &by_class()).unwrap();
+    assert_eq!(decision.winner().unwrap().model, "big");
+    assert_eq!(decision.tier, "simple");
+    assert!(decision.detail.contains("stands in"), "{}", decision.detail);
+}
+
+#[test]
+fn fall_backs_of_a_class_include_the_larger_model() {
+    let snapshot = cluster(vec![node("gpu0", &["big"]), node("gpu1", &["small"])]);
+    let facts = saying("Write a docstring for a sort function");
+    let decision = decide(&facts, &snapshot, &[], &Speeds::default(), &by_class()).unwrap();
+    let order: Vec<_> = decision
+        .admitted()
+        .map(|c| (c.node.as_str(), c.model.as_str()))
+        .collect();
+    assert_eq!(order, [("gpu1", "small"), ("gpu0", "big")]);
+}
+
+#[test]
+fn a_full_preferred_node_yields_to_a_free_one() {
+    let snapshot = cluster(vec![node("gpu0", &["small"]), node("gpu1", &["small"])]);
+    let load = [
+        NodeLoad {
+            slots: Some(1),
+            ..NodeLoad::default()
+        },
+        NodeLoad {
+            active: 1,
+            queued: 0,
+            slots: Some(1),
+        },
+    ];
+    let facts = saying("Write a docstring for a sort function");
+    let decision = decide(&facts, &snapshot, &load, &Speeds::default(), &by_class()).unwrap();
+    assert_eq!(decision.winner().unwrap().node, "gpu0");
+}
+
+#[test]
+fn an_explicit_name_is_honoured_and_an_alias_is_its_model() {
+    let snapshot = cluster(vec![node("gpu0", &["big"]), node("gpu1", &["small"])]);
+    let mut policy = by_class();
+    policy
+        .aliases
+        .insert("claude-*".to_owned(), "small".to_owned());
+    let go =
+        |facts: &RequestFacts| decide(facts, &snapshot, &[], &Speeds::default(), &policy).unwrap();
+    let named = go(&RequestFacts {
+        model: Some("small".to_owned()),
+        ..saying("Implement a compiler")
+    });
+    assert_eq!(
+        (named.tier.as_str(), named.winner().unwrap().model.as_str()),
+        ("explicit", "small")
+    );
+    let aliased = go(&asking("claude-haiku-4-5-20260101"));
+    assert_eq!(aliased.winner().unwrap().model, "small");
+}
