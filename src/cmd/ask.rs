@@ -1,13 +1,138 @@
-//! `gpurouter ask`.
+//! `gpurouter ask`: one request through the same decision, its answer as it streams.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::thread::{self, JoinHandle};
+
+use anyhow::Context;
+use serde::Deserialize;
 
 use super::Exit;
+use super::running::{Running, error_text};
 use crate::cli::Global;
+use crate::config::{self, Environment, LogLevel, Overrides};
+use crate::http::server::Stopper;
+use crate::render::{self, Told};
+use crate::serve::{Bound, Log, LogFormat};
+
+/// Longest line of a stream: the limit of Ollama's own client.
+const LONGEST_LINE: u64 = 8 * 1024 * 1024;
 
 /// Flags of `ask`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Examples:
+  gpurouter ask \"Write a docstring for a sort function\"
+  git diff | gpurouter ask --model qwen2.5-coder:7b -
+Uses the running router when it answers, else decides and sends by itself.
+Exit codes: 0 answered, 1 the node refused or broke off, 3 no node could be reached.")]
+pub struct Args {
+    /// The prompt; `-` reads standard input
+    #[arg(value_name = "PROMPT", required = true)]
+    pub prompt: Vec<String>,
+    /// The model to ask; `auto` chooses by class
+    #[arg(long, value_name = "M", default_value = "auto")]
+    pub model: String,
+    /// What the request is for; written to the log record
+    #[arg(long, value_name = "NAME", default_value = "general")]
+    pub task: String,
+}
 
 /// Runs the command.
-pub(super) fn run(_global: &Global, _args: &Args) -> anyhow::Result<Exit> {
-    anyhow::bail!("not built yet")
+pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
+    let loaded = config::load(global, &Environment::of_process(), &Overrides::default())?;
+    let prompt = super::prompt_of(&args.prompt)?;
+    let router = match Running::find(global, &loaded.config) {
+        Some(router) => Asked { router, own: None },
+        None => Asked::start(loaded.config)?,
+    };
+    let id = stream_answer(&router.router, &args.model, &args.task, &prompt)?;
+    if global.json {
+        render::line(&router.router.get(&format!("/gpurouter/api/why/{id}"))?)?;
+    }
+    Ok(Exit::Yes)
+}
+
+/// The router that is asked: the running one, or one of our own for this request.
+struct Asked {
+    router: Running,
+    own: Option<(Stopper, JoinHandle<usize>)>,
+}
+
+impl Asked {
+    fn start(mut config: config::Config) -> anyhow::Result<Self> {
+        let nodes = super::nodes(&config);
+        "127.0.0.1:0".clone_into(&mut config.listen);
+        let log = Log { level: LogLevel::Warning, format: LogFormat::Text };
+        let bound = Bound::new(config, &nodes, log)?;
+        let router = Running::at(&format!("http://{}", bound.address()))?;
+        let stopper = bound.stopper();
+        let thread = thread::Builder::new().name("router".to_owned()).spawn(move || bound.serve())?;
+        Ok(Self { router, own: Some((stopper, thread)) })
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some((stopper, thread)) = self.own.take() {
+            stopper.stop();
+            // A panic of the router was told when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    message: Message,
+    #[serde(default)]
+    done: bool,
+    error: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct Message {
+    #[serde(default)]
+    content: String,
+}
+
+/// Prints the answer as it streams; returns the request's id.
+fn stream_answer(router: &Running, model: &str, task: &str, prompt: &str) -> anyhow::Result<String> {
+    // A cold load takes minutes: the router has the time limits, this side has none.
+    let client = crate::backend::patient_client().context("cannot set up an HTTP client")?;
+    let answer = client
+        .post(format!("{}/api/chat", router.base()))
+        .header("content-type", "application/json")
+        .header("x-gpurouter-task", task)
+        .body(super::chat_body(model, prompt, true))
+        .send()
+        .with_context(|| format!("the router at {} does not answer", router.base()))?;
+    let status = answer.status();
+    let id = answer.headers().get("x-gpurouter-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+    if !status.is_success() {
+        let message = error_text(&answer.text()?);
+        let told = if status.is_server_error() { Told::unreachable(message) } else { Told { message, hint: None, exit: Exit::No } };
+        return Err(told.into());
+    }
+    let mut out = io::stdout().lock();
+    let mut lines = BufReader::new(answer);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if lines.by_ref().take(LONGEST_LINE).read_line(&mut line)? == 0 {
+            let told = Told { message: "the answer ended before it was complete".to_owned(), hint: None, exit: Exit::No };
+            return Err(told.into());
+        }
+        let piece: Line = serde_json::from_str(&line).context("the answer holds a line that is not JSON")?;
+        if let Some(message) = piece.error {
+            writeln!(out)?;
+            return Err(Told { message, hint: None, exit: Exit::No }.into());
+        }
+        out.write_all(piece.message.content.as_bytes())?;
+        out.flush()?;
+        if piece.done {
+            writeln!(out)?;
+            return Ok(id);
+        }
+    }
 }

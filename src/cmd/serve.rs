@@ -1,13 +1,131 @@
-//! `gpurouter serve`.
+//! `gpurouter serve`: the router.
+
+use std::io::{self, Write};
+use std::thread;
+
+use anyhow::Context;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use super::Exit;
+use crate::backend;
 use crate::cli::Global;
+use crate::cluster::NodeState;
+use crate::config::{self, Environment, Loaded, LogLevel, NodeConfig, Overrides};
+use crate::render::{self, Told};
+use crate::serve::{Bound, Log, LogFormat, Status};
 
 /// Flags of `serve`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Examples:
+  gpurouter serve
+  gpurouter serve --node gpu0=http://127.0.0.1:11434 --node gpu1=http://127.0.0.1:11435
+  gpurouter serve --print-config
+
+SIGTERM and Ctrl-C let running requests end, then exit 0. Logs go to stderr.")]
+pub struct Args {
+    /// Address to listen on; port 0 takes any free one, which is printed
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// Print the resulting configuration with the origin of every value, and exit
+    #[arg(long)]
+    pub print_config: bool,
+    /// Check the configuration and the nodes, and exit: 0 all up, 1 some node is not, 3 none is
+    #[arg(long)]
+    pub check: bool,
+    /// Form of the log lines
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
 
 /// Runs the command.
-pub(super) fn run(_global: &Global, _args: &Args) -> anyhow::Result<Exit> {
-    anyhow::bail!("not built yet")
+pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
+    let overrides = Overrides { listen: args.listen.clone() };
+    let loaded = config::load(global, &Environment::of_process(), &overrides)?;
+    if args.print_config {
+        return print_config(global, &loaded);
+    }
+    let log = Log { level: loaded.config.log_level, format: args.log_format };
+    for notice in &loaded.notices {
+        log.event(LogLevel::Warning, notice);
+    }
+    if args.check {
+        return check(global, &loaded);
+    }
+    let nodes = known_nodes(&loaded, log);
+    let listen = loaded.config.listen.clone();
+    let bound = Bound::new(loaded.config, &nodes, log).map_err(|error| cannot_listen(&listen, &error))?;
+    let stopper = bound.stopper();
+    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot watch for signals")?;
+    let handle = signals.handle();
+    let waiter = thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if signals.forever().next().is_some() {
+            log.event(LogLevel::Info, "stopping: running requests may end");
+            stopper.stop();
+        }
+    })?;
+    announce(&bound)?;
+    let left = bound.serve();
+    handle.close();
+    // The thread only waits for signals; it ends with the handle.
+    let _ = waiter.join();
+    if left > 0 {
+        log.event(LogLevel::Warning, &format!("stopped with {left} connections still open"));
+    }
+    Ok(Exit::Yes)
+}
+
+/// The line that scripts wait for, on stdout.
+fn announce(bound: &Bound) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "listening on http://{}", bound.address())?;
+    out.flush()
+}
+
+fn print_config(global: &Global, loaded: &Loaded) -> anyhow::Result<Exit> {
+    if global.json {
+        render::json(&loaded.print_json())?;
+    } else {
+        io::stdout().lock().write_all(loaded.print().as_bytes())?;
+    }
+    Ok(Exit::Yes)
+}
+
+/// The configured nodes, or those found on this machine.
+fn known_nodes(loaded: &Loaded, log: Log) -> Vec<NodeConfig> {
+    if !loaded.config.nodes.is_empty() {
+        return loaded.config.nodes.clone();
+    }
+    let found = super::discover(&loaded.config);
+    if found.is_empty() {
+        log.event(LogLevel::Warning, "no node is configured and none was found on this machine yet; name one with --node http://HOST:PORT");
+    }
+    found
+}
+
+fn cannot_listen(listen: &str, error: &io::Error) -> Told {
+    let told = Told::usage(format!("cannot listen on {listen}: {error}"));
+    if error.kind() == io::ErrorKind::AddrInUse {
+        return told.hint("another program, perhaps another gpurouter, has the port; choose one with --listen ADDR:PORT");
+    }
+    told
+}
+
+fn check(global: &Global, loaded: &Loaded) -> anyhow::Result<Exit> {
+    let nodes = if loaded.config.nodes.is_empty() { super::discover(&loaded.config) } else { loaded.config.nodes.clone() };
+    let snapshot = backend::gather(&nodes);
+    let status = Status::of(&snapshot, None, &crate::routing::Speeds::default());
+    if global.json {
+        render::json(&status)?;
+    } else {
+        render::status(&mut io::stdout().lock(), &serde_json::to_value(&status)?)?;
+    }
+    let usable = snapshot.usable().count();
+    let ailing = snapshot.nodes.iter().any(|node| matches!(node.state, NodeState::Down | NodeState::Misconfigured));
+    Ok(match (usable, ailing) {
+        (0, _) => Exit::Unreachable,
+        (_, true) => Exit::No,
+        (_, false) => Exit::Yes,
+    })
 }

@@ -1,8 +1,26 @@
 //! What a person sees: tables, JSON, errors, colour and width rules.
 
+mod tables;
+
 use std::io::{self, Write};
 
+use serde::Serialize;
+
 use crate::cmd::Exit;
+pub use tables::{route, status, why};
+
+/// Prints one JSON document on stdout.
+pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    line(&serde_json::to_string(value)?)
+}
+
+/// Prints one line on stdout.
+pub fn line(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.trim_end().as_bytes())?;
+    out.write_all(b"\n")?;
+    Ok(out.flush()?)
+}
 
 /// An error whose exit code is not the usual one, with a way out.
 #[derive(Debug)]

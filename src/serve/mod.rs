@@ -1,1 +1,420 @@
-//! The running router.
+//! The running router: shared state, connection handling, the relay, the monitor's results, and the router's own routes.
+
+mod admission;
+mod exchange;
+mod forward;
+mod guard;
+mod local;
+mod log;
+mod measure;
+mod metrics;
+mod record;
+mod relay;
+mod ring;
+mod spread;
+mod status;
+mod trouble;
+
+pub use local::RouteDocument;
+pub use log::{Log, LogFormat};
+pub use record::{Outcome, RequestRecord};
+pub use status::{Status, Warning};
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::backend::{self, Monitor, Prober};
+use crate::cluster::{ClusterSnapshot, Node, NodeState};
+use crate::config::{Config, LogLevel, NodeConfig};
+use crate::dialect::{ApiError, Dialect, Endpoint, ErrorKind, Usage, lists};
+use crate::http::client::{Client, Origin, SendError};
+use crate::http::server::{Handler, Limits, Refusal, Refused, Reply, Request, Server, Stopper};
+use crate::routing::NodeLoad;
+use exchange::Exchange;
+use guard::HostRule;
+use record::Outcome as Ended;
+
+/// How long the start waits for the first look at the nodes, so that the first request finds them.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
+/// How long running requests may take to end after a stop was asked for.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// The state that every connection thread shares.
+#[derive(Debug)]
+pub struct Router {
+    config: Config,
+    snapshot: Mutex<Arc<ClusterSnapshot>>,
+    admission: admission::Admission,
+    measurements: measure::Measurements,
+    metrics: metrics::Metrics,
+    ring: ring::Ring,
+    client: Client,
+    prober: Arc<Prober>,
+    origins: Mutex<HashMap<String, Arc<Origin>>>,
+    monitor: OnceLock<Monitor>,
+    hosts: HostRule,
+    log: Log,
+    ids: AtomicU64,
+    connections: Mutex<Option<Stopper>>,
+}
+
+/// A router that is bound and whose nodes have been looked at, before it serves.
+#[derive(Debug)]
+pub struct Bound {
+    router: Arc<Router>,
+    server: Server,
+}
+
+impl Bound {
+    /// Binds the listen address, starts the monitor, and waits a bounded time for the first look at every node.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or the control plane cannot be set up.
+    pub fn new(config: Config, nodes: &[NodeConfig], log: Log) -> io::Result<Self> {
+        crate::http::raise_file_limit();
+        let limits = Limits {
+            max_connections: config.admission.max_connections,
+            max_body: config.security.max_body,
+            drain: DRAIN,
+            ..Limits::default()
+        };
+        let server = Server::bind(&config.listen, limits)?;
+        let unseen = nodes.iter().map(|node| Arc::new(unseen(node))).collect();
+        let hosts = HostRule::new(&config.security.hosts, own_name());
+        let router = Arc::new(Router {
+            snapshot: Mutex::new(Arc::new(ClusterSnapshot { nodes: unseen })),
+            admission: admission::Admission::default(),
+            measurements: measure::Measurements::default(),
+            metrics: metrics::Metrics::default(),
+            ring: ring::Ring::default(),
+            client: Client::new().map_err(io::Error::other)?,
+            prober: Arc::new(Prober::new()),
+            origins: Mutex::new(HashMap::new()),
+            monitor: OnceLock::new(),
+            hosts,
+            log,
+            ids: AtomicU64::new(first_id()),
+            connections: Mutex::new(Some(server.stopper())),
+            config,
+        });
+        let shared = Arc::clone(&router);
+        let on_change: backend::OnChange = Arc::new(move |node| shared.replace(node));
+        let rediscovery = router.rediscovery(server.local_addr());
+        let monitor = Monitor::start(Arc::clone(&router.prober), nodes, backend::POLL_INTERVAL, rediscovery, on_change)?;
+        router.monitor.get_or_init(|| monitor);
+        router.wait_for_first_look();
+        Ok(Self { router, server })
+    }
+
+    /// The address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// Stops it from another thread: no new requests, running ones end, then [`Self::serve`] returns.
+    pub fn stopper(&self) -> Stopper {
+        self.server.stopper()
+    }
+
+    /// The shared state.
+    pub fn router(&self) -> Arc<Router> {
+        Arc::clone(&self.router)
+    }
+
+    /// Serves until it is stopped; returns the number of connections that had to be left behind.
+    ///
+    /// # Errors
+    /// The listener cannot be watched.
+    pub fn serve(self) -> io::Result<usize> {
+        let left = self.server.run(Arc::clone(&self.router))?.left;
+        if let Some(monitor) = self.router.monitor.get() {
+            monitor.stop();
+        }
+        Ok(left)
+    }
+}
+
+fn unseen(node: &NodeConfig) -> Node {
+    Node { kind: node.kind, role: node.role, gpu: node.gpu.clone(), ..Node::unseen(&node.name, &node.url) }
+}
+
+/// The machine's own name, which a `Host` header may carry.
+fn own_name() -> Option<String> {
+    rustix::system::uname().nodename().to_str().ok().filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+/// Ids count up from the time of the start, so that those of two runs differ.
+fn first_id() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) << 24
+}
+
+impl Router {
+    /// The nodes as they were last seen.
+    pub fn snapshot(&self) -> Arc<ClusterSnapshot> {
+        Arc::clone(&lock(&self.snapshot))
+    }
+
+    /// Requests in flight at the nodes.
+    pub fn in_flight(&self) -> u32 {
+        self.admission.in_flight()
+    }
+
+    /// What `status` tells.
+    pub fn status(&self) -> Status {
+        let snapshot = self.snapshot();
+        let loads = self.loads(&snapshot);
+        Status::of(&snapshot, Some(&loads), &self.measurements.now())
+    }
+
+    /// Where to look for servers when none is configured.
+    fn rediscovery(&self, own: SocketAddr) -> Option<backend::Rediscovery> {
+        let candidates = || backend::candidates(self.config.ollama_host.as_deref());
+        self.config.nodes.is_empty().then(|| backend::Rediscovery { candidates: candidates(), own })
+    }
+
+    /// Takes a fresh look at a node into the snapshot, and says what changed.
+    fn replace(&self, node: Node) {
+        let node = Arc::new(node);
+        let before = {
+            let mut guard = lock(&self.snapshot);
+            let mut nodes = guard.nodes.clone();
+            let place = nodes.iter().position(|known| known.name == node.name);
+            let before = place.and_then(|place| nodes.get(place)).map(|known| (known.state, known.cause.clone()));
+            match place.and_then(|place| nodes.get_mut(place)) {
+                Some(known) => *known = Arc::clone(&node),
+                None => nodes.push(Arc::clone(&node)),
+            }
+            *guard = Arc::new(ClusterSnapshot { nodes });
+            before
+        };
+        if before.as_ref().map(|(state, _)| *state) == Some(node.state) && !first_look(before.as_ref().and_then(|(_, cause)| cause.as_deref())) {
+            return;
+        }
+        let cause = node.cause.as_deref().map(|cause| format!(": {cause}")).unwrap_or_default();
+        let level = match node.state {
+            NodeState::Down | NodeState::Misconfigured => LogLevel::Warning,
+            NodeState::Busy => LogLevel::Debug,
+            NodeState::Up | NodeState::Loading => LogLevel::Info,
+        };
+        self.log.event(level, &format!("node `{}` at {} is {}{cause}", node.name, node.url, node.state.as_str()));
+    }
+
+    fn wait_for_first_look(&self) {
+        let started = Instant::now();
+        while started.elapsed() < FIRST_LOOK {
+            let snapshot = self.snapshot();
+            if snapshot.nodes.iter().all(|node| !first_look(node.cause.as_deref())) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A new request id.
+    fn next_id(&self) -> String {
+        format!("{:013x}", self.ids.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// What is in flight at the snapshot's nodes.
+    fn loads(&self, snapshot: &ClusterSnapshot) -> Vec<NodeLoad> {
+        self.admission.loads(snapshot.nodes.iter().map(|node| (node.name.as_str(), self.slots(node))))
+    }
+
+    /// Requests that a node may have at once.
+    fn slots(&self, node: &Node) -> Option<u32> {
+        self.config.admission.slots.or(node.slots)
+    }
+
+    fn connections(&self) -> usize {
+        lock(&self.connections).as_ref().map_or(0, Stopper::connections)
+    }
+
+    /// The parsed address of a node.
+    fn origin(&self, url: &str) -> Result<Arc<Origin>, SendError> {
+        let mut origins = lock(&self.origins);
+        if let Some(origin) = origins.get(url) {
+            return Ok(Arc::clone(origin));
+        }
+        let origin = Arc::new(Origin::parse(url).map_err(|error| SendError::Malformed(error.to_string()))?);
+        origins.insert(url.to_owned(), Arc::clone(&origin));
+        Ok(origin)
+    }
+
+    /// Lets the monitor look again at once.
+    fn poke(&self, node: &str) {
+        if let Some(monitor) = self.monitor.get() {
+            monitor.poke(node);
+        }
+    }
+
+    /// A request found the node out of reach: its state changes now, not at the next look.
+    fn observe_failure(&self, node: &Node, error: &SendError) {
+        if trouble::unreachable(error) {
+            self.observe(node, backend::Outcome::Unreachable(error.to_string()));
+        }
+    }
+
+    /// A request found the node busy or in trouble.
+    fn observe_status(&self, node: &Node, status: u16) {
+        if matches!(status, 429 | 503) {
+            self.observe(node, backend::Outcome::Busy(format!("answered {status}")));
+        }
+    }
+
+    fn observe(&self, node: &Node, outcome: backend::Outcome) {
+        if let Some(monitor) = self.monitor.get() {
+            monitor.report(&node.name, outcome);
+        }
+    }
+
+    /// `/props` of a node that has no `/api/show`.
+    fn props(&self, node: &Node) -> Option<String> {
+        self.prober.props(node)
+    }
+
+    /// What the tokens cost at the reference price; `None` without one, or when nobody counted.
+    fn cost(&self, usage: &Usage) -> Option<f64> {
+        let prices = &self.config.prices;
+        let price = prices.models.get(prices.reference.as_deref()?)?;
+        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
+        let million = |tokens: u64| tokens as f64 / 1_000_000.0;
+        Some(million(usage.prompt_tokens?) * price.input + million(usage.completion_tokens?) * price.output)
+    }
+
+    /// What is known of the GPU behind an answer.
+    fn gpu_of(&self, record: &mut RequestRecord) {
+        let snapshot = self.snapshot();
+        let Some(node) = record.node.as_deref().and_then(|name| snapshot.node(name)) else {
+            return;
+        };
+        record.gpu.clone_from(&node.gpu);
+        let name = record.model.as_deref().map(crate::cluster::ModelName::new);
+        record.gpu_used = name.and_then(|name| node.loaded(&name).and_then(crate::cluster::LoadedModel::gpu_percent)).map(|percent| percent >= ON_GPU_PERCENT);
+    }
+
+    /// Writes everything down: log line, ring, metrics.
+    fn finish(&self, mut record: RequestRecord, model_work: bool) {
+        if model_work {
+            self.gpu_of(&mut record);
+            self.metrics.count(&record);
+            self.log.request(&record);
+            self.ring.push(Arc::new(record));
+        } else if record.outcome != Ended::Ok || self.log.level == LogLevel::Debug {
+            self.log.request(&record);
+        }
+    }
+}
+
+/// Share of a model in GPU memory from which an answer counts as given by the GPU. An Ollama without a GPU reports a small share all
+/// the same (11 to 16 % of a tiny model, docs of this project's wire tests), a half-offloaded model about 47 %.
+const ON_GPU_PERCENT: u8 = 25;
+
+/// Whether the cause is the one of a node that nobody asked yet.
+fn first_look(cause: Option<&str>) -> bool {
+    cause == Some("not asked yet")
+}
+
+/// What the lists need from the configuration.
+fn lists_policy(router: &Router) -> lists::Shown<'_> {
+    lists::Shown { virtual_models: &router.config.routing.virtual_models, aliases: &router.config.routing.aliases }
+}
+
+impl Handler for Router {
+    fn handle(&self, request: &mut Request<'_>, reply: &mut Reply<'_>) {
+        let mut x = Exchange::new(self, request, reply);
+        let model_work = dispatch(&mut x);
+        relay::close_record(&mut x);
+        self.finish(x.draft.record, model_work);
+    }
+
+    fn refuse(&self, refusal: &Refusal, target: Option<&str>) -> Refused {
+        let dialect = Dialect::of_path(target.unwrap_or("/"));
+        let error = ApiError::of_status(refusal.status(), refusal.to_string());
+        Refused { content_type: "application/json".to_owned(), body: error.body(dialect, "") }
+    }
+}
+
+/// Sends the request where it belongs; returns whether it was work for a model or a node, which is what the ring and the metrics count.
+fn dispatch(x: &mut Exchange<'_, '_>) -> bool {
+    if !allowed(x) || local::own_route(x) || preflight(x) {
+        return false;
+    }
+    match x.endpoint.clone() {
+        Endpoint::WrongMethod(_) => {
+            x.answer(405, "text/plain", b"405 method not allowed");
+            false
+        }
+        Endpoint::Unknown => {
+            x.answer(404, "text/plain", b"404 page not found");
+            false
+        }
+        Endpoint::Show => {
+            spread::show(x);
+            false
+        }
+        Endpoint::CountTokens => {
+            forward::count_tokens(x);
+            true
+        }
+        Endpoint::Copy | Endpoint::Delete => {
+            spread::on_every_holder(x);
+            true
+        }
+        Endpoint::Pull | Endpoint::Push | Endpoint::Create => {
+            spread::on_one_node(x);
+            true
+        }
+        Endpoint::Blob(_) => {
+            spread::blob(x);
+            true
+        }
+        Endpoint::Other(dialect) => {
+            spread::other(x, dialect);
+            true
+        }
+        endpoint if endpoint.routed() => {
+            forward::forward(x);
+            true
+        }
+        _ => {
+            local::list(x);
+            false
+        }
+    }
+}
+
+/// The Host and Origin rule.
+fn allowed(x: &mut Exchange<'_, '_>) -> bool {
+    let host = x.request.headers().get_str("host").unwrap_or("").to_owned();
+    let origin = x.request.headers().get_str("origin").map(str::to_owned);
+    let text = if !x.router.hosts.allows_host(&host) {
+        format!("the host `{}` is not allowed here; list it in [security] hosts", exchange::header_safe(&host))
+    } else if let Some(origin) = origin.filter(|origin| !x.router.hosts.allows_origin(origin)) {
+        format!("the origin `{}` is not allowed here", exchange::header_safe(&origin))
+    } else {
+        return true;
+    };
+    x.tell(&ApiError::new(ErrorKind::Permission, text), Ended::Refused);
+    false
+}
+
+/// A browser's question before the real request.
+fn preflight(x: &mut Exchange<'_, '_>) -> bool {
+    if x.request.method() != "OPTIONS" {
+        return false;
+    }
+    let wanted = x.request.headers().get_str("access-control-request-headers").map(exchange::header_safe);
+    let fields = crate::dialect::headers::preflight(wanted.as_deref());
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    x.answer_with(204, "", b"", &fields);
+    true
+}
+
+/// A lock whose data is replaced whole, so that a panic elsewhere cannot have left it half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

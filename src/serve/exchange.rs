@@ -1,0 +1,172 @@
+//! One request and its answer, with the record that is written of it.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::Router;
+use super::record::{Draft, Fallback, Outcome, RequestRecord, Timings, Tokens, millis};
+use crate::dialect::{ApiError, Dialect, Endpoint};
+use crate::http::server::{Reply, Request};
+use crate::routing::{Candidate, Decision, Predicted};
+
+/// One request under way.
+pub(super) struct Exchange<'x, 'c> {
+    pub(super) router: &'x Router,
+    pub(super) request: &'x mut Request<'c>,
+    pub(super) reply: &'x mut Reply<'c>,
+    pub(super) endpoint: Endpoint,
+    pub(super) dialect: Dialect,
+    pub(super) draft: Draft,
+}
+
+impl<'x, 'c> Exchange<'x, 'c> {
+    pub(super) fn new(router: &'x Router, request: &'x mut Request<'c>, reply: &'x mut Reply<'c>) -> Self {
+        let endpoint = Endpoint::of(request.method(), request.path());
+        let dialect = if endpoint == Endpoint::Unknown { Dialect::of_path(request.path()) } else { endpoint.dialect() };
+        let agent = request.headers().get_str("user-agent").unwrap_or("-");
+        let task = request.headers().get_str("x-gpurouter-task").unwrap_or("general");
+        let record = RequestRecord {
+            ts: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            id: router.next_id(),
+            dialect: dialect.as_str(),
+            path: clip(request.path(), 256),
+            client: clip(&format!("{} {agent}", request.peer()), 160),
+            requested_model: None,
+            model: None,
+            node: None,
+            complexity: None,
+            tier: None,
+            plan: None,
+            reason: String::new(),
+            detail: String::new(),
+            tokens: Tokens::default(),
+            timings: Timings::default(),
+            predicted: Predicted::default(),
+            status: 0,
+            outcome: Outcome::Ok,
+            fallbacks: Vec::new(),
+            gpu_used: None,
+            gpu: None,
+            cost_saved_usd: None,
+            truncated: None,
+            task: clip(task, 64),
+            candidates: Vec::new(),
+            timeline: Vec::new(),
+        };
+        Self { router, request, reply, endpoint, dialect, draft: Draft { record, started: Instant::now() } }
+    }
+
+    /// Time since the request was read.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.draft.started.elapsed()
+    }
+
+    /// Notes what was decided.
+    pub(super) fn decided(&mut self, decision: &Decision) {
+        let record = &mut self.draft.record;
+        record.complexity = decision.complexity;
+        record.tier = Some(decision.tier.clone());
+        record.plan = Some(decision.plan.as_str());
+        record.reason.clone_from(&decision.reason);
+        record.detail.clone_from(&decision.detail);
+        record.candidates.clone_from(&decision.candidates);
+    }
+
+    /// Notes the node that is being tried.
+    pub(super) fn trying(&mut self, candidate: &Candidate) {
+        let record = &mut self.draft.record;
+        record.node = Some(candidate.node.clone());
+        record.model = Some(candidate.model.clone());
+        record.predicted = candidate.predicted;
+        self.draft.step(format!("sent to {}", candidate.node));
+    }
+
+    /// Notes a node that was tried in vain.
+    pub(super) fn failed(&mut self, candidate: &Candidate, reason: &str) {
+        self.draft.step(format!("{} failed: {reason}", candidate.node));
+        self.draft.record.fallbacks.push(Fallback { node: candidate.node.clone(), reason: reason.to_owned() });
+    }
+
+    /// Notes the first byte of the answer's body.
+    pub(super) fn first_byte(&mut self) {
+        if self.draft.record.timings.ttft_ms.is_none() {
+            self.draft.record.timings.ttft_ms = Some(millis(self.elapsed()));
+            self.draft.step("first byte");
+        }
+    }
+
+    /// The router's own headers of this answer, and those that a browser needs.
+    pub(super) fn own_headers(&self) -> Vec<(&'static str, String)> {
+        let record = &self.draft.record;
+        let mut headers = vec![("X-Gpurouter-Id", record.id.clone())];
+        let optional = [
+            ("X-Gpurouter-Node", record.node.as_deref()),
+            ("X-Gpurouter-Model", record.model.as_deref()),
+            ("X-Gpurouter-Tier", record.tier.as_deref()),
+            ("X-Gpurouter-Plan", record.plan),
+            ("X-Gpurouter-Reason", Some(record.reason.as_str()).filter(|reason| !reason.is_empty())),
+        ];
+        headers.extend(optional.into_iter().filter_map(|(name, value)| Some((name, header_safe(value?)))));
+        if !record.fallbacks.is_empty() {
+            let tried: Vec<String> = record.fallbacks.iter().map(|tried| format!("{}={}", tried.node, tried.reason)).collect();
+            headers.push(("X-Gpurouter-Fallback", header_safe(&tried.join(", "))));
+        }
+        if let Some(origin) = self.request.headers().get_str("origin").filter(|origin| self.router.hosts.allows_origin(origin)) {
+            headers.push(("Access-Control-Allow-Origin", header_safe(origin)));
+            headers.push(("Vary", "Origin".to_owned()));
+        }
+        headers
+    }
+
+    /// Answers with a whole body made here.
+    pub(super) fn answer(&mut self, status: u16, content_type: &str, body: &[u8]) {
+        self.answer_with(status, content_type, body, &[]);
+    }
+
+    /// Answers with a whole body and further headers.
+    pub(super) fn answer_with(&mut self, status: u16, content_type: &str, body: &[u8], further: &[(&str, &str)]) {
+        let own = self.own_headers();
+        let mut headers: Vec<(&str, &str)> = own.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        if !content_type.is_empty() {
+            headers.push(("Content-Type", content_type));
+        }
+        headers.extend_from_slice(further);
+        self.draft.record.status = status;
+        if self.reply.full(status, &headers, body).is_err() {
+            self.draft.record.outcome = Outcome::ClientGone;
+        }
+    }
+
+    /// Answers with an error in the client's dialect; `outcome` says whose fault it is.
+    pub(super) fn tell(&mut self, error: &ApiError, outcome: Outcome) {
+        if self.draft.record.reason.is_empty() {
+            error.kind.code().clone_into(&mut self.draft.record.reason);
+        }
+        self.draft.record.outcome = outcome;
+        self.draft.record.detail.clone_from(&error.message);
+        let body = error.body(self.dialect, &self.draft.record.id);
+        let seconds = error.retry_after_s.unwrap_or(1).to_string();
+        let retry = [("Retry-After", seconds.as_str())];
+        let further: &[(&str, &str)] = if matches!(error.status, 429 | 503) { &retry } else { &[] };
+        self.answer_with(error.status, error.content_type(self.dialect), &body, further);
+    }
+
+    /// The client left before anything was answered.
+    pub(super) fn client_left(&mut self) {
+        self.draft.record.outcome = Outcome::ClientGone;
+        "client left before the answer".clone_into(&mut self.draft.record.detail);
+        if self.draft.record.status == 0 {
+            self.draft.record.status = 499;
+        }
+        self.reply.abort();
+    }
+}
+
+/// A value that may stand in a header: printable ASCII only.
+pub(super) fn header_safe(value: &str) -> String {
+    value.chars().map(|c| if c.is_ascii() && !c.is_ascii_control() { c } else { '?' }).take(512).collect()
+}
+
+/// At most `most` characters: what a client sends must not grow the log without limit.
+fn clip(text: &str, most: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(most).collect()
+}

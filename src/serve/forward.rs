@@ -1,0 +1,320 @@
+//! The way of a request that a model answers: parse, decide, try the candidates, relay.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::admission::NotAdmitted;
+use super::exchange::Exchange;
+use super::record::{Outcome, millis};
+use super::relay::{self, Upstream};
+use super::trouble;
+use crate::cluster::{ClusterSnapshot, Node, NodeKind};
+use crate::dialect::translate::{self, Form, ReplyTranslator, Stamp};
+use crate::dialect::{ApiError, Edit, Endpoint, ErrorKind, Parsed, headers, lists, parse};
+use crate::http::client::{Deadlines, Incoming, Outgoing, OutgoingBody, ReadError, SendError};
+use crate::routing::{Candidate, Decision, Family, Refusal, decide};
+
+/// Most bytes kept of a failed node's answer, to be told when no other node does better.
+const KEPT_ERROR: usize = 64 * 1024;
+
+/// What a candidate that failed leaves behind.
+struct Failure {
+    /// Short code for the record.
+    reason: String,
+    /// What to tell the client when nothing else works.
+    error: ApiError,
+}
+
+/// What became of one try.
+enum Tried {
+    /// The client has its answer, or has left.
+    Answered,
+    /// Nothing was sent to the client; the next candidate may try.
+    Failed(Failure),
+}
+
+/// Answers a request that a model answers.
+pub(super) fn forward(x: &mut Exchange<'_, '_>) {
+    let raw = match x.request.read_body() {
+        Ok(raw) => raw,
+        Err(error) => return super::local::body_error(x, &error),
+    };
+    let encoding = x.request.headers().get_str("content-encoding").map(str::to_owned);
+    let limit = usize::try_from(x.router.config.security.max_body).unwrap_or(usize::MAX);
+    let body = match crate::dialect::decode_content(encoding.as_deref(), &raw, limit) {
+        Ok(body) => body,
+        Err(error) => return x.tell(&error, Outcome::Refused),
+    };
+    let endpoint = x.endpoint.clone();
+    let parsed = match parse(&endpoint, &body) {
+        Ok(parsed) => parsed,
+        Err(error) => return x.tell(&error, Outcome::Refused),
+    };
+    x.draft.record.requested_model = parsed.model().map(str::to_owned);
+    if parsed.unload() && super::spread::unload(x, &parsed, &body) {
+        return;
+    }
+    let snapshot = x.router.snapshot();
+    let decision = match decide_for(x, &parsed, &snapshot) {
+        Ok(decision) => decision,
+        Err(refusal) => return refuse(x, &refusal),
+    };
+    x.decided(&decision);
+    let mut failures: Vec<Failure> = Vec::new();
+    let candidates: Vec<&Candidate> = decision.admitted().collect();
+    for candidate in candidates {
+        let Some(node) = snapshot.node(&candidate.node).map(Arc::clone) else {
+            continue;
+        };
+        match attempt(x, &parsed, &body, candidate, &node) {
+            Tried::Answered => return,
+            Tried::Failed(failure) => {
+                x.failed(candidate, &failure.reason);
+                failures.push(failure);
+            }
+        }
+    }
+    give_up(x, failures);
+}
+
+/// The decision for a parsed request; the same call answers `route`.
+pub(super) fn decide_for(x: &mut Exchange<'_, '_>, parsed: &Parsed<'_>, snapshot: &ClusterSnapshot) -> Result<Decision, Refusal> {
+    let policy = &x.router.config.routing;
+    let family = Family::of_model(parsed.model().unwrap_or_default());
+    let facts = parsed.facts(family, policy.routes_by_class(parsed.model()));
+    x.draft.record.tokens.prompt_estimated = Some(facts.prompt_tokens);
+    let loads = x.router.loads(snapshot);
+    decide(&facts, snapshot, &loads, &x.router.measurements.now(), policy)
+}
+
+/// Tells why no node was even tried.
+pub(super) fn refuse(x: &mut Exchange<'_, '_>, refusal: &Refusal) {
+    let (error, outcome) = refusal_error(refusal);
+    x.tell(&error, outcome);
+}
+
+/// A refusal in the words of the client's API.
+fn refusal_error(refusal: &Refusal) -> (ApiError, Outcome) {
+    match refusal {
+        Refusal::NoModel => (ApiError::model_required(), Outcome::Refused),
+        Refusal::UnknownModel { model, nearest } => (ApiError::model_not_found(model, nearest.as_deref()), Outcome::Refused),
+        Refusal::Loading { detail } => (ApiError::new(ErrorKind::Overloaded, detail.clone()), Outcome::Refused),
+        Refusal::NoNode { detail } => (ApiError::new(ErrorKind::Upstream, detail.clone()), Outcome::UpstreamError),
+    }
+}
+
+/// Every candidate failed: an answer that a node gave beats the router's own words.
+fn give_up(x: &mut Exchange<'_, '_>, failures: Vec<Failure>) {
+    // The loop noted the last one as a fall-back, but nothing came after it.
+    let summary: Vec<String> = x.draft.record.fallbacks.iter().map(|tried| format!("{}: {}", tried.node, tried.reason)).collect();
+    let spoken = failures.into_iter().reduce(|kept, new| if kept.error.status == 502 || new.error.status != 502 { new } else { kept });
+    let mut error = match spoken {
+        Some(failure) => failure.error,
+        None => ApiError::new(ErrorKind::Upstream, "no node could be tried"),
+    };
+    if error.status == 502 && summary.len() > 1 {
+        error.message = format!("no node could answer ({})", summary.join("; "));
+    }
+    "no_node_answered".clone_into(&mut x.draft.record.reason);
+    x.tell(&error, Outcome::UpstreamError);
+}
+
+/// What is sent to a node, and how its answer is read.
+pub(super) struct Prepared<'b> {
+    pub(super) target: Cow<'b, str>,
+    pub(super) body: Cow<'b, [u8]>,
+    pub(super) translator: Option<ReplyTranslator>,
+}
+
+/// The request as this node understands it: untouched, with spans edited, or translated.
+fn prepare<'b>(x: &Exchange<'_, '_>, parsed: &Parsed<'b>, body: &'b [u8], candidate: &Candidate, node: &Node) -> Result<Prepared<'b>, ApiError> {
+    if let Some(form) = needs_translation(&x.endpoint, node) {
+        let shown = x.draft.record.requested_model.as_deref().unwrap_or(&candidate.model);
+        let shown = if x.draft.record.complexity.is_some() { candidate.model.as_str() } else { shown };
+        let translated = translate::request(form, body, &candidate.model, shown, stamp(&x.draft.record.id))
+            .map_err(|error| ApiError::new(ErrorKind::InvalidRequest, error.to_string()))?;
+        return Ok(Prepared { target: Cow::Borrowed(translated.path), body: Cow::Owned(translated.body), translator: Some(translated.reply) });
+    }
+    let mut edits = Vec::new();
+    let same = parsed.model().is_some_and(|asked| asked == candidate.model || same_model(asked, &candidate.model));
+    if !same {
+        edits.push(Edit::Model(candidate.model.clone()));
+    }
+    // Ollama reads only `max_tokens`; without it the answer would run on.
+    if node.kind == Some(NodeKind::Ollama) && x.endpoint == Endpoint::ChatCompletions {
+        edits.extend(parsed.max_completion_tokens().map(Edit::AddMaxTokens));
+    }
+    Ok(Prepared { target: Cow::Owned(x.request.target().to_owned()), body: parsed.edited(body, &edits), translator: None })
+}
+
+/// Whether a node takes the name as it was written (`tiny` is `tiny:latest`).
+fn same_model(asked: &str, at_node: &str) -> bool {
+    crate::cluster::ModelName::new(asked) == crate::cluster::ModelName::new(at_node)
+}
+
+/// The form to translate from, when the node does not answer this endpoint itself.
+fn needs_translation(endpoint: &Endpoint, node: &Node) -> Option<Form> {
+    let native = node.native;
+    match endpoint {
+        Endpoint::Chat if !native.ollama => Some(Form::OllamaChat),
+        Endpoint::Generate if !native.ollama => Some(Form::OllamaGenerate),
+        Endpoint::Embed if !native.ollama => Some(Form::OllamaEmbed),
+        Endpoint::LegacyEmbeddings if !native.ollama => Some(Form::OllamaLegacyEmbeddings),
+        Endpoint::Messages if !native.messages => Some(Form::Messages),
+        Endpoint::Responses if !native.responses => Some(Form::Responses),
+        _ => None,
+    }
+}
+
+fn stamp(id: &str) -> Stamp {
+    let now = SystemTime::now();
+    Stamp {
+        created_unix: now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        created_at: humantime::format_rfc3339_micros(now).to_string(),
+        id: id.to_owned(),
+    }
+}
+
+/// One candidate: admission, sending, and the answer when there is one worth passing on.
+fn attempt<'b>(x: &mut Exchange<'_, '_>, parsed: &Parsed<'b>, body: &'b [u8], candidate: &Candidate, node: &Node) -> Tried {
+    let prepared = match prepare(x, parsed, body, candidate, node) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            x.tell(&error, Outcome::Refused);
+            return Tried::Answered;
+        }
+    };
+    let waiting = Instant::now();
+    let config = &x.router.config;
+    let gate = x.router.admission.gate(&node.name);
+    let permit = {
+        let reply = &*x.reply;
+        gate.enter(x.router.slots(node), config.admission.queue, config.timeouts.load, || reply.client_gone())
+    };
+    let _permit = match permit {
+        Ok(permit) => permit,
+        Err(NotAdmitted::ClientGone) => {
+            x.client_left();
+            return Tried::Answered;
+        }
+        Err(NotAdmitted::QueueFull) => return busy(node, "queue_full", "its queue is full"),
+        Err(NotAdmitted::TimedOut) => return busy(node, "queue_timeout", "no slot became free in time"),
+    };
+    x.draft.record.timings.queue_ms = Some(millis(waiting.elapsed()));
+    x.trying(candidate);
+    let incoming = match send(x, node, candidate, &prepared) {
+        Ok(incoming) => incoming,
+        Err(SendError::ClientGone) => {
+            x.client_left();
+            return Tried::Answered;
+        }
+        Err(error) => return send_failed(x, node, &error),
+    };
+    let status = incoming.status();
+    if retryable(status) {
+        x.router.observe_status(node, status);
+        return refused_by_node(x, node, incoming, parsed);
+    }
+    let upstream = Upstream { incoming, node, candidate, translator: prepared.translator, stream: parsed.stream() };
+    relay::relay(x, upstream);
+    Tried::Answered
+}
+
+fn busy(node: &Node, reason: &str, why: &str) -> Tried {
+    let error = ApiError::new(ErrorKind::Overloaded, format!("node `{}` is busy: {why}, please try again", node.name));
+    Tried::Failed(Failure { reason: reason.to_owned(), error })
+}
+
+/// Statuses after which another node may do better: the node is missing the model, busy, or in the way of something dead.
+fn retryable(status: u16) -> bool {
+    matches!(status, 404 | 429 | 502 | 503 | 504)
+}
+
+/// Opens the upstream and waits for its head.
+fn send(x: &mut Exchange<'_, '_>, node: &Node, candidate: &Candidate, prepared: &Prepared<'_>) -> Result<Incoming, SendError> {
+    let origin = x.router.origin(&node.url)?;
+    let timeouts = &x.router.config.timeouts;
+    let deadlines = Deadlines {
+        connect: timeouts.connect,
+        first_byte: if candidate.resident { timeouts.idle } else { timeouts.load },
+        between: timeouts.idle,
+        total: timeouts.total,
+    };
+    let mut forwarded: Vec<(&str, &[u8])> = Vec::with_capacity(16);
+    let translated = prepared.translator.is_some();
+    for (name, value) in x.request.headers().iter() {
+        if headers::forwarded_to_node(name) && !(translated && headers::belongs_to_dialect(name)) {
+            forwarded.push((name, value));
+        }
+    }
+    let outgoing = Outgoing { method: x.request.method(), target: &prepared.target, headers: &forwarded, body: OutgoingBody::Bytes(&prepared.body) };
+    x.router.client.send(&origin, outgoing, &deadlines, Some(x.reply.watch()))
+}
+
+/// A node that could not be reached or did not answer.
+fn send_failed(x: &mut Exchange<'_, '_>, node: &Node, error: &SendError) -> Tried {
+    x.router.observe_failure(node, error);
+    let told = trouble::of_send(node, error);
+    if trouble::timed_out(error) {
+        x.draft.step(format!("{} gave no answer in time", node.name));
+        x.tell(&told, Outcome::UpstreamError);
+        return Tried::Answered;
+    }
+    Tried::Failed(Failure { reason: trouble::code(error).to_owned(), error: told })
+}
+
+/// A node that answered with a status after which another one may do better.
+fn refused_by_node(x: &mut Exchange<'_, '_>, node: &Node, mut incoming: Incoming, parsed: &Parsed<'_>) -> Tried {
+    let status = incoming.status();
+    let mut body = Vec::new();
+    loop {
+        match incoming.next(Some(x.reply.watch())) {
+            Ok(Some(piece)) if body.len() + piece.len() <= KEPT_ERROR => body.extend_from_slice(piece),
+            Ok(Some(_) | None) => break,
+            Err(ReadError::ClientGone) => {
+                x.client_left();
+                return Tried::Answered;
+            }
+            Err(_) => break,
+        }
+    }
+    let error = ApiError::from_upstream(status, &body);
+    let reason = match status {
+        404 => format!("model_missing ({})", parsed.model().unwrap_or_default()),
+        other => format!("status {other}"),
+    };
+    x.draft.step(format!("{} answered {status}", node.name));
+    Tried::Failed(Failure { reason, error })
+}
+
+/// `/v1/messages/count_tokens`: the node's own count where it has one, else the estimate that routing uses.
+pub(super) fn count_tokens(x: &mut Exchange<'_, '_>) {
+    let body = match x.request.read_body() {
+        Ok(body) => body,
+        Err(error) => return super::local::body_error(x, &error),
+    };
+    let endpoint = x.endpoint.clone();
+    let parsed = match parse(&endpoint, &body) {
+        Ok(parsed) => parsed,
+        Err(error) => return x.tell(&error, Outcome::Refused),
+    };
+    x.draft.record.requested_model = parsed.model().map(str::to_owned);
+    let snapshot = x.router.snapshot();
+    let decision = match decide_for(x, &parsed, &snapshot) {
+        Ok(decision) => decision,
+        Err(refusal) => return refuse(x, &refusal),
+    };
+    x.decided(&decision);
+    let counting = decision.admitted().find_map(|candidate| Some((candidate, snapshot.node(&candidate.node).filter(|node| node.native.count_tokens)?)));
+    if let Some((candidate, node)) = counting {
+        match attempt(x, &parsed, &body, candidate, node) {
+            Tried::Answered => return,
+            Tried::Failed(failure) => x.failed(candidate, &failure.reason),
+        }
+    }
+    x.draft.record.node = None;
+    "estimated_here".clone_into(&mut x.draft.record.reason);
+    let tokens = x.draft.record.tokens.prompt_estimated.unwrap_or_default();
+    x.answer(200, "application/json", &lists::count_tokens(tokens));
+}

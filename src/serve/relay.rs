@@ -1,0 +1,376 @@
+//! The answer on its way back: pieces as they arrive for streams, complete bodies for the rest, and the truth when a node stops short.
+
+use std::borrow::Cow;
+
+use serde::de::IgnoredAny;
+
+use super::exchange::{Exchange, header_safe};
+use super::trouble;
+use super::record::{Outcome, millis};
+use crate::cluster::{ModelName, Node};
+use crate::dialect::translate::ReplyTranslator;
+use crate::dialect::{ApiError, ErrorKind, StreamEnd, StreamForm, StreamWatch, Usage, headers, usage_of_body};
+use crate::http::client::{Incoming, ReadError};
+use crate::http::server::Framing;
+use crate::routing::Candidate;
+
+/// Longest answer that is held until it is complete, so that a cut one can still be told as an error; longer ones are passed on as they come.
+const HELD: usize = 4 * 1024 * 1024;
+/// Longest answer that is translated as a whole.
+const TRANSLATED: usize = 64 * 1024 * 1024;
+
+/// An opened upstream whose head is there.
+pub(super) struct Upstream<'n> {
+    pub(super) incoming: Incoming,
+    pub(super) node: &'n Node,
+    pub(super) candidate: &'n Candidate,
+    pub(super) translator: Option<ReplyTranslator>,
+    /// Whether the client asked for a stream.
+    pub(super) stream: bool,
+}
+
+/// Passes the answer on and completes the record.
+pub(super) fn relay(x: &mut Exchange<'_, '_>, mut upstream: Upstream<'_>) {
+    let status = upstream.incoming.status();
+    let content_type = upstream.incoming.headers().get_str("content-type").unwrap_or("").to_owned();
+    let streamed = content_type.starts_with("text/event-stream") || content_type.starts_with("application/x-ndjson");
+    x.draft.record.status = status;
+    let usage = if status >= 400 {
+        error_answer(x, &mut upstream, &content_type);
+        None
+    } else if let Some(translator) = upstream.translator.take() {
+        if upstream.stream && x.endpoint.stream_form().is_some() { translated_stream(x, &mut upstream, translator) } else { translated_whole(x, &mut upstream, translator) }
+    } else if let Some(form) = x.endpoint.stream_form().filter(|_| streamed) {
+        native_stream(x, &mut upstream, form)
+    } else {
+        whole(x, &mut upstream, &content_type)
+    };
+    finish_record(x, &upstream, usage.unwrap_or_default());
+}
+
+/// What the answer's own counters say goes into the record and the measurements.
+fn finish_record(x: &mut Exchange<'_, '_>, upstream: &Upstream<'_>, usage: Usage) {
+    let tokens = &mut x.draft.record.tokens;
+    tokens.prompt = usage.prompt_tokens;
+    tokens.completion = usage.completion_tokens;
+    tokens.cached = usage.cached_tokens;
+    x.draft.record.timings.load_ms = usage.load_ms;
+    if x.draft.record.outcome == Outcome::Ok {
+        x.router.measurements.learn(&upstream.node.name, &ModelName::new(&upstream.candidate.model), &usage);
+        x.draft.record.cost_saved_usd = x.router.cost(&usage);
+    }
+}
+
+/// The head of a passed-on answer: the node's own fields that belong to the client, then the router's.
+fn head_fields(x: &Exchange<'_, '_>, incoming: &Incoming, translated: bool) -> Vec<(String, String)> {
+    let mut fields: Vec<(String, String)> = Vec::with_capacity(16);
+    for (name, value) in incoming.headers().iter() {
+        if headers::returned_to_client(name) && !(translated && headers::belongs_to_dialect(name)) {
+            fields.push((name.to_owned(), String::from_utf8_lossy(value).into_owned()));
+        }
+    }
+    fields.extend(x.own_headers().into_iter().map(|(name, value)| (name.to_owned(), value)));
+    fields
+}
+
+fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
+    fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+/// A stream in the client's own form, passed on piece by piece.
+fn native_stream(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, form: StreamForm) -> Option<Usage> {
+    let mut fields = head_fields(x, &upstream.incoming, false);
+    fields.push(("X-Accel-Buffering".to_owned(), "no".to_owned()));
+    let status = upstream.incoming.status();
+    let mut watch = StreamWatch::new(form);
+    if x.reply.start(status, &borrowed(&fields), Framing::Chunked).is_err() {
+        client_gone(x);
+        return None;
+    }
+    let trouble = loop {
+        match upstream.incoming.next(Some(x.reply.watch())) {
+            Ok(Some(piece)) => {
+                let release = watch.push(piece);
+                if release.is_empty() {
+                    continue;
+                }
+                if x.reply.push(&[release.held, release.piece]).is_err() {
+                    client_gone(x);
+                    return Some(watch.usage());
+                }
+                x.first_byte();
+            }
+            Ok(None) => break None,
+            Err(ReadError::ClientGone) => {
+                client_gone(x);
+                return Some(watch.usage());
+            }
+            Err(error) => break Some(error),
+        }
+    };
+    let (error_seen, finish_reason_seen, usage) = (watch.error_seen(), watch.finish_reason_seen(), watch.usage());
+    match watch.finish() {
+        StreamEnd::Complete { rest, missing } => {
+            if error_seen {
+                x.draft.record.outcome = Outcome::UpstreamError;
+                "the node reported an error in the stream".clone_into(&mut x.draft.record.detail);
+            }
+            end_reply(x, &[rest, missing.as_bytes()]);
+        }
+        // Some servers close after the last chunk without `[DONE]`: the answer is complete, its terminal event is supplied.
+        StreamEnd::NoTerminal { held: [], mid_event: false } if finish_reason_seen && trouble.is_none() => end_reply(x, &[b"data: [DONE]\n\n"]),
+        StreamEnd::NoTerminal { mid_event, .. } => {
+            if mid_event && x.reply.push(&[b"\n\n".get(..if form == StreamForm::Ndjson { 1 } else { 2 }).unwrap_or_default()]).is_err() {
+                client_gone(x);
+            } else {
+                cut_stream(x, upstream.node, trouble);
+            }
+        }
+    }
+    Some(usage)
+}
+
+/// Ends a stream that is complete.
+fn end_reply(x: &mut Exchange<'_, '_>, last: &[&[u8]]) {
+    if x.reply.push_last(last).is_err() {
+        client_gone(x);
+    }
+}
+
+/// A stream that ended without its terminal event: an error before the head, an error event after it, never a clean end.
+fn cut_stream(x: &mut Exchange<'_, '_>, node: &Node, broken: Option<ReadError>) {
+    let error = trouble::of_read(node, broken.as_ref());
+    x.draft.step(error.message.clone());
+    if !x.reply.committed() {
+        x.tell(&error, Outcome::Cut);
+        return;
+    }
+    x.draft.record.outcome = Outcome::Cut;
+    x.draft.record.detail.clone_from(&error.message);
+    let event = error.in_band(&x.endpoint, &x.draft.record.id);
+    end_reply(x, &[&event]);
+}
+
+fn client_gone(x: &mut Exchange<'_, '_>) {
+    x.draft.record.outcome = Outcome::ClientGone;
+    "the client left before the end of the answer".clone_into(&mut x.draft.record.detail);
+    x.reply.abort();
+}
+
+/// Why a body could not be collected.
+enum NotCollected {
+    ClientGone,
+    TooLong,
+    Broken(ReadError),
+}
+
+/// The whole body, up to a limit.
+fn collect(x: &mut Exchange<'_, '_>, incoming: &mut Incoming, body: &mut Vec<u8>, most: usize) -> Result<(), NotCollected> {
+    if let Some(length) = incoming.length().and_then(|length| usize::try_from(length).ok()) {
+        body.reserve_exact(length.min(most));
+    }
+    loop {
+        match incoming.next(Some(x.reply.watch())) {
+            Ok(Some(piece)) => {
+                body.extend_from_slice(piece);
+                x.first_byte();
+                if body.len() > most {
+                    return Err(NotCollected::TooLong);
+                }
+            }
+            Ok(None) => return Ok(()),
+            Err(ReadError::ClientGone) => return Err(NotCollected::ClientGone),
+            Err(error) => return Err(NotCollected::Broken(error)),
+        }
+    }
+}
+
+/// A body that is not a stream: held until it is complete when it is short enough.
+fn whole(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, content_type: &str) -> Option<Usage> {
+    let mut body = Vec::new();
+    match collect(x, &mut upstream.incoming, &mut body, HELD) {
+        Ok(()) => {}
+        Err(NotCollected::TooLong) => {
+            pass_on(x, upstream, &body);
+            return None;
+        }
+        Err(NotCollected::ClientGone) => {
+            client_gone(x);
+            return None;
+        }
+        Err(NotCollected::Broken(error)) => {
+            let error = trouble::of_read(upstream.node, Some(&error));
+            x.tell(&error, Outcome::Cut);
+            return None;
+        }
+    }
+    let usage = if x.endpoint.routed() && content_type.starts_with("application/json") { serde_json::from_slice::<IgnoredAny>(&body).ok().map(|_| usage_of_body(&body)) } else { Some(Usage::default()) };
+    let Some(usage) = usage else {
+        let text = format!("node `{}` answered with a body that is not JSON", upstream.node.name);
+        x.tell(&ApiError::new(ErrorKind::Upstream, text), Outcome::UpstreamError);
+        return None;
+    };
+    let fields = head_fields(x, &upstream.incoming, false);
+    if x.reply.full(upstream.incoming.status(), &borrowed(&fields), &body).is_err() {
+        client_gone(x);
+    }
+    Some(usage)
+}
+
+/// A long body: what was held so far, then the rest as it comes.
+fn pass_on(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, held: &[u8]) {
+    let fields = head_fields(x, &upstream.incoming, false);
+    let framing = upstream.incoming.length().map_or(Framing::Chunked, Framing::Length);
+    let status = upstream.incoming.status();
+    if x.reply.start(status, &borrowed(&fields), framing).is_err() || x.reply.push(&[held]).is_err() {
+        return client_gone(x);
+    }
+    loop {
+        match upstream.incoming.next(Some(x.reply.watch())) {
+            Ok(Some(piece)) => {
+                if x.reply.push(&[piece]).is_err() {
+                    return client_gone(x);
+                }
+            }
+            Ok(None) => return end_reply(x, &[]),
+            Err(ReadError::ClientGone) => return client_gone(x),
+            Err(error) => {
+                x.draft.record.outcome = Outcome::Cut;
+                x.draft.record.detail = trouble::of_read(upstream.node, Some(&error)).message;
+                return x.reply.abort();
+            }
+        }
+    }
+}
+
+/// An error of the node: its own words where they are in the client's dialect, else the same said in it.
+fn error_answer(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, content_type: &str) {
+    let status = upstream.incoming.status();
+    let mut body = Vec::new();
+    match collect(x, &mut upstream.incoming, &mut body, HELD) {
+        Ok(()) => {}
+        Err(NotCollected::ClientGone) => return client_gone(x),
+        Err(NotCollected::TooLong | NotCollected::Broken(_)) => body.clear(),
+    }
+    x.draft.record.outcome = Outcome::UpstreamError;
+    let error = ApiError::from_upstream(status, &body);
+    if content_type.starts_with("application/json") && ApiError::speaks(x.dialect, &body) {
+        x.draft.record.detail = error.message;
+        let fields = head_fields(x, &upstream.incoming, false);
+        if x.reply.full(status, &borrowed(&fields), &body).is_err() {
+            client_gone(x);
+        }
+        return;
+    }
+    x.tell(&error, Outcome::UpstreamError);
+}
+
+/// A stream in another form, translated event by event.
+fn translated_stream(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, mut translator: ReplyTranslator) -> Option<Usage> {
+    let mut fields = head_fields(x, &upstream.incoming, true);
+    fields.push(("Content-Type".to_owned(), translator.content_type().to_owned()));
+    fields.push(("X-Accel-Buffering".to_owned(), "no".to_owned()));
+    if x.reply.start(200, &borrowed(&fields), Framing::Chunked).is_err() {
+        client_gone(x);
+        return None;
+    }
+    let mut out = Vec::new();
+    let trouble = loop {
+        out.clear();
+        match upstream.incoming.next(Some(x.reply.watch())) {
+            Ok(Some(piece)) => {
+                translator.push(piece, nanos(x), &mut out);
+                if out.is_empty() {
+                    continue;
+                }
+                if x.reply.push(&[&out]).is_err() {
+                    client_gone(x);
+                    return Some(translated_usage(&translator));
+                }
+                x.first_byte();
+            }
+            Ok(None) => break None,
+            Err(ReadError::ClientGone) => {
+                client_gone(x);
+                return Some(translated_usage(&translator));
+            }
+            Err(error) => break Some(error),
+        }
+    };
+    out.clear();
+    if let Some(told) = translator.upstream_error().map(str::to_owned) {
+        let error = ApiError::new(ErrorKind::Upstream, told);
+        end_in_band(x, &error, Outcome::UpstreamError);
+    } else if translator.finish(nanos(x), &mut out).is_ok() {
+        end_reply(x, &[&out]);
+    } else {
+        cut_stream(x, upstream.node, trouble);
+    }
+    Some(translated_usage(&translator))
+}
+
+/// Ends a stream with an error event, or with an error answer while nothing was sent.
+fn end_in_band(x: &mut Exchange<'_, '_>, error: &ApiError, outcome: Outcome) {
+    if !x.reply.committed() {
+        return x.tell(error, outcome);
+    }
+    x.draft.record.outcome = outcome;
+    x.draft.record.detail.clone_from(&error.message);
+    let event = error.in_band(&x.endpoint, &x.draft.record.id);
+    end_reply(x, &[&event]);
+}
+
+/// A complete answer in another form.
+fn translated_whole(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, mut translator: ReplyTranslator) -> Option<Usage> {
+    let mut body = Vec::new();
+    match collect(x, &mut upstream.incoming, &mut body, TRANSLATED) {
+        Ok(()) => {}
+        Err(NotCollected::ClientGone) => {
+            client_gone(x);
+            return None;
+        }
+        Err(NotCollected::TooLong) => {
+            let text = format!("node `{}` answered with more than {TRANSLATED} bytes", upstream.node.name);
+            x.tell(&ApiError::new(ErrorKind::Upstream, text), Outcome::UpstreamError);
+            return None;
+        }
+        Err(NotCollected::Broken(error)) => {
+            let error = trouble::of_read(upstream.node, Some(&error));
+            x.tell(&error, Outcome::Cut);
+            return None;
+        }
+    }
+    let answer: Cow<'_, [u8]> = match translator.whole(&body, nanos(x)) {
+        Ok(answer) => Cow::Owned(answer),
+        Err(error) => {
+            let text = format!("node `{}` answered in a form that cannot be translated: {error}", upstream.node.name);
+            x.tell(&ApiError::new(ErrorKind::Upstream, header_safe(&text)), Outcome::UpstreamError);
+            return None;
+        }
+    };
+    let mut fields = head_fields(x, &upstream.incoming, true);
+    fields.push(("Content-Type".to_owned(), "application/json".to_owned()));
+    if x.reply.full(200, &borrowed(&fields), &answer).is_err() {
+        client_gone(x);
+    }
+    let mut usage = usage_of_body(&body);
+    let counted = translated_usage(&translator);
+    usage.prompt_tokens = usage.prompt_tokens.or(counted.prompt_tokens);
+    usage.completion_tokens = usage.completion_tokens.or(counted.completion_tokens);
+    Some(usage)
+}
+
+fn nanos(x: &Exchange<'_, '_>) -> u64 {
+    u64::try_from(x.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn translated_usage(translator: &ReplyTranslator) -> Usage {
+    let (prompt_tokens, completion_tokens, cached_tokens) = translator.usage();
+    Usage { prompt_tokens, completion_tokens, cached_tokens, ..Usage::default() }
+}
+
+/// Notes the total; called once per request, when everything is said.
+pub(super) fn close_record(x: &mut Exchange<'_, '_>) {
+    x.draft.record.timings.total_ms = Some(millis(x.elapsed()));
+    x.draft.step(format!("done: {}", x.draft.record.outcome.as_str()));
+}
