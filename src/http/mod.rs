@@ -5,6 +5,7 @@
 //! taking a body for a request.
 
 pub mod chunk;
+pub mod client;
 pub mod headers;
 pub mod server;
 
@@ -12,6 +13,7 @@ mod buffer;
 mod date;
 mod field;
 mod poll;
+mod scan;
 mod socket;
 
 pub use poll::Watch;

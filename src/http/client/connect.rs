@@ -24,8 +24,7 @@ use crate::http::poll::{Ready, Watch, wait};
 const MAX_LOOKUPS: usize = 64;
 /// When a silent upstream is first probed, how often, and how many times: a node that lost power during a long prefill is noticed after a
 /// minute.
-const KEEPALIVE: (Duration, Duration, u32) =
-    (Duration::from_secs(30), Duration::from_secs(10), 3);
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
 
 /// What limits one attempt to connect.
 #[derive(Debug, Clone, Copy)]

@@ -78,6 +78,8 @@ pub enum ReadError {
     Total,
     /// The connection ended before the declared end, or a chunk is broken.
     Cut,
+    /// The body is longer than the limit in bytes of [`Incoming::read_all`](super::Incoming::read_all).
+    TooLarge(usize),
     /// The connection failed.
     Io(io::Error),
 }
@@ -89,6 +91,7 @@ impl fmt::Display for ReadError {
             Self::Idle => f.write_str("nothing came within the time limit"),
             Self::Total => f.write_str("the time limit of the request is over"),
             Self::Cut => f.write_str("the answer ended before its end"),
+            Self::TooLarge(limit) => write!(f, "the answer is larger than {limit} bytes"),
             Self::Io(error) => write!(f, "the connection failed: {error}"),
         }
     }

@@ -67,7 +67,10 @@ impl Origin {
             return Err(UrlError::Credentials);
         }
         let prefix = prefix.trim_end_matches('/');
-        if prefix.bytes().any(|byte| !byte.is_ascii_graphic() || b"?#".contains(&byte)) {
+        if prefix
+            .bytes()
+            .any(|byte| !byte.is_ascii_graphic() || b"?#".contains(&byte))
+        {
             return Err(UrlError::Path);
         }
         let (host, port) = split_port(authority)?;
@@ -188,7 +191,10 @@ mod tests {
         assert_eq!(origin.to_string(), "http://gpu-1.lan:11434/ollama");
         let origin = Origin::parse("HTTPS://api.example.com").unwrap();
         assert!(origin.is_tls());
-        assert_eq!((origin.port(), origin.host_header()), (443, "api.example.com"));
+        assert_eq!(
+            (origin.port(), origin.host_header()),
+            (443, "api.example.com")
+        );
         let origin = Origin::parse("http://[::1]:8080/").unwrap();
         assert_eq!((origin.host(), origin.host_header()), ("::1", "[::1]:8080"));
     }

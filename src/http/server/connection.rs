@@ -13,7 +13,7 @@ use rustix::event::PollFlags;
 use super::{
     Handler, Limits,
     body::{Body, Progress},
-    head::{BodyFraming, HeadScan, RequestHead},
+    head::{BodyFraming, RequestHead},
     linger,
     refusal::Refusal,
     registry::Connection,
@@ -23,6 +23,7 @@ use super::{
 use crate::http::{
     buffer::Buffer,
     poll::{Ready, wait},
+    scan::HeadScan,
 };
 
 /// What follows after a head was looked for or a request was answered.
