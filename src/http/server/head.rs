@@ -1,0 +1,173 @@
+//! The head of a request: parsing and the framing rules of RFC 9112 §6.
+
+use std::{mem::MaybeUninit, ops::Range};
+
+use super::{Limits, refusal::Refusal};
+use crate::http::headers::{Headers, LengthError, content_length, span};
+
+/// Most header fields that can be configured.
+const MAX_FIELDS: usize = 256;
+
+/// How the body of a request is delimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum BodyFraming {
+    #[default]
+    Empty,
+    Length(u64),
+    Chunked,
+}
+
+/// A parsed request head; its memory is used again for the next request of the connection.
+#[derive(Debug, Default)]
+pub(crate) struct RequestHead {
+    pub(crate) headers: Headers,
+    method: Range<usize>,
+    target: Range<usize>,
+    /// Minor version: 0 or 1.
+    pub(crate) minor: u8,
+    pub(crate) framing: BodyFraming,
+    pub(crate) keep_alive: bool,
+    pub(crate) expects_continue: bool,
+    pub(crate) accepts_trailers: bool,
+}
+
+impl RequestHead {
+    pub(crate) fn method(&self) -> &str {
+        std::str::from_utf8(self.headers.slice(&self.method)).unwrap_or_default()
+    }
+
+    /// Path and query in origin form; `*` for a request about the server itself.
+    pub(crate) fn target(&self) -> &str {
+        match std::str::from_utf8(self.headers.slice(&self.target)) {
+            Ok("") | Err(_) => "/",
+            Ok(target) => target,
+        }
+    }
+
+    /// Parses a head from the front of `bytes`. `Ok(None)`: more bytes are needed. Otherwise the length of the head.
+    ///
+    /// After an error the target is known if it could be read.
+    pub(crate) fn parse(
+        &mut self,
+        bytes: &[u8],
+        limits: &Limits,
+    ) -> Result<Option<usize>, Refusal> {
+        self.target = 0..0;
+        if bytes.starts_with(b"PRI * HTTP/2.0") {
+            return Err(Refusal::UnsupportedVersion);
+        }
+        let mut storage = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let fields = storage.get_mut(..limits.max_headers).unwrap_or(&mut []);
+        let mut request = httparse::Request::new(&mut []);
+        let length = match request.parse_with_uninit_headers(bytes, fields) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(error) => {
+                if let Some(target) = request.path {
+                    self.headers.fill(target.as_bytes(), std::iter::empty());
+                    self.target = 0..target.len();
+                }
+                return Err(match error {
+                    httparse::Error::TooManyHeaders => Refusal::TooManyHeaders,
+                    httparse::Error::Version => Refusal::UnsupportedVersion,
+                    _ => Refusal::Malformed("the request head is not HTTP/1.1"),
+                });
+            }
+        };
+        let head = bytes.get(..length).unwrap_or(bytes);
+        self.headers.fill(
+            head,
+            request
+                .headers
+                .iter()
+                .map(|field| (field.name, field.value)),
+        );
+        self.method = span(head, request.method.unwrap_or_default().as_bytes());
+        let target = origin_form(request.path.unwrap_or_default());
+        self.target = span(head, target.unwrap_or_default().as_bytes());
+        self.minor = request.version.unwrap_or(1);
+        if target.is_none() {
+            return Err(Refusal::Malformed("the request target is not a path"));
+        }
+        self.interpret()?;
+        Ok(Some(length))
+    }
+
+    fn interpret(&mut self) -> Result<(), Refusal> {
+        let hosts = self.headers.get_all("host").count();
+        if hosts > 1 || (hosts == 0 && self.minor == 1) {
+            return Err(Refusal::Malformed("exactly one Host is required"));
+        }
+        self.framing = framing(&self.headers, self.minor)?;
+        self.keep_alive = if self.minor == 1 {
+            !self.headers.has_token("connection", "close")
+        } else {
+            self.headers.has_token("connection", "keep-alive")
+        };
+        self.expects_continue = false;
+        if self.minor == 1 {
+            for expectation in self.headers.get_all("expect") {
+                if !expectation.eq_ignore_ascii_case(b"100-continue") {
+                    return Err(Refusal::UnsupportedExpectation);
+                }
+                self.expects_continue = true;
+            }
+        }
+        self.accepts_trailers = self.headers.has_token("te", "trailers");
+        Ok(())
+    }
+
+    /// Gives back the memory of an unusually large head.
+    pub(crate) fn shrink(&mut self) {
+        self.headers.shrink();
+    }
+}
+
+/// The target without scheme and authority, as proxies send them; `None` if it is neither path, absolute URI nor `*`.
+fn origin_form(target: &str) -> Option<&str> {
+    if target.starts_with('/') || target == "*" {
+        return Some(target);
+    }
+    let (scheme, rest) = target.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return None;
+    }
+    match rest.find(['/', '?']) {
+        Some(at) if rest[at..].starts_with('/') => Some(&rest[at..]),
+        Some(_) => None,
+        None => Some(""),
+    }
+}
+
+fn framing(headers: &Headers, minor: u8) -> Result<BodyFraming, Refusal> {
+    let mut codings = headers.get_all("transfer-encoding");
+    let coding = codings.next();
+    if headers.get_all("content-length").count() > 1 {
+        return Err(Refusal::Malformed("more than one Content-Length"));
+    }
+    let length = content_length(headers).map_err(|error| {
+        Refusal::Malformed(match error {
+            LengthError::NotDigits => "Content-Length is not a number",
+            LengthError::Differing => "more than one Content-Length",
+        })
+    })?;
+    match (coding, length) {
+        (None, None | Some(0)) => Ok(BodyFraming::Empty),
+        (None, Some(length)) => Ok(BodyFraming::Length(length)),
+        (Some(_), Some(_)) => Err(Refusal::Malformed(
+            "both Transfer-Encoding and Content-Length",
+        )),
+        (Some(_), None) if minor == 0 => Err(Refusal::Malformed(
+            "Transfer-Encoding in an HTTP/1.0 request",
+        )),
+        (Some(coding), None) => {
+            if codings.next().is_some() {
+                Err(Refusal::Malformed("more than one Transfer-Encoding"))
+            } else if coding.eq_ignore_ascii_case(b"chunked") {
+                Ok(BodyFraming::Chunked)
+            } else {
+                Err(Refusal::UnsupportedTransferCoding)
+            }
+        }
+    }
+}
