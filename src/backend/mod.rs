@@ -1,1 +1,20 @@
-//! One node's API: health, residency, kind; discovery of local servers.
+//! One node's API: what it is, what it holds, how it feels, asked without ever making it work; discovery of local servers.
+//!
+//! A look at a node never generates, loads, unloads or keeps anything in memory. It is bounded in time and size, so that a node that
+//! hangs or talks nonsense costs one thread a few seconds and nobody else anything.
+
+mod client;
+mod discover;
+mod json;
+mod llama;
+mod monitor;
+mod ollama;
+mod openai;
+mod probe;
+mod show;
+
+pub use client::Failure;
+pub use discover::{candidates, discover, discover_at};
+pub use monitor::{Monitor, OnChange, Outcome, POLL_INTERVAL, Rediscovery};
+pub use probe::{PROBE_LIMIT, Prober, gather};
+pub use show::{LlamaProps, Shown};
