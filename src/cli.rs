@@ -6,14 +6,32 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cmd;
 
+/// What the last part of `gpurouter --help` says.
+const ENVIRONMENT_AND_EXIT_CODES: &str = "\
+ENVIRONMENT:
+  GPUROUTER_CONFIG    Configuration file, like --config
+  GPU0_URL, GPU1_URL  Nodes gpu0 (main) and gpu1 (helper), or their new URLs
+  ENABLE_DUAL_GPU     false: one node only, OLLAMA_BASE or else gpu0
+  OLLAMA_BASE         The only node, where no other one is configured
+  OLLAMA_HOST         An Ollama to look for when no node is configured
+  NO_COLOR            Plain output
+
+A flag goes before the environment, that before the configuration file.
+
+EXIT CODES:
+  0  Yes, or done
+  1  No: a check failed
+  2  The command line or the configuration is wrong
+  3  No backend could be reached";
+
 /// One address in front of your GPUs and model servers.
 #[derive(Debug, Parser)]
 #[command(
     name = "gpurouter",
     version,
-    about,
     propagate_version = true,
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    after_help = ENVIRONMENT_AND_EXIT_CODES
 )]
 pub struct Cli {
     /// Flags that every command knows.
@@ -27,8 +45,10 @@ pub struct Cli {
 /// Flags that every command knows.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Global {
-    /// Configuration file (else $GPUROUTER_CONFIG, ./gpurouter.toml, the user's, /etc/gpurouter/config.toml)
-    #[arg(long, global = true, value_name = "FILE")]
+    /// Configuration file [default: $GPUROUTER_CONFIG, else
+    /// ./gpurouter.toml, ~/.config/gpurouter/config.toml,
+    /// /etc/gpurouter/config.toml, else none]
+    #[arg(long, global = true, value_name = "FILE", verbatim_doc_comment)]
     pub config: Option<PathBuf>,
     /// A node, instead of the configured ones (repeatable)
     #[arg(long = "node", global = true, value_name = "[NAME=]URL")]
@@ -49,7 +69,7 @@ pub struct Global {
 pub enum Command {
     /// Run the router
     Serve(cmd::serve::Args),
-    /// See it work: simulated nodes, the router and three prompts through it
+    /// See it work: simulated nodes and three prompts through the router
     Demo(cmd::demo::Args),
     /// Send one prompt through the same decision and print the answer
     Ask(cmd::ask::Args),

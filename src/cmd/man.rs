@@ -1,13 +1,68 @@
 //! `gpurouter man`.
 
+use std::io::{self, Write};
+
+use clap::CommandFactory;
+use clap_mangen::Man;
+
 use super::Exit;
-use crate::cli::Global;
+use crate::cli::{Cli, Global};
+use crate::config;
+use crate::render::Told;
 
 /// Flags of `man`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+EXAMPLES:
+  gpurouter man | man -l -
+  gpurouter man serve > gpurouter-serve.1
+  gpurouter man config | man -l -")]
+pub struct Args {
+    /// A command, or `config` for the configuration file
+    #[arg(value_name = "COMMAND")]
+    pub topic: Option<String>,
+}
 
 /// Runs the command.
-pub(super) fn run(_global: &Global, _args: &Args) -> anyhow::Result<Exit> {
-    anyhow::bail!("not built yet")
+pub(super) fn run(_global: &Global, args: &Args) -> anyhow::Result<Exit> {
+    let name = match args.topic.as_deref() {
+        None => "gpurouter.1".to_owned(),
+        Some("config") => CONFIG_PAGE.to_owned(),
+        Some(command) => format!("gpurouter-{command}.1"),
+    };
+    let pages = pages()?;
+    let Some((_, page)) = pages.iter().find(|(file, _)| *file == name) else {
+        let topics: Vec<&str> = pages
+            .iter()
+            .filter_map(|(file, _)| file.strip_prefix("gpurouter-")?.strip_suffix(".1"))
+            .collect();
+        let topic = args.topic.as_deref().unwrap_or_default();
+        let error = Told::usage(format!("no manual page for `{topic}`"));
+        return Err(error
+            .hint(format!("there is one for {}, config", topics.join(", ")))
+            .into());
+    };
+    io::stdout().lock().write_all(page)?;
+    Ok(Exit::Yes)
+}
+
+const CONFIG_PAGE: &str = "gpurouter.toml.5";
+
+/// Every manual page with its file name: the program's, one per command, and the configuration file's.
+pub fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
+    let mut program = Cli::command();
+    program.build();
+    let commands = program
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set());
+    let mut pages = Vec::new();
+    for command in std::iter::once(&program).chain(commands) {
+        let man =
+            Man::new(command.clone()).source(format!("gpurouter {}", env!("CARGO_PKG_VERSION")));
+        let mut page = Vec::new();
+        man.render(&mut page)?;
+        pages.push((man.get_filename(), page));
+    }
+    pages.push((CONFIG_PAGE.to_owned(), config::manual_page().into_bytes()));
+    Ok(pages)
 }

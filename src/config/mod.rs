@@ -1,168 +1,109 @@
 //! Configuration in layers (flag > environment > file > default) with the origin of every value.
+//!
+//! One table ([`KEYS`]) says which keys exist; the file is checked against it, and its manual page is made from it.
+//! The environment comes in as data, so nothing here depends on the process's own.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+mod address;
+mod build;
+mod draft;
+mod environment;
+mod file;
+mod keys;
+mod nodes;
+mod origin;
+mod page;
+mod print;
+mod settings;
+mod value;
 
-use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
-use crate::cluster::{NodeKind, Role};
-use crate::routing::Policy;
+pub use environment::Environment;
+pub use keys::{KEYS, Key};
+pub use origin::Origin;
+pub use page::manual_page;
+pub use settings::{Admission, Config, LogLevel, NodeConfig, Price, Prices, Security, Timeouts};
+pub use value::Kind;
 
-/// The whole configuration, resolved.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    /// Address that `serve` listens on.
-    pub listen: String,
-    /// Least severe log level that is written.
-    pub log_level: LogLevel,
-    /// Nodes; empty means: discover the local ones.
-    pub nodes: Vec<NodeConfig>,
-    /// Where `OLLAMA_HOST` points, for discovery only.
-    pub ollama_host: Option<String>,
-    /// Routing by class and by name.
-    pub routing: Policy,
-    /// Time limits.
-    pub timeouts: Timeouts,
-    /// Limits of what is accepted at once.
-    pub admission: Admission,
-    /// Prices for `cost_saved_usd`.
-    pub prices: Prices,
-    /// Who may talk to the router.
-    pub security: Security,
+use crate::cli::Global;
+use crate::render::Told;
+use draft::Draft;
+use origin::Problems;
+use value::Value;
+
+/// Values from a command's own flags.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--listen`.
+    pub listen: Option<String>,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            listen: "127.0.0.1:8512".to_owned(),
-            log_level: LogLevel::Info,
-            nodes: Vec::new(),
-            ollama_host: None,
-            routing: Policy::default(),
-            timeouts: Timeouts::default(),
-            admission: Admission::default(),
-            prices: Prices::default(),
-            security: Security::default(),
+/// A configuration and how it came about.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The values.
+    pub config: Config,
+    /// Origin by key as `--print-config --json` writes it (`timeouts.idle`, `node[0].url`, `aliases."a:b"`); a key that is missing has its default.
+    pub origins: std::collections::BTreeMap<String, Origin>,
+    /// What the user should be told at the start, one sentence each.
+    pub notices: Vec<String>,
+    /// The configuration file that was read.
+    pub file: Option<PathBuf>,
+}
+
+/// Puts the layers together. All problems that are found come back in one error, one line each.
+pub fn load(
+    global: &Global,
+    environment: &Environment,
+    overrides: &Overrides,
+) -> Result<Loaded, Told> {
+    let mut problems = Problems::default();
+    let mut draft = Draft::default();
+    let mut notices = Vec::new();
+
+    let file = file::locate(global.config.as_deref(), environment)?;
+    if let Some(file) = &file {
+        file::read(file, &mut draft, &mut problems);
+    }
+    let written: Vec<String> = draft.node_names().map(str::to_owned).collect();
+    if global.nodes.is_empty() {
+        nodes::from_environment(&mut draft, environment, &mut notices, &mut problems);
+    } else {
+        nodes::from_flags(&mut draft, &global.nodes, &mut problems);
+    }
+    apply_flags(&mut draft, global, overrides, &mut problems);
+
+    let (mut config, origins) = build::resolve(&draft, &written, &mut notices, &mut problems);
+    if config.nodes.is_empty() {
+        config.ollama_host = nodes::discovery_host(environment, &mut problems);
+    }
+    problems.into_result()?;
+    Ok(Loaded {
+        config,
+        origins,
+        notices,
+        file: file.map(|file| file.path),
+    })
+}
+
+fn apply_flags(draft: &mut Draft, global: &Global, overrides: &Overrides, problems: &mut Problems) {
+    if let Some(listen) = &overrides.listen {
+        let origin = Origin::Flag("--listen");
+        match Kind::Listen.read_text(listen) {
+            Ok(value) => draft.set("listen", value, origin),
+            Err(reason) => problems.add(&origin, format!("the address {reason}")),
         }
     }
-}
-
-/// Severity of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// Everything, one line per step.
-    Debug,
-    /// One line per request, and what changed.
-    Info,
-    /// What needs attention.
-    #[serde(alias = "warn")]
-    Warning,
-    /// What failed.
-    Error,
-}
-
-/// A configured node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NodeConfig {
-    /// Name; unique.
-    pub name: String,
-    /// Base URL, `http://` or `https://`, an optional path prefix, no trailing slash.
-    pub url: String,
-    /// API; found out when left away.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<NodeKind>,
-    /// What it is meant for.
-    #[serde(default)]
-    pub role: Role,
-    /// Name of its GPU, where it cannot be probed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gpu: Option<String>,
-}
-
-/// Time limits; `None` is no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    /// To connect; then the next node or a 502.
-    pub connect: Duration,
-    /// For the first byte while the node is loading the model.
-    pub load: Option<Duration>,
-    /// Without a byte from a node that is not loading, the first one included.
-    pub idle: Option<Duration>,
-    /// For the whole answer.
-    pub total: Option<Duration>,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(2),
-            load: Some(Duration::from_secs(600)),
-            idle: Some(Duration::from_secs(180)),
-            total: None,
-        }
-    }
-}
-
-/// Limits of what is accepted at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Admission {
-    /// Client connections; 503 beyond.
-    pub max_connections: usize,
-    /// Requests that may wait per node; 503 with Retry-After beyond.
-    pub queue: u32,
-    /// Requests sent to one node at once; `None` (`"auto"`): what the node says, without a limit of ours where it says nothing.
-    pub slots: Option<u32>,
-}
-
-impl Default for Admission {
-    fn default() -> Self {
-        Self {
-            max_connections: 2048,
-            queue: 256,
-            slots: None,
-        }
-    }
-}
-
-/// Price of a model per million tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Price {
-    /// Per million prompt tokens.
-    pub input: f64,
-    /// Per million answer tokens.
-    pub output: f64,
-}
-
-/// A dated price sheet.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Prices {
-    /// Date of the sheet.
-    pub as_of: Option<String>,
-    /// Currency of every price.
-    pub currency: Option<String>,
-    /// Price by model.
-    pub models: BTreeMap<String, Price>,
-    /// The model whose price is what a local answer saved; without it nothing is claimed.
-    pub reference: Option<String>,
-}
-
-/// Who may talk to the router.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Security {
-    /// Host names that are allowed besides loopback, private addresses and the machine's own name.
-    pub hosts: Vec<String>,
-    /// Largest request body in bytes.
-    pub max_body: u64,
-}
-
-impl Default for Security {
-    fn default() -> Self {
-        Self {
-            hosts: Vec::new(),
-            max_body: 64 * 1024 * 1024,
-        }
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => Some(("error", "--quiet")),
+        (false, 0) => None,
+        (false, _) => Some(("debug", "--verbose")),
+    };
+    if let Some((level, flag)) = level {
+        draft.set(
+            "log_level",
+            Value::Text(level.to_owned()),
+            Origin::Flag(flag),
+        );
     }
 }

@@ -1,0 +1,113 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_gpurouter_global_optspecs
+    string join \n config= node= json v/verbose q/quiet h/help V/version
+end
+
+function __fish_gpurouter_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_gpurouter_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_gpurouter_using_subcommand
+    set -l cmd (__fish_gpurouter_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "serve" -d 'Run the router'
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "demo" -d 'See it work: simulated nodes and three prompts through the router'
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "ask" -d 'Send one prompt through the same decision and print the answer'
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "classify" -d 'Tell how much model a prompt needs: SIMPLE, MODERATE or COMPLEX'
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "route" -d 'Tell where a request would go, without sending it'
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "status" -d 'Show nodes, loaded models, queues, speeds and warnings'
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "why" -d 'Explain the recorded decision of a request'
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "sim" -d 'Run simulated nodes'
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "completions" -d 'Print a shell\'s completion script'
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "man" -d 'Print the manual page'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand demo" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand demo" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand demo" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand demo" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand demo" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand demo" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand demo" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand ask" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand ask" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand ask" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand ask" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand ask" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand ask" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand ask" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand route" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand route" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand route" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand route" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand route" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand route" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand route" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand status" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand status" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand status" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand status" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand status" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand status" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand status" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand sim" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand sim" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand sim" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand sim" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand sim" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand sim" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand sim" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand completions" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand completions" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand completions" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand completions" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand completions" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand completions" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand man" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand man" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand man" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand man" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand man" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand man" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand man" -s V -l version -d 'Print version'
