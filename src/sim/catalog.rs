@@ -182,7 +182,14 @@ pub fn full_name(name: &str) -> String {
 
 fn digest(name: &str, bytes: u64) -> String {
     let mut rng = Rng::new(hash(&[name.as_bytes(), &bytes.to_le_bytes()]));
-    (0..4).map(|_| format!("{:016x}", rng.next_u64())).collect()
+    let mut word = || rng.next_u64();
+    format!(
+        "{:016x}{:016x}{:016x}{:016x}",
+        word(),
+        word(),
+        word(),
+        word()
+    )
 }
 
 #[cfg(test)]

@@ -140,7 +140,7 @@ pub struct Struck {
 impl Struck {
     /// Throws the dice for one request. Every fault takes one number, whether it applies or not, so that adding a control request does
     /// not shift the dice of a fault that comes later in the list.
-    pub fn roll(faults: &[Fault], inference: bool, rng: &mut Rng) -> Self {
+    pub(super) fn roll(faults: &[Fault], inference: bool, rng: &mut Rng) -> Self {
         let mut struck = Self::default();
         for fault in faults {
             let hit = rng.unit() < fault.probability;

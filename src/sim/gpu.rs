@@ -134,15 +134,15 @@ impl Speed {
             reason = "a speed needs three digits, not sixteen"
         )]
         let bytes = bytes.max(1) as f64;
-        let decode_cpu = EFFICIENCY * CPU_BANDWIDTH / bytes;
+        let slow = EFFICIENCY * CPU_BANDWIDTH / bytes;
         let cpu = Speed {
-            prefill: PREFILL_CPU * decode_cpu,
-            decode: decode_cpu,
+            prefill: PREFILL_CPU * slow,
+            decode: slow,
         };
-        let decode_gpu = EFFICIENCY * gpu.bandwidth / bytes;
+        let fast = EFFICIENCY * gpu.bandwidth / bytes;
         let gpu = declared.unwrap_or(Speed {
-            prefill: PREFILL_GPU * decode_gpu,
-            decode: decode_gpu,
+            prefill: PREFILL_GPU * fast,
+            decode: fast,
         });
         Self {
             prefill: blend(gpu.prefill, cpu.prefill, on_gpu),

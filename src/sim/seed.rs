@@ -1,7 +1,7 @@
 //! Seeded randomness: the same seed and input give the same output on every machine, which std's hasher does not promise.
 
 /// FNV-1a (64 bit) over several parts; each part's length is mixed in so that `["ab", "c"]` differs from `["a", "bc"]`.
-pub fn hash(parts: &[&[u8]]) -> u64 {
+pub(super) fn hash(parts: &[&[u8]]) -> u64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let mut state = OFFSET;
@@ -19,16 +19,16 @@ pub fn hash(parts: &[&[u8]]) -> u64 {
 
 /// The `SplitMix64` generator (Steele, Lea, Flood 2014): one word of state, good enough to choose words and faults.
 #[derive(Debug, Clone)]
-pub struct Rng(u64);
+pub(super) struct Rng(u64);
 
 impl Rng {
     /// A generator that starts at `seed`.
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The next 64 bits.
-    pub fn next_u64(&mut self) -> u64 {
+    pub(super) fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -37,13 +37,13 @@ impl Rng {
     }
 
     /// A number in `0..bound`; 0 when `bound` is 0.
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         // The bias of the remainder is below 2^-50 for the small bounds used here.
         self.next_u64().checked_rem(bound).unwrap_or(0)
     }
 
     /// A number in `0.0..1.0`.
-    pub fn unit(&mut self) -> f64 {
+    pub(super) fn unit(&mut self) -> f64 {
         #[allow(
             clippy::cast_precision_loss,
             reason = "53 bits are exactly what a double holds"
