@@ -171,6 +171,15 @@ fn the_table_says_the_defaults_that_are_built_in() {
 }
 
 #[test]
+fn the_example_of_the_manual_page_loads() {
+    let page = config::manual_page();
+    let (_, rest) = page.split_once(".nf\n").unwrap();
+    let (example, _) = rest.split_once(".fi\n").unwrap();
+    let loaded = load_text(&example.replace("\\-", "-")).unwrap();
+    assert_eq!(loaded.config.nodes.len(), 2);
+}
+
+#[test]
 fn all_problems_are_told_one_per_line() {
     let told = load_text(
         "zone = 1\nlog_level = \"loud\"\n[timeouts]\nidel = 1\n[admission]\nqueue = -1\n",
