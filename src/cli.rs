@@ -24,6 +24,12 @@ EXIT CODES:
   2  The command line or the configuration is wrong
   3  No backend could be reached";
 
+/// Broken by hand to fit 80 columns: clap wraps only with a feature that asks the terminal.
+const CONFIG_HELP: &str = "\
+Configuration file [default: $GPUROUTER_CONFIG, else
+./gpurouter.toml, ~/.config/gpurouter/config.toml,
+/etc/gpurouter/config.toml, else none]";
+
 /// One address in front of your GPUs and model servers.
 #[derive(Debug, Parser)]
 #[command(
@@ -45,10 +51,8 @@ pub struct Cli {
 /// Flags that every command knows.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Global {
-    /// Configuration file [default: $GPUROUTER_CONFIG, else
-    /// ./gpurouter.toml, ~/.config/gpurouter/config.toml,
-    /// /etc/gpurouter/config.toml, else none]
-    #[arg(long, global = true, value_name = "FILE", verbatim_doc_comment)]
+    /// Configuration file, instead of looking in the usual places.
+    #[arg(long, global = true, value_name = "FILE", help = CONFIG_HELP)]
     pub config: Option<PathBuf>,
     /// A node, instead of the configured ones (repeatable)
     #[arg(long = "node", global = true, value_name = "[NAME=]URL")]

@@ -46,6 +46,8 @@ impl fmt::Display for Origin {
 
 #[derive(Debug)]
 struct Problem {
+    /// Line in the file; problems elsewhere come after those.
+    line: usize,
     message: String,
     hint: Option<String>,
 }
@@ -72,14 +74,20 @@ impl Problems {
     }
 
     fn push(&mut self, origin: &Origin, text: impl fmt::Display, hint: Option<String>) {
+        let line = match origin {
+            Origin::File { line, .. } => *line,
+            _ => usize::MAX,
+        };
         self.0.push(Problem {
+            line,
             message: format!("{}: {text}", origin.place()),
             hint,
         });
     }
 
     /// One error for all problems: a line each, every one but the first with the prefix that [`crate::render::report`] gives the first.
-    pub(super) fn into_result(self) -> Result<(), Told> {
+    pub(super) fn into_result(mut self) -> Result<(), Told> {
+        self.0.sort_by_key(|problem| problem.line);
         let total = self.0.len();
         let mut message = String::new();
         let mut last_hint: Option<String> = None;

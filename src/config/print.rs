@@ -218,7 +218,7 @@ impl Loaded {
     /// What stands in place of the nodes when none is configured.
     fn discovery(&self) -> String {
         let also = match &self.config.ollama_host {
-            Some(url) => format!(", and {url}  # env OLLAMA_HOST"),
+            Some(url) => format!(", and {url} (env OLLAMA_HOST)"),
             None => String::new(),
         };
         format!("\n# No [[node]]: the servers on this machine are looked for{also}\n")
