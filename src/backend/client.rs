@@ -14,6 +14,9 @@ const BODY_LIMIT: u64 = 8 * 1024 * 1024;
 /// Time to connect, as `[timeouts] connect` has it by default.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
+/// Time for a call that sets no shorter one of its own.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+
 /// Connections are reused within one look at a node and closed soon after: a kept connection occupies one of the few HTTP threads of
 /// llama-server for as long as it is open.
 const IDLE_LIMIT: Duration = Duration::from_millis(300);
@@ -99,13 +102,13 @@ impl Client {
 
     fn http(&self, https: bool) -> Result<&Http, Failure> {
         let cell = if https { &self.tls } else { &self.plain };
-        cell.get_or_init(|| build(https))
+        cell.get_or_init(|| build(https, Some(CALL_LIMIT)))
             .as_ref()
             .map_err(|error| Failure::Client(error.clone()))
     }
 }
 
-fn build(https: bool) -> Result<Http, String> {
+fn build(https: bool, limit: Option<Duration>) -> Result<Http, String> {
     let mut roots = rustls::RootCertStore::empty();
     if https {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
@@ -122,10 +125,19 @@ fn build(https: bool) -> Result<Http, String> {
         .no_proxy()
         .redirect(Policy::none())
         .connect_timeout(CONNECT_LIMIT)
+        .timeout(limit)
         .pool_idle_timeout(IDLE_LIMIT)
         .user_agent(concat!("gpurouter/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|error| cause(&error))
+}
+
+/// A client for a router on this machine; `limit` is for a whole call, `None` waits as long as the router does.
+///
+/// # Errors
+/// When the HTTP client cannot be set up.
+pub fn router_client(limit: Option<Duration>) -> Result<Http, Failure> {
+    build(false, limit).map_err(Failure::Client)
 }
 
 /// Calls to one node under one deadline.

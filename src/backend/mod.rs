@@ -13,7 +13,7 @@ mod openai;
 mod probe;
 mod show;
 
-pub use client::Failure;
+pub use client::{Failure, router_client};
 pub use discover::{candidates, discover, discover_at};
 pub use monitor::{Monitor, OnChange, Outcome, POLL_INTERVAL, Rediscovery};
 pub use probe::{PROBE_LIMIT, Prober, gather};

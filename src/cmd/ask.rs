@@ -45,7 +45,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         Some(router) => Asked { router, own: None },
         None => Asked::start(loaded.config)?,
     };
-    let id = stream_answer(&router.router, &args.model, &args.task, &prompt)?;
+    let id = stream_answer(&mut io::stdout().lock(), &router.router, &args.model, &args.task, &prompt)?;
     if global.json {
         render::line(&router.router.get(&format!("/gpurouter/api/why/{id}"))?)?;
     }
@@ -55,7 +55,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
 /// The router that is asked: the running one, or one of our own for this request.
 struct Asked {
     router: Running,
-    own: Option<(Stopper, JoinHandle<usize>)>,
+    own: Option<(Stopper, JoinHandle<io::Result<usize>>)>,
 }
 
 impl Asked {
@@ -97,9 +97,9 @@ struct Message {
 }
 
 /// Prints the answer as it streams; returns the request's id.
-fn stream_answer(router: &Running, model: &str, task: &str, prompt: &str) -> anyhow::Result<String> {
+pub(super) fn stream_answer(out: &mut dyn Write, router: &Running, model: &str, task: &str, prompt: &str) -> anyhow::Result<String> {
     // A cold load takes minutes: the router has the time limits, this side has none.
-    let client = crate::backend::patient_client().context("cannot set up an HTTP client")?;
+    let client = crate::backend::router_client(None)?;
     let answer = client
         .post(format!("{}/api/chat", router.base()))
         .header("content-type", "application/json")
@@ -114,7 +114,6 @@ fn stream_answer(router: &Running, model: &str, task: &str, prompt: &str) -> any
         let told = if status.is_server_error() { Told::unreachable(message) } else { Told { message, hint: None, exit: Exit::No } };
         return Err(told.into());
     }
-    let mut out = io::stdout().lock();
     let mut lines = BufReader::new(answer);
     let mut line = String::new();
     loop {

@@ -28,7 +28,7 @@ impl Running {
 
     /// A client of the router at that address.
     pub(super) fn at(base: &str) -> anyhow::Result<Self> {
-        let client = crate::backend::control_client(Duration::from_secs(10)).context("cannot set up an HTTP client")?;
+        let client = crate::backend::router_client(Some(Duration::from_secs(10)))?;
         Ok(Self { base: base.trim_end_matches('/').to_owned(), client })
     }
 

@@ -66,7 +66,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         }
     })?;
     announce(&bound)?;
-    let left = bound.serve();
+    let left = bound.serve()?;
     handle.close();
     // The thread only waits for signals; it ends with the handle.
     let _ = waiter.join();
