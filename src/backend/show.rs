@@ -68,6 +68,8 @@ pub struct LlamaProps {
     pub vision: bool,
     /// Build of the server.
     pub build: Option<String>,
+    /// The answer byte for byte.
+    pub body: Vec<u8>,
 }
 
 #[derive(Deserialize)]
@@ -135,6 +137,7 @@ impl Prober {
             model_path: props.model_path,
             chat_template: props.chat_template,
             build: props.build_info,
+            body: reply.body,
         })
     }
 }

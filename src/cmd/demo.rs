@@ -23,8 +23,8 @@ const PROMPTS: [(&str, &str); 3] = [
     ("refactor", "Refactor this code to improve performance"),
     ("implement", "Implement a binary search algorithm"),
 ];
-/// The two cards of the source documents' machine.
-const CARDS: [(&str, Role, &str); 2] = [("gpu0", Role::Main, "rtx4080super"), ("gpu1", Role::Helper, "m4000")];
+/// A machine with a large and a small card.
+const CARDS: [(&str, Role, &str); 2] = [("gpu0", Role::Main, "rtx4080super"), ("gpu1", Role::Helper, "rtx3060")];
 const SMALL: &str = "qwen2.5-coder:1.5b";
 const LARGE: &str = "qwen2.5-coder:7b";
 /// Length of every simulated answer in tokens: long enough to be seen streaming.

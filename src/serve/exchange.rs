@@ -4,9 +4,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Router;
 use super::record::{Draft, Fallback, Outcome, RequestRecord, Timings, Tokens, millis};
-use crate::dialect::{ApiError, Dialect, Endpoint};
+use crate::dialect::{ApiError, Dialect, Endpoint, ErrorKind, cors_answer};
 use crate::http::server::{Reply, Request};
 use crate::routing::{Candidate, Decision, Predicted};
+
+/// Headers that a page may read.
+const EXPOSED: &str = "X-Gpurouter-Id, X-Gpurouter-Node, X-Gpurouter-Model, X-Gpurouter-Tier, X-Gpurouter-Plan, X-Gpurouter-Reason, X-Gpurouter-Fallback";
 
 /// One request under way.
 pub(super) struct Exchange<'x, 'c> {
@@ -111,8 +114,7 @@ impl<'x, 'c> Exchange<'x, 'c> {
             headers.push(("X-Gpurouter-Fallback", header_safe(&tried.join(", "))));
         }
         if let Some(origin) = self.request.headers().get_str("origin").filter(|origin| self.router.hosts.allows_origin(origin)) {
-            headers.push(("Access-Control-Allow-Origin", header_safe(origin)));
-            headers.push(("Vary", "Origin".to_owned()));
+            headers.extend(cors_answer(&header_safe(origin), EXPOSED));
         }
         headers
     }
@@ -139,7 +141,7 @@ impl<'x, 'c> Exchange<'x, 'c> {
     /// Answers with an error in the client's dialect; `outcome` says whose fault it is.
     pub(super) fn tell(&mut self, error: &ApiError, outcome: Outcome) {
         if self.draft.record.reason.is_empty() {
-            error.kind.code().clone_into(&mut self.draft.record.reason);
+            reason_of(error.kind).clone_into(&mut self.draft.record.reason);
         }
         self.draft.record.outcome = outcome;
         self.draft.record.detail.clone_from(&error.message);
@@ -158,6 +160,25 @@ impl<'x, 'c> Exchange<'x, 'c> {
             self.draft.record.status = 499;
         }
         self.reply.abort();
+    }
+}
+
+/// Short code of an error that the router told by itself.
+fn reason_of(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::InvalidRequest | ErrorKind::ContextTooLong { .. } => "invalid_request",
+        ErrorKind::Authentication => "authentication",
+        ErrorKind::Permission => "not_allowed",
+        ErrorKind::NotFound => "model_not_found",
+        ErrorKind::NoRoute => "no_such_path",
+        ErrorKind::WrongMethod => "wrong_method",
+        ErrorKind::TooLarge => "too_large",
+        ErrorKind::UnsupportedMedia => "unsupported_encoding",
+        ErrorKind::RateLimit | ErrorKind::Overloaded => "overloaded",
+        ErrorKind::Upstream => "no_node_answered",
+        ErrorKind::Timeout => "timeout",
+        ErrorKind::NotSupported => "not_supported",
+        ErrorKind::Internal => "internal",
     }
 }
 

@@ -10,8 +10,8 @@ use super::record::{Outcome, millis};
 use super::relay::{self, Upstream};
 use super::trouble;
 use crate::cluster::{ClusterSnapshot, Node, NodeKind};
-use crate::dialect::translate::{self, Form, ReplyTranslator, Stamp};
-use crate::dialect::{ApiError, Edit, Endpoint, ErrorKind, Parsed, headers, lists, parse};
+use crate::dialect::translate::{self, Action, Form, ReplyTranslator, Stamp};
+use crate::dialect::{self, ApiError, Edit, Endpoint, ErrorKind, Parsed, keep_request_header, parse};
 use crate::http::client::{Deadlines, Incoming, Outgoing, OutgoingBody, ReadError, SendError};
 use crate::routing::{Candidate, Decision, Family, Refusal, decide};
 
@@ -120,11 +120,12 @@ fn give_up(x: &mut Exchange<'_, '_>, failures: Vec<Failure>) {
     x.tell(&error, Outcome::UpstreamError);
 }
 
-/// What is sent to a node, and how its answer is read.
-pub(super) struct Prepared<'b> {
-    pub(super) target: Cow<'b, str>,
-    pub(super) body: Cow<'b, [u8]>,
-    pub(super) translator: Option<ReplyTranslator>,
+/// What becomes of a request at a node.
+enum Prepared<'b> {
+    /// It is sent; a translator reads its answer when the node speaks another form.
+    Send { target: Cow<'b, str>, body: Cow<'b, [u8]>, translator: Option<ReplyTranslator> },
+    /// It is answered here: a load of what the node holds all the time.
+    Here(Vec<u8>),
 }
 
 /// The request as this node understands it: untouched, with spans edited, or translated.
@@ -132,20 +133,22 @@ fn prepare<'b>(x: &Exchange<'_, '_>, parsed: &Parsed<'b>, body: &'b [u8], candid
     if let Some(form) = needs_translation(&x.endpoint, node) {
         let shown = x.draft.record.requested_model.as_deref().unwrap_or(&candidate.model);
         let shown = if x.draft.record.complexity.is_some() { candidate.model.as_str() } else { shown };
-        let translated = translate::request(form, body, &candidate.model, shown, stamp(&x.draft.record.id))
-            .map_err(|error| ApiError::new(ErrorKind::InvalidRequest, error.to_string()))?;
-        return Ok(Prepared { target: Cow::Borrowed(translated.path), body: Cow::Owned(translated.body), translator: Some(translated.reply) });
+        let action = translate::request(form, body, &candidate.model, shown, stamp(&x.draft.record.id)).map_err(|error| ApiError::invalid(error.to_string()))?;
+        return Ok(match action {
+            Action::Send(translated) => Prepared::Send { target: Cow::Borrowed(translated.path), body: Cow::Owned(translated.body), translator: Some(translated.reply) },
+            Action::LoadOnly { answer, .. } => Prepared::Here(answer),
+        });
     }
     let mut edits = Vec::new();
     let same = parsed.model().is_some_and(|asked| asked == candidate.model || same_model(asked, &candidate.model));
     if !same {
-        edits.push(Edit::Model(candidate.model.clone()));
+        edits.push(Edit::Model(&candidate.model));
     }
     // Ollama reads only `max_tokens`; without it the answer would run on.
     if node.kind == Some(NodeKind::Ollama) && x.endpoint == Endpoint::ChatCompletions {
-        edits.extend(parsed.max_completion_tokens().map(Edit::AddMaxTokens));
+        edits.extend(parsed.max_tokens().map(Edit::AddMaxTokens));
     }
-    Ok(Prepared { target: Cow::Owned(x.request.target().to_owned()), body: parsed.edited(body, &edits), translator: None })
+    Ok(Prepared::Send { target: Cow::Owned(x.request.target().to_owned()), body: parsed.edited(&edits), translator: None })
 }
 
 /// Whether a node takes the name as it was written (`tiny` is `tiny:latest`).
@@ -178,8 +181,13 @@ fn stamp(id: &str) -> Stamp {
 
 /// One candidate: admission, sending, and the answer when there is one worth passing on.
 fn attempt<'b>(x: &mut Exchange<'_, '_>, parsed: &Parsed<'b>, body: &'b [u8], candidate: &Candidate, node: &Node) -> Tried {
-    let prepared = match prepare(x, parsed, body, candidate, node) {
-        Ok(prepared) => prepared,
+    let (target, body, translator) = match prepare(x, parsed, body, candidate, node) {
+        Ok(Prepared::Send { target, body, translator }) => (target, body, translator),
+        Ok(Prepared::Here(answer)) => {
+            x.trying(candidate);
+            x.answer(200, "application/json; charset=utf-8", &answer);
+            return Tried::Answered;
+        }
         Err(error) => {
             x.tell(&error, Outcome::Refused);
             return Tried::Answered;
@@ -203,7 +211,7 @@ fn attempt<'b>(x: &mut Exchange<'_, '_>, parsed: &Parsed<'b>, body: &'b [u8], ca
     };
     x.draft.record.timings.queue_ms = Some(millis(waiting.elapsed()));
     x.trying(candidate);
-    let incoming = match send(x, node, candidate, &prepared) {
+    let incoming = match send(x, node, candidate, &target, &body, translator.is_some()) {
         Ok(incoming) => incoming,
         Err(SendError::ClientGone) => {
             x.client_left();
@@ -216,7 +224,7 @@ fn attempt<'b>(x: &mut Exchange<'_, '_>, parsed: &Parsed<'b>, body: &'b [u8], ca
         x.router.observe_status(node, status);
         return refused_by_node(x, node, incoming, parsed);
     }
-    let upstream = Upstream { incoming, node, candidate, translator: prepared.translator, stream: parsed.stream() };
+    let upstream = Upstream { incoming, node, candidate, translator, stream: parsed.stream() };
     relay::relay(x, upstream);
     Tried::Answered
 }
@@ -232,7 +240,7 @@ fn retryable(status: u16) -> bool {
 }
 
 /// Opens the upstream and waits for its head.
-fn send(x: &mut Exchange<'_, '_>, node: &Node, candidate: &Candidate, prepared: &Prepared<'_>) -> Result<Incoming, SendError> {
+fn send(x: &mut Exchange<'_, '_>, node: &Node, candidate: &Candidate, target: &str, body: &[u8], translated: bool) -> Result<Incoming, SendError> {
     let origin = x.router.origin(&node.url)?;
     let timeouts = &x.router.config.timeouts;
     let deadlines = Deadlines {
@@ -242,14 +250,20 @@ fn send(x: &mut Exchange<'_, '_>, node: &Node, candidate: &Candidate, prepared: 
         total: timeouts.total,
     };
     let mut forwarded: Vec<(&str, &[u8])> = Vec::with_capacity(16);
-    let translated = prepared.translator.is_some();
+    let connection = x.request.headers().get_str("connection");
     for (name, value) in x.request.headers().iter() {
-        if headers::forwarded_to_node(name) && !(translated && headers::belongs_to_dialect(name)) {
+        if keep_request_header(name, connection) && !replaced(name, translated) {
             forwarded.push((name, value));
         }
     }
-    let outgoing = Outgoing { method: x.request.method(), target: &prepared.target, headers: &forwarded, body: OutgoingBody::Bytes(&prepared.body) };
+    let outgoing = Outgoing { method: x.request.method(), target, headers: &forwarded, body: OutgoingBody::Bytes(body) };
     x.router.client.send(&origin, outgoing, &deadlines, Some(x.reply.watch()))
+}
+
+/// Fields that no longer describe the body that is sent: its coding was taken off, and a translated one is another dialect's.
+fn replaced(name: &str, translated: bool) -> bool {
+    let own = ["anthropic-version", "anthropic-beta", "openai-beta"];
+    name.eq_ignore_ascii_case("content-encoding") || (translated && own.iter().any(|own| name.eq_ignore_ascii_case(own)))
 }
 
 /// A node that could not be reached or did not answer.
@@ -316,5 +330,5 @@ pub(super) fn count_tokens(x: &mut Exchange<'_, '_>) {
     x.draft.record.node = None;
     "estimated_here".clone_into(&mut x.draft.record.reason);
     let tokens = x.draft.record.tokens.prompt_estimated.unwrap_or_default();
-    x.answer(200, "application/json", &lists::count_tokens(tokens));
+    x.answer(200, "application/json", &dialect::count_tokens(tokens));
 }

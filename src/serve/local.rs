@@ -3,8 +3,8 @@
 use super::exchange::Exchange;
 use super::record::{Outcome, RequestRecord};
 use super::status::{Status, health};
-use super::{forward, lists_policy};
-use crate::dialect::{ApiError, Endpoint, ErrorKind, lists, parse};
+use super::forward;
+use crate::dialect::{self, ApiError, Endpoint, ErrorKind, parse};
 use crate::http::server::BodyError;
 use serde::Serialize;
 
@@ -150,17 +150,17 @@ fn document(x: &mut Exchange<'_, '_>, value: &impl Serialize) {
 /// Answers a list from the snapshot; false when the endpoint is none.
 pub(super) fn list(x: &mut Exchange<'_, '_>) -> bool {
     let snapshot = x.router.snapshot();
-    let policy = lists_policy(x.router);
+    let policy = &x.router.config.routing;
     match x.endpoint.clone() {
-        Endpoint::Root if snapshot.usable().next().is_some() => x.answer(200, "text/plain; charset=utf-8", b"Ollama is running"),
+        Endpoint::Root if snapshot.usable().next().is_some() => x.answer(200, "text/plain; charset=utf-8", dialect::ROOT_TEXT.as_bytes()),
         Endpoint::Root => x.answer(503, "text/plain; charset=utf-8", b"no node is up"),
-        Endpoint::Version => x.answer(200, JSON, &lists::version(&snapshot)),
-        Endpoint::Tags => x.answer(200, JSON, &lists::tags(&snapshot, &policy)),
-        Endpoint::Ps => x.answer(200, JSON, &lists::ps(&snapshot)),
-        Endpoint::Models => x.answer(200, JSON, &lists::models(&snapshot, &policy)),
-        Endpoint::Model(id) => match lists::model(&snapshot, &policy, &id) {
-            Some(body) => x.answer(200, JSON, &body),
-            None => x.tell(&ApiError::new(ErrorKind::NotFound, format!("model '{id}' not found")), Outcome::Refused),
+        Endpoint::Version => x.answer(200, JSON, &dialect::version(&snapshot)),
+        Endpoint::Tags => x.answer(200, JSON, &dialect::tags(&snapshot, policy)),
+        Endpoint::Ps => x.answer(200, JSON, &dialect::ps(&snapshot)),
+        Endpoint::Models => x.answer(200, JSON, &dialect::models(&snapshot, policy)),
+        Endpoint::Model(id) => match dialect::model(&snapshot, policy, &id) {
+            Ok(body) => x.answer(200, JSON, &body),
+            Err(error) => x.tell(&error, Outcome::Refused),
         },
         _ => return false,
     }
@@ -170,10 +170,10 @@ pub(super) fn list(x: &mut Exchange<'_, '_>) -> bool {
 /// A body that could not be read.
 pub(super) fn body_error(x: &mut Exchange<'_, '_>, error: &BodyError) {
     let kind = match error {
-        BodyError::TooLarge { .. } => ErrorKind::TooLarge,
+        BodyError::TooLarge(_) => ErrorKind::TooLarge,
         BodyError::Timeout => ErrorKind::Timeout,
-        BodyError::ClientGone => return x.client_left(),
-        _ => ErrorKind::InvalidRequest,
+        BodyError::Truncated | BodyError::Io(_) => return x.client_left(),
+        BodyError::Malformed(_) => ErrorKind::InvalidRequest,
     };
     let mut told = ApiError::new(kind, error.to_string());
     told.status = error.status();

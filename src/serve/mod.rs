@@ -28,9 +28,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::backend::{self, Monitor, Prober};
-use crate::cluster::{ClusterSnapshot, Node, NodeState};
+use crate::cluster::{ClusterSnapshot, Model, Node, NodeState};
 use crate::config::{Config, LogLevel, NodeConfig};
-use crate::dialect::{ApiError, Dialect, Endpoint, ErrorKind, Usage, lists};
+use crate::dialect::{self, ApiError, Dialect, Endpoint, ErrorKind, Usage};
 use crate::http::client::{Client, Origin, SendError};
 use crate::http::server::{Handler, Limits, Refusal, Refused, Reply, Request, Server, Stopper};
 use crate::routing::NodeLoad;
@@ -59,7 +59,7 @@ pub struct Router {
     hosts: HostRule,
     log: Log,
     ids: AtomicU64,
-    connections: Mutex<Option<Stopper>>,
+    stopper: Stopper,
 }
 
 /// A router that is bound and whose nodes have been looked at, before it serves.
@@ -98,7 +98,7 @@ impl Bound {
             hosts,
             log,
             ids: AtomicU64::new(first_id()),
-            connections: Mutex::new(Some(server.stopper())),
+            stopper: server.stopper(),
             config,
         });
         let shared = Arc::clone(&router);
@@ -130,7 +130,7 @@ impl Bound {
     /// # Errors
     /// The listener cannot be watched.
     pub fn serve(self) -> io::Result<usize> {
-        let left = self.server.run(Arc::clone(&self.router))?.left;
+        let left = self.server.run(Arc::clone(&self.router))?.cut;
         if let Some(monitor) = self.router.monitor.get() {
             monitor.stop();
         }
@@ -230,7 +230,7 @@ impl Router {
     }
 
     fn connections(&self) -> usize {
-        lock(&self.connections).as_ref().map_or(0, Stopper::connections)
+        self.stopper.connections()
     }
 
     /// The parsed address of a node.
@@ -271,9 +271,9 @@ impl Router {
         }
     }
 
-    /// `/props` of a node that has no `/api/show`.
-    fn props(&self, node: &Node) -> Option<String> {
-        self.prober.props(node)
+    /// `/props` of a node that has no `/api/show`; `None` when it has none either.
+    fn props(&self, node: &Node, model: &Model) -> Option<Vec<u8>> {
+        self.prober.llama_props(node, model).ok().map(|props| props.body)
     }
 
     /// What the tokens cost at the reference price; `None` without one, or when nobody counted.
@@ -318,11 +318,6 @@ fn first_look(cause: Option<&str>) -> bool {
     cause == Some("not asked yet")
 }
 
-/// What the lists need from the configuration.
-fn lists_policy(router: &Router) -> lists::Shown<'_> {
-    lists::Shown { virtual_models: &router.config.routing.virtual_models, aliases: &router.config.routing.aliases }
-}
-
 impl Handler for Router {
     fn handle(&self, request: &mut Request<'_>, reply: &mut Reply<'_>) {
         let mut x = Exchange::new(self, request, reply);
@@ -333,8 +328,9 @@ impl Handler for Router {
 
     fn refuse(&self, refusal: &Refusal, target: Option<&str>) -> Refused {
         let dialect = Dialect::of_path(target.unwrap_or("/"));
-        let error = ApiError::of_status(refusal.status(), refusal.to_string());
-        Refused { content_type: "application/json".to_owned(), body: error.body(dialect, "") }
+        let kind = if refusal.status() < 500 { ErrorKind::InvalidRequest } else { ErrorKind::Overloaded };
+        let error = ApiError { status: refusal.status(), ..ApiError::new(kind, refusal.message()) };
+        Refused { content_type: "application/json", body: error.body(dialect, "") }
     }
 }
 
@@ -345,11 +341,11 @@ fn dispatch(x: &mut Exchange<'_, '_>) -> bool {
     }
     match x.endpoint.clone() {
         Endpoint::WrongMethod(_) => {
-            x.answer(405, "text/plain", b"405 method not allowed");
+            x.tell(&ApiError::wrong_method(), Ended::Refused);
             false
         }
         Endpoint::Unknown => {
-            x.answer(404, "text/plain", b"404 page not found");
+            x.tell(&ApiError::no_route(), Ended::Refused);
             false
         }
         Endpoint::Show => {
@@ -404,11 +400,12 @@ fn allowed(x: &mut Exchange<'_, '_>) -> bool {
 
 /// A browser's question before the real request.
 fn preflight(x: &mut Exchange<'_, '_>) -> bool {
-    if x.request.method() != "OPTIONS" {
+    if x.request.method() != "OPTIONS" || x.request.headers().get("origin").is_none() {
         return false;
     }
     let wanted = x.request.headers().get_str("access-control-request-headers").map(exchange::header_safe);
-    let fields = crate::dialect::headers::preflight(wanted.as_deref());
+    let origin = x.request.headers().get_str("origin").map(exchange::header_safe).unwrap_or_default();
+    let fields = dialect::cors_preflight(&origin, wanted.as_deref());
     let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
     x.answer_with(204, "", b"", &fields);
     true

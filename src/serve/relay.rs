@@ -9,7 +9,7 @@ use super::trouble;
 use super::record::{Outcome, millis};
 use crate::cluster::{ModelName, Node};
 use crate::dialect::translate::ReplyTranslator;
-use crate::dialect::{ApiError, ErrorKind, StreamEnd, StreamForm, StreamWatch, Usage, headers, usage_of_body};
+use crate::dialect::{ApiError, End as StreamEnd, ErrorKind, StreamForm, StreamWatch, Usage, keep_response_header, usage_of_body};
 use crate::http::client::{Incoming, ReadError};
 use crate::http::server::Framing;
 use crate::routing::Candidate;
@@ -64,8 +64,10 @@ fn finish_record(x: &mut Exchange<'_, '_>, upstream: &Upstream<'_>, usage: Usage
 /// The head of a passed-on answer: the node's own fields that belong to the client, then the router's.
 fn head_fields(x: &Exchange<'_, '_>, incoming: &Incoming, translated: bool) -> Vec<(String, String)> {
     let mut fields: Vec<(String, String)> = Vec::with_capacity(16);
+    let connection = incoming.headers().get_str("connection");
     for (name, value) in incoming.headers().iter() {
-        if headers::returned_to_client(name) && !(translated && headers::belongs_to_dialect(name)) {
+        let ours = name.get(..12).is_some_and(|prefix| prefix.eq_ignore_ascii_case("x-gpurouter-"));
+        if keep_response_header(name, connection) && !ours && !(translated && name.eq_ignore_ascii_case("content-type")) {
             fields.push((name.to_owned(), String::from_utf8_lossy(value).into_owned()));
         }
     }

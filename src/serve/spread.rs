@@ -9,7 +9,7 @@ use super::relay::{self, Upstream};
 use super::trouble;
 use crate::cluster::{ModelName, Node, Role};
 use crate::config::LogLevel;
-use crate::dialect::{ApiError, Dialect, Edit, ErrorKind, Parsed, headers, lists, multipart_model, parse};
+use crate::dialect::{ApiError, Dialect, Edit, ErrorKind, Parsed, keep_request_header, multipart_model, parse, show_of, show_virtual};
 use crate::http::client::{Deadlines, Incoming, Outgoing, OutgoingBody, ReadError, SendError};
 use crate::routing::{Candidate, Predicted};
 
@@ -114,13 +114,9 @@ pub(super) fn blob(x: &mut Exchange<'_, '_>) {
     let fields: Vec<(&str, &[u8])> = fields.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
     let (method, target) = (x.request.method().to_owned(), x.request.target().to_owned());
     let watch = x.reply.watch();
-    let sent = match x.request.body_reader() {
-        Ok(mut reader) => {
-            let body = OutgoingBody::Stream { reader: &mut reader, length };
-            x.router.client.send(&origin, Outgoing { method: &method, target: &target, headers: &fields, body }, &deadlines, Some(watch))
-        }
-        Err(error) => return super::local::body_error(x, &error),
-    };
+    let mut reader = x.request.body_reader();
+    let body = OutgoingBody::Stream { reader: &mut reader, length };
+    let sent = x.router.client.send(&origin, Outgoing { method: &method, target: &target, headers: &fields, body }, &deadlines, Some(watch));
     answer_from(x, &node, sent, &ModelName::default());
 }
 
@@ -128,7 +124,7 @@ pub(super) fn blob(x: &mut Exchange<'_, '_>) {
 pub(super) fn other(x: &mut Exchange<'_, '_>, dialect: Dialect) {
     let Some(body) = read(x) else { return };
     let content_type = x.request.headers().get_str("content-type").unwrap_or("").to_owned();
-    let written = multipart_model(&content_type, &body).or_else(|| parse(&x.endpoint, &body).ok()?.model().map(str::to_owned));
+    let written = multipart_model(&content_type, &body).map(|(model, _)| model.to_owned()).or_else(|| parse(&x.endpoint, &body).ok()?.model().map(str::to_owned));
     x.draft.record.requested_model.clone_from(&written);
     let name = written.as_deref().map(ModelName::new);
     let snapshot = x.router.snapshot();
@@ -150,8 +146,8 @@ pub(super) fn show(x: &mut Exchange<'_, '_>) {
     let real = policy.alias(&written).unwrap_or(&written).to_owned();
     let name = ModelName::new(&real);
     let snapshot = x.router.snapshot();
-    if policy.routes_by_class(Some(&written)) && !snapshot.usable().any(|node| node.model(&name).is_some()) {
-        return x.answer(200, "application/json; charset=utf-8", &lists::show_virtual(&written));
+    if let Some(body) = show_virtual(&snapshot, policy, &written).filter(|_| !snapshot.usable().any(|node| node.model(&name).is_some())) {
+        return x.answer(200, "application/json; charset=utf-8", &body);
     }
     let holding = |ollama: bool| snapshot.usable().find(|node| node.native.ollama == ollama && node.model(&name).is_some()).map(Arc::clone);
     if let Some(node) = holding(true) {
@@ -163,9 +159,9 @@ pub(super) fn show(x: &mut Exchange<'_, '_>) {
     let Some(node) = holding(false) else {
         return x.tell(&ApiError::model_not_found(&written, None), Outcome::Refused);
     };
-    let props = x.router.props(&node);
     if let Some(model) = node.model(&name) {
-        let body = lists::show_of(&node, model, props.as_deref());
+        let props = x.router.props(&node, model);
+        let body = show_of(&node, model, props.as_deref());
         "put_together_here".clone_into(&mut x.draft.record.reason);
         x.answer(200, "application/json; charset=utf-8", &body);
     }
@@ -222,7 +218,7 @@ fn required_model(x: &mut Exchange<'_, '_>, body: &[u8]) -> Option<String> {
 /// The body with another model's name in it.
 fn renamed(x: &Exchange<'_, '_>, body: &[u8], id: &str) -> Vec<u8> {
     match parse(&x.endpoint, body) {
-        Ok(parsed) => parsed.edited(&[Edit::Model(id.to_owned())]).into_owned(),
+        Ok(parsed) => parsed.edited(&[Edit::Model(id)]).into_owned(),
         Err(_) => body.to_vec(),
     }
 }
@@ -279,7 +275,8 @@ fn patient(x: &Exchange<'_, '_>) -> Deadlines {
 }
 
 fn forwarded(x: &Exchange<'_, '_>) -> Vec<(String, Vec<u8>)> {
-    x.request.headers().iter().filter(|(name, _)| headers::forwarded_to_node(name)).map(|(name, value)| (name.to_owned(), value.to_vec())).collect()
+    let connection = x.request.headers().get_str("connection");
+    x.request.headers().iter().filter(|(name, _)| keep_request_header(name, connection)).map(|(name, value)| (name.to_owned(), value.to_vec())).collect()
 }
 
 fn send(x: &mut Exchange<'_, '_>, node: &Node, body: OutgoingBody<'_>) -> Result<Incoming, SendError> {
