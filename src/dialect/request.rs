@@ -1,0 +1,382 @@
+//! What a request asks for, read from its body without changing a byte of it.
+//!
+//! One pass of `serde_json` checks the whole body and notes where the fields of interest lie; nothing is unescaped until it is needed,
+//! and unknown fields are stepped over. What the node judges itself (messages of a wrong type, odd options) is not judged here.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::ops::Range;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::prompt::{Prompt, holds_items};
+use super::{ApiError, Dialect, Endpoint};
+use crate::routing::{Family, RequestFacts, Task, TurnRole};
+
+/// How long a node is asked to keep a model (Ollama's `keep_alive`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepAlive {
+    /// Unload it at once.
+    Unload,
+    /// Keep it this long after its last request.
+    For(Duration),
+    /// Keep it until told otherwise.
+    Forever,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Fields<'a> {
+    #[serde(borrow, default, deserialize_with = "raw")]
+    pub(super) model: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    name: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    source: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    stream: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    messages: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    prompt: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    suffix: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    input: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    system: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    instructions: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    context: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    images: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    tools: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    pub(super) options: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    keep_alive: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    pub(super) max_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    max_completion_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    max_output_tokens: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Options<'a> {
+    #[serde(borrow, default, deserialize_with = "raw")]
+    num_ctx: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    num_predict: Option<&'a RawValue>,
+}
+
+/// A field as it is written; an explicit `null` too, which `Option` alone would take for an absent field.
+fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// A request's body, checked, with its fields in place.
+#[derive(Debug)]
+pub struct Parsed<'a> {
+    endpoint: &'a Endpoint,
+    pub(super) body: &'a str,
+    pub(super) fields: Fields<'a>,
+    model: Option<(Cow<'a, str>, Range<usize>)>,
+    stream: bool,
+    prompt: OnceCell<Prompt<'a>>,
+}
+
+/// Reads a request's JSON body (already decoded: [`super::decode_content`]).
+///
+/// Errors (all 400): an empty body, a body that is not one JSON object, a field of interest twice, `model` that is no string, `stream`
+/// that is no boolean. A missing model is no error here: [`ApiError::model_required`] is for a router that needs one.
+pub fn parse<'a>(endpoint: &'a Endpoint, body: &'a [u8]) -> Result<Parsed<'a>, ApiError> {
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    match first {
+        None => return Err(ApiError::invalid("missing request body")),
+        // A derived structure would also be read from an array, by position.
+        Some(b'{') => {}
+        Some(_) => return Err(ApiError::invalid("the body must be a JSON object")),
+    }
+    let body = std::str::from_utf8(body)
+        .map_err(|error| ApiError::invalid(format!("invalid JSON: not UTF-8: {error}")))?;
+    let fields: Fields<'a> = serde_json::from_str(body).map_err(|error| {
+        ApiError::invalid(if error.is_eof() {
+            "unexpected EOF".to_owned()
+        } else {
+            format!("invalid JSON: {error}")
+        })
+    })?;
+    let model = match endpoint {
+        Endpoint::Copy => named(body, "source", fields.source)?,
+        Endpoint::Show | Endpoint::Pull | Endpoint::Push | Endpoint::Create | Endpoint::Delete => {
+            match named(body, "model", fields.model)? {
+                Some(model) => Some(model),
+                None => named(body, "name", fields.name)?,
+            }
+        }
+        _ => named(body, "model", fields.model)?,
+    };
+    let stream = match fields.stream.map(RawValue::get) {
+        None | Some("null") => endpoint.streams_by_default(),
+        Some("true") => true,
+        Some("false") => false,
+        Some(_) => return Err(ApiError::invalid("`stream` must be true or false")),
+    };
+    Ok(Parsed {
+        endpoint,
+        body,
+        fields,
+        model,
+        stream,
+        prompt: OnceCell::new(),
+    })
+}
+
+type Named<'a> = Option<(Cow<'a, str>, Range<usize>)>;
+
+fn named<'a>(body: &str, key: &str, field: Option<&'a RawValue>) -> Result<Named<'a>, ApiError> {
+    let Some(field) = field.filter(|field| field.get() != "null") else {
+        return Ok(None);
+    };
+    let name =
+        read_string(field).ok_or_else(|| ApiError::invalid(format!("`{key}` must be a string")))?;
+    Ok((!name.is_empty()).then(|| (name, span_of(body, field))))
+}
+
+/// Where a field lies in the body it was read from.
+pub(super) fn span_of(body: &str, field: &RawValue) -> Range<usize> {
+    let start = field
+        .get()
+        .as_ptr()
+        .addr()
+        .saturating_sub(body.as_ptr().addr());
+    start..start + field.get().len()
+}
+
+fn read_string(field: &RawValue) -> Option<Cow<'_, str>> {
+    let inside = field.get().strip_prefix('"')?.strip_suffix('"')?;
+    if inside.contains('\\') {
+        serde_json::from_str(field.get()).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(inside))
+    }
+}
+
+/// A count that is not negative; Ollama's -1 and -2 mean no limit. `4096.0` is 4096, as JavaScript means it.
+fn read_count(field: Option<&RawValue>) -> Option<u64> {
+    let written = field?.get();
+    let whole = written.strip_suffix(".0").unwrap_or(written);
+    whole.parse().ok()
+}
+
+impl<'a> Parsed<'a> {
+    /// The operation it was read for.
+    pub fn endpoint(&self) -> &'a Endpoint {
+        self.endpoint
+    }
+
+    /// The model as the client wrote it; `None` when it named none or an empty one. For `show`, `pull`, `push`, `create` and `delete`
+    /// also from `name`, for `copy` from `source`.
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_ref().map(|(name, _)| name.as_ref())
+    }
+
+    /// Where in the body that name stands, quotes included.
+    pub fn model_span(&self) -> Option<Range<usize>> {
+        self.model.as_ref().map(|(_, span)| span.clone())
+    }
+
+    /// Whether the answer is to be streamed; what the dialect does when the client does not say.
+    pub fn stream(&self) -> bool {
+        self.stream
+    }
+
+    /// Whether Ollama only loads (or unloads) the model and generates nothing: no messages, or an empty prompt.
+    pub fn load_only(&self) -> bool {
+        let absent = |field: Option<&RawValue>, empty: &[&str]| {
+            field.is_none_or(|field| empty.contains(&field.get()))
+        };
+        match self.endpoint {
+            Endpoint::Chat => {
+                absent(self.fields.messages, &["null", "[]"])
+                    || self
+                        .fields
+                        .messages
+                        .is_some_and(|messages| is_empty_array(messages.get()))
+            }
+            Endpoint::Generate => absent(self.fields.prompt, &["null", "\"\""]),
+            _ => false,
+        }
+    }
+
+    /// Whether Ollama is asked to unload the model now; goes to every node that holds it.
+    pub fn unload(&self) -> bool {
+        self.load_only() && self.keep_alive() == Some(KeepAlive::Unload)
+    }
+
+    /// Ollama's `keep_alive`: a number of seconds or a Go duration, negative for ever; `None` when absent or not readable (the node
+    /// judges it).
+    pub fn keep_alive(&self) -> Option<KeepAlive> {
+        let field = self.fields.keep_alive?;
+        match read_string(field) {
+            Some(text) => parse_go_duration(&text),
+            None => keep_for_seconds(field.get().parse().ok()?),
+        }
+    }
+
+    /// Ollama's `options.num_ctx`, in tokens.
+    pub fn num_ctx(&self) -> Option<u64> {
+        read_count(self.options().num_ctx)
+    }
+
+    /// Most tokens the client wants back, in any spelling of its dialect; `None` when it set no limit.
+    pub fn max_tokens(&self) -> Option<u64> {
+        match self.endpoint.dialect() {
+            Dialect::Ollama => read_count(self.options().num_predict),
+            Dialect::OpenAi | Dialect::Anthropic => read_count(self.fields.max_completion_tokens)
+                .or_else(|| read_count(self.fields.max_tokens))
+                .or_else(|| read_count(self.fields.max_output_tokens)),
+        }
+    }
+
+    fn options(&self) -> Options<'a> {
+        self.fields
+            .options
+            .and_then(|options| serde_json::from_str(options.get()).ok())
+            .unwrap_or_default()
+    }
+
+    /// Whether tools are offered.
+    pub fn tools(&self) -> bool {
+        self.fields
+            .tools
+            .is_some_and(|tools| holds_items(tools.get()))
+    }
+
+    /// Whether the prompt holds images.
+    pub fn images(&self) -> bool {
+        self.prompt().images()
+    }
+
+    /// The `input` of embeddings and responses as it is written: a string, or an array.
+    pub fn input(&self) -> Option<&'a str> {
+        self.fields.input.map(RawValue::get)
+    }
+
+    fn prompt(&self) -> &Prompt<'a> {
+        self.prompt.get_or_init(|| {
+            let mut prompt = Prompt::default();
+            let fields = &self.fields;
+            let in_order = [
+                (fields.system, TurnRole::System),
+                (fields.instructions, TurnRole::System),
+                (fields.messages, TurnRole::User),
+                (fields.context, TurnRole::User),
+                (fields.input, TurnRole::User),
+                (fields.prompt, TurnRole::User),
+                (fields.suffix, TurnRole::User),
+            ];
+            for (field, role) in in_order {
+                if let Some(field) = field.filter(|field| field.get() != "null") {
+                    prompt.add_field(field.get(), role);
+                }
+            }
+            if let Some(tools) = fields.tools.filter(|_| self.tools()) {
+                prompt.add_json(tools.get());
+            }
+            if fields
+                .images
+                .is_some_and(|images| holds_items(images.get()))
+            {
+                prompt.note_images();
+            }
+            prompt
+        })
+    }
+
+    /// What routing needs to know. Token counts are estimates for the tokenizer family; `want_turns` fills the turns (class routing
+    /// needs them). The tier is left to the headers.
+    pub fn facts(&self, family: Family, want_turns: bool) -> RequestFacts {
+        let prompt = self.prompt();
+        let task = match self.endpoint {
+            Endpoint::Embed | Endpoint::LegacyEmbeddings | Endpoint::Embeddings => Task::Embed,
+            _ => Task::Complete,
+        };
+        RequestFacts {
+            model: self.model().map(str::to_owned),
+            task,
+            stream: self.stream,
+            images: prompt.images(),
+            tools: self.tools(),
+            prompt_tokens: prompt.tokens(family),
+            max_tokens: self.max_tokens(),
+            num_ctx: self.num_ctx(),
+            turns: if want_turns {
+                prompt.turns()
+            } else {
+                Vec::new()
+            },
+            tier: None,
+        }
+    }
+}
+
+fn is_empty_array(written: &str) -> bool {
+    written.starts_with('[') && !holds_items(written)
+}
+
+fn keep_for_seconds(seconds: f64) -> Option<KeepAlive> {
+    if seconds < 0.0 {
+        Some(KeepAlive::Forever)
+    } else if seconds == 0.0 {
+        Some(KeepAlive::Unload)
+    } else {
+        Duration::try_from_secs_f64(seconds)
+            .ok()
+            .map(KeepAlive::For)
+    }
+}
+
+/// Go's `time.ParseDuration`: signed decimal numbers, each with a unit, such as `1h30m` or `-1m`; a bare `0`.
+fn parse_go_duration(text: &str) -> Option<KeepAlive> {
+    let (negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Some(KeepAlive::Unload);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let number_end = rest.find(|c: char| c != '.' && !c.is_ascii_digit())?;
+        let (number, after) = rest.split_at(number_end);
+        let unit_end = after
+            .find(|c: char| c == '.' || c.is_ascii_digit())
+            .unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_end);
+        let unit_seconds = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" | "μs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        seconds += number.parse::<f64>().ok()? * unit_seconds;
+        rest = after;
+    }
+    keep_for_seconds(if negative { -seconds } else { seconds })
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;
