@@ -14,6 +14,7 @@ mod prompt;
 mod request;
 mod show;
 mod stream;
+pub mod translate;
 mod upstream_error;
 mod usage;
 #[cfg(test)]

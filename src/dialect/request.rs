@@ -321,7 +321,6 @@ impl<'a> Parsed<'a> {
             } else {
                 Vec::new()
             },
-            tier: None,
         }
     }
 }

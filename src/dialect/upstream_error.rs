@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{ApiError, ErrorKind};
+use super::{ApiError, Dialect, ErrorKind};
 
 /// Bytes of an error body that are read; a body beyond that is a page, not an error.
 const READ_BYTES: usize = 64 * 1024;
@@ -12,6 +12,19 @@ const TOLD_CHARS: usize = 2000;
 const NESTING: usize = 4;
 
 impl ApiError {
+    /// Whether a body is an error in that dialect's own form, so that it can be passed on as it is.
+    pub fn speaks(dialect: Dialect, body: &[u8]) -> bool {
+        let Ok(document) = serde_json::from_slice::<Value>(body) else {
+            return false;
+        };
+        let error = &document["error"];
+        match dialect {
+            Dialect::Ollama => error.is_string(),
+            Dialect::OpenAi => error["message"].is_string(),
+            Dialect::Anthropic => document["type"] == "error" && error["message"].is_string(),
+        }
+    }
+
     /// Reads a server's error answer: Ollama's string, OpenAI's and Anthropic's objects, llama-server's
     /// `exceed_context_size_error`, FastAPI's `detail`, plain text, a page, or nothing. The status stays the server's own, except that
     /// a success status (an error inside a stream) becomes 502.

@@ -45,7 +45,7 @@ impl Log {
             LogFormat::Text => write_line(format!("{ts} {} {message}", word(level))),
             LogFormat::Json => match serde_json::to_string(&Event { ts, level, message }) {
                 Ok(line) => write_line(line),
-                Err(error) => write_line(format!("{ts} error {error}")),
+                Err(error) => write_line(format!("error {error}")),
             },
         }
     }

@@ -319,7 +319,7 @@ fn first_look(cause: Option<&str>) -> bool {
 }
 
 impl Handler for Router {
-    fn handle(&self, request: &mut Request<'_>, reply: &mut Reply<'_>) {
+    fn handle<'c>(&self, request: &mut Request<'c>, reply: &mut Reply<'c>) {
         let mut x = Exchange::new(self, request, reply);
         let model_work = dispatch(&mut x);
         relay::close_record(&mut x);

@@ -10,6 +10,7 @@ use super::trouble;
 use crate::cluster::{ModelName, Node, Role};
 use crate::config::LogLevel;
 use crate::dialect::{ApiError, Dialect, Edit, ErrorKind, Parsed, keep_request_header, multipart_model, parse, show_of, show_virtual};
+use crate::http::headers::Headers;
 use crate::http::client::{Deadlines, Incoming, Outgoing, OutgoingBody, ReadError, SendError};
 use crate::routing::{Candidate, Predicted};
 
@@ -52,7 +53,7 @@ fn everywhere(x: &mut Exchange<'_, '_>, nodes: &[Arc<Node>], body: &[u8], name: 
     let mut answers: Vec<(u16, String, Vec<u8>)> = Vec::new();
     for node in nodes {
         x.trying(&candidate_for(node, name));
-        let answer = match send(x, node, OutgoingBody::Bytes(body)) {
+        let answer = match send(x, node, Some(body)) {
             Ok(mut incoming) => {
                 let content_type = incoming.headers().get_str("content-type").unwrap_or("").to_owned();
                 let status = incoming.status();
@@ -91,7 +92,7 @@ pub(super) fn on_one_node(x: &mut Exchange<'_, '_>) {
     let from = from_model(&body);
     let Some(node) = choose(x, name.as_ref(), from.as_ref()) else { return };
     told_who_asked(x, written.as_deref().unwrap_or("?"), std::slice::from_ref(&node));
-    pass(x, &node, OutgoingBody::Bytes(&body), &name.unwrap_or_default());
+    pass(x, &node, Some(&body), &name.unwrap_or_default());
     x.router.poke(&node.name);
 }
 
@@ -100,7 +101,7 @@ pub(super) fn blob(x: &mut Exchange<'_, '_>) {
     let Some(node) = choose(x, None, None) else { return };
     let upload = x.request.method() == "POST";
     if !upload {
-        return pass(x, &node, OutgoingBody::Empty, &ModelName::default());
+        return pass(x, &node, None, &ModelName::default());
     }
     told_who_asked(x, "blob", std::slice::from_ref(&node));
     x.trying(&candidate_for(&node, &ModelName::default()));
@@ -110,13 +111,12 @@ pub(super) fn blob(x: &mut Exchange<'_, '_>) {
         Err(error) => return answer_from(x, &node, Err(error), &ModelName::default()),
     };
     let deadlines = patient(x);
-    let fields = forwarded(x);
-    let fields: Vec<(&str, &[u8])> = fields.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-    let (method, target) = (x.request.method().to_owned(), x.request.target().to_owned());
+    let fields = forwarded(x.request.headers());
+    let (method, target) = (x.request.method(), x.request.target());
     let watch = x.reply.watch();
     let mut reader = x.request.body_reader();
     let body = OutgoingBody::Stream { reader: &mut reader, length };
-    let sent = x.router.client.send(&origin, Outgoing { method: &method, target: &target, headers: &fields, body }, &deadlines, Some(watch));
+    let sent = x.router.client.send(&origin, Outgoing { method, target, headers: &fields, body }, &deadlines, Some(watch));
     answer_from(x, &node, sent, &ModelName::default());
 }
 
@@ -134,7 +134,7 @@ pub(super) fn other(x: &mut Exchange<'_, '_>, dialect: Dialect) {
         return x.tell(&ApiError::new(ErrorKind::Upstream, "no node that is up answers this path"), Outcome::UpstreamError);
     };
     "passed_through".clone_into(&mut x.draft.record.reason);
-    pass(x, &node, OutgoingBody::Bytes(&body), &name.unwrap_or_default());
+    pass(x, &node, Some(&body), &name.unwrap_or_default());
 }
 
 /// `/api/show`: the node's own answer, or one put together for nodes that have no such route.
@@ -154,7 +154,7 @@ pub(super) fn show(x: &mut Exchange<'_, '_>) {
         let id = node.model(&name).map_or(real.clone(), |model| model.id.clone());
         let body = if real == written { body } else { renamed(x, &body, &id) };
         "has_the_model".clone_into(&mut x.draft.record.reason);
-        return pass(x, &node, OutgoingBody::Bytes(&body), &name);
+        return pass(x, &node, Some(&body), &name);
     }
     let Some(node) = holding(false) else {
         return x.tell(&ApiError::model_not_found(&written, None), Outcome::Refused);
@@ -248,7 +248,7 @@ fn candidate_for(node: &Node, name: &ModelName) -> Candidate {
 }
 
 /// Passes the request on as it is, and the answer back.
-fn pass(x: &mut Exchange<'_, '_>, node: &Node, body: OutgoingBody<'_>, name: &ModelName) {
+fn pass(x: &mut Exchange<'_, '_>, node: &Node, body: Option<&[u8]>, name: &ModelName) {
     x.trying(&candidate_for(node, name));
     let sent = send(x, node, body);
     answer_from(x, node, sent, name);
@@ -274,17 +274,17 @@ fn patient(x: &Exchange<'_, '_>) -> Deadlines {
     Deadlines { connect: timeouts.connect, first_byte: timeouts.load, between: timeouts.load, total: timeouts.total }
 }
 
-fn forwarded(x: &Exchange<'_, '_>) -> Vec<(String, Vec<u8>)> {
-    let connection = x.request.headers().get_str("connection");
-    x.request.headers().iter().filter(|(name, _)| keep_request_header(name, connection)).map(|(name, value)| (name.to_owned(), value.to_vec())).collect()
+/// The client's fields that go to the node.
+fn forwarded<'h>(headers: &'h Headers) -> Vec<(&'h str, &'h [u8])> {
+    let connection = headers.get_str("connection");
+    headers.iter().filter(|(name, _)| keep_request_header(name, connection)).collect()
 }
 
-fn send(x: &mut Exchange<'_, '_>, node: &Node, body: OutgoingBody<'_>) -> Result<Incoming, SendError> {
+fn send(x: &mut Exchange<'_, '_>, node: &Node, body: Option<&[u8]>) -> Result<Incoming, SendError> {
     let origin = x.router.origin(&node.url)?;
     let deadlines = patient(x);
-    let fields = forwarded(x);
-    let fields: Vec<(&str, &[u8])> = fields.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-    let outgoing = Outgoing { method: x.request.method(), target: x.request.target(), headers: &fields, body };
+    let fields = forwarded(x.request.headers());
+    let outgoing = Outgoing { method: x.request.method(), target: x.request.target(), headers: &fields, body: body.map_or(OutgoingBody::Empty, OutgoingBody::Bytes) };
     x.router.client.send(&origin, outgoing, &deadlines, Some(x.reply.watch()))
 }
 

@@ -64,6 +64,11 @@ pub struct Stopper {
 }
 
 impl Stopper {
+    /// Connections that are open now.
+    pub fn connections(&self) -> usize {
+        self.registry.len()
+    }
+
     /// Stops accepting and closes idle connections at once; running requests may end. Calling it again does nothing.
     pub fn stop(&self) {
         self.registry.stopping.store(true, Ordering::SeqCst);

@@ -64,7 +64,7 @@ impl Default for Limits {
 /// What a server does with requests. Called on the thread of the connection, for one request at a time per connection.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request through `reply`. An answer that is started but not ended when this returns is cut, never completed.
-    fn handle(&self, request: &mut Request<'_>, reply: &mut Reply<'_>);
+    fn handle<'c>(&self, request: &mut Request<'c>, reply: &mut Reply<'c>);
 
     /// The answer to a request that the HTTP layer refuses, in the dialect of `target` where it is known. Must not block: the accept loop
     /// calls it too.

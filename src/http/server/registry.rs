@@ -90,6 +90,11 @@ impl Registry {
         })
     }
 
+    /// Open connections.
+    pub(super) fn len(&self) -> usize {
+        self.lock().connections.len()
+    }
+
     /// Closes the connections that are between two requests.
     pub(super) fn close_idle(&self) {
         for connection in self.lock().connections.values() {
