@@ -476,6 +476,20 @@ fn vllm_tells_its_load() {
     assert_eq!(node.models[0].context, Some(16384));
     assert_eq!(node.loaded.len(), 1);
     assert!(node.native.responses && !node.native.messages && !node.native.ollama);
+    let server = Server::new(vllm());
+    let node = first_look(&server);
+    server.set("GET /metrics", answer(404, ""));
+    let node = look_again(&server, &node);
+    assert_eq!((node.state, node.running), (NodeState::Up, None));
+    server.set("GET /version", answer(200, r#"{"version":"0.12.0"}"#));
+    let down = Node {
+        state: NodeState::Down,
+        ..node
+    };
+    assert_eq!(
+        look_again(&server, &down).version.as_deref(),
+        Some("0.12.0")
+    );
 }
 
 #[test]

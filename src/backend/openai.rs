@@ -66,7 +66,7 @@ pub(super) fn identity(list: &Listing) -> Identity {
 }
 
 /// One look.
-pub(super) fn look(before: &Node, ask: &Ask) -> Result<Node, Trouble> {
+pub(super) fn look(before: &Node, ask: &Ask, fresh: bool) -> Result<Node, Trouble> {
     let reply = fetch(ask, "/v1/models")?;
     let list = reply
         .json::<Listing>()
@@ -77,6 +77,11 @@ pub(super) fn look(before: &Node, ask: &Ask) -> Result<Node, Trouble> {
     node.cause = None;
     node.models = models(&list);
     node.loaded = Vec::new();
+    node.running = None;
+    node.waiting = None;
+    if fresh {
+        node.version = None;
+    }
     match engine(&list) {
         engine @ (Engine::Vllm | Engine::Sglang) => {
             // Both hold what they serve from start to end.

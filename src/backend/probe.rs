@@ -132,7 +132,7 @@ impl Prober {
         let mut seen = match kind {
             NodeKind::Ollama => ollama::look(node, ask, &self.contexts)?,
             NodeKind::LlamaServer => llama::look(node, ask, fresh, detail)?,
-            NodeKind::OpenAi => openai::look(node, ask)?,
+            NodeKind::OpenAi => openai::look(node, ask, fresh)?,
         };
         if fresh {
             seen.native = native(kind, ask);
