@@ -476,6 +476,20 @@ fn vllm_tells_its_load() {
     assert_eq!(node.models[0].context, Some(16384));
     assert_eq!(node.loaded.len(), 1);
     assert!(node.native.responses && !node.native.messages && !node.native.ollama);
+    let server = Server::new(vllm());
+    let node = first_look(&server);
+    server.set("GET /metrics", answer(404, ""));
+    let node = look_again(&server, &node);
+    assert_eq!((node.state, node.running), (NodeState::Up, None));
+    server.set("GET /version", answer(200, r#"{"version":"0.12.0"}"#));
+    let down = Node {
+        state: NodeState::Down,
+        ..node
+    };
+    assert_eq!(
+        look_again(&server, &down).version.as_deref(),
+        Some("0.12.0")
+    );
 }
 
 #[test]
@@ -802,4 +816,112 @@ fn a_server_that_appears_joins() {
     };
     let (_monitor, told) = monitor(&[], NEVER, Some(rediscovery));
     assert_eq!(next(&told, "ollama").state, NodeState::Up);
+}
+
+#[test]
+fn a_list_that_only_tells_another_time_is_no_change() {
+    let server = Server::new(llama());
+    let before = first_look(&server);
+    let later = std::fs::read_to_string(format!(
+        "{}/tests/data/backend/llama-v1_models.http",
+        env!("CARGO_MANIFEST_DIR")
+    ))
+    .expect("recorded")
+    .replace("\"created\":1795209373", "\"created\":1795209375");
+    server.set("GET /v1/models", Act::Send(later.clone().into_bytes()));
+    assert_eq!(look_again(&server, &before), before);
+    let other = later.replace("\"n_params\":958848", "\"n_params\":958849");
+    server.set("GET /v1/models", Act::Send(other.into_bytes()));
+    assert_ne!(look_again(&server, &before), before);
+}
+
+/// The body of a recorded answer.
+fn recorded_body(name: &str) -> Vec<u8> {
+    let Act::Send(bytes) = recorded(name) else {
+        unreachable!("recorded answers are sent");
+    };
+    let head = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+    bytes[head.expect("a head") + 4..].to_vec()
+}
+
+const RECORDED: [(&str, &str); 8] = [
+    ("GET /api/version", "ollama-version"),
+    ("GET /api/tags", "ollama-tags"),
+    ("GET /api/ps", "ollama-ps_partial"),
+    ("GET /health", "llama-health"),
+    ("GET /v1/models", "llama-v1_models"),
+    ("GET /props", "llama-props"),
+    ("GET /slots", "llama-slots"),
+    ("GET /metrics", "llama-metrics"),
+];
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn any_answer_leaves_a_node_in_order(
+        which in 0..RECORDED.len(),
+        place in 0.0..1.0_f64,
+        inserted in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..6),
+        removed in 0..40_usize,
+    ) {
+        let (route, name) = RECORDED[which];
+        let mut body = recorded_body(name);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a place in a short text")]
+        let from = (place * body.len() as f64) as usize;
+        let to = (from + removed).min(body.len());
+        body.splice(from..to, inserted);
+        let mut bytes = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        )
+        .into_bytes();
+        bytes.extend(body);
+        let server = Server::new(if which < 3 { ollama() } else { llama() });
+        let before = first_look(&server);
+        server.set(route, Act::Send(bytes));
+        let node = look_again(&server, &before);
+        proptest::prop_assert!(node.kind.is_some() || !node.state.usable());
+        proptest::prop_assert!(node.state == NodeState::Up || node.cause.is_some());
+        proptest::prop_assert!(node.loaded.len() <= 2 && node.models.len() <= 2);
+    }
+}
+
+/// A TLS server with a certificate that nobody vouches for.
+fn self_signed() -> SocketAddr {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("made");
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.expect("a key"))
+        .expect("a certificate");
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut tls = rustls::ServerConnection::new(Arc::clone(&config)).expect("a session");
+            while tls.is_handshaking() && tls.complete_io(&mut stream).is_ok() {}
+        }
+    });
+    address
+}
+
+#[test]
+fn an_https_node_must_show_a_certificate_that_somebody_vouches_for() {
+    let config = config("n", &format!("https://localhost:{}", self_signed().port()));
+    let node = Prober::new().probe(&config, &Node::unseen("n", &config.url));
+    assert_eq!(node.state, NodeState::Down);
+    assert!(cause(&node).contains("UnknownIssuer"), "{}", cause(&node));
+}
+
+#[test]
+fn a_cause_tells_no_password() {
+    let dead = dead_url().replace("http://", "http://me:secret@");
+    let config = config("n", &dead);
+    let node = Prober::new().probe(&config, &Node::unseen("n", &dead));
+    assert!(!cause(&node).contains("secret"), "{}", cause(&node));
 }

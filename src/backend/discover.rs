@@ -136,10 +136,14 @@ pub(super) fn free_name(word: &str, taken: impl Fn(&str) -> bool) -> String {
     if !taken(word) {
         return word.to_owned();
     }
-    (2_u32..)
-        .map(|number| format!("{word}-{number}"))
-        .find(|name| !taken(name))
-        .unwrap_or_default()
+    let mut number = 2_u64;
+    loop {
+        let name = format!("{word}-{number}");
+        if !taken(&name) {
+            return name;
+        }
+        number += 1;
+    }
 }
 
 fn word(identity: Identity) -> &'static str {
@@ -259,5 +263,14 @@ mod tests {
         assert!(is_own(own("127.0.0.1:1"), own("127.0.0.1:1")));
         assert!(!is_own(own("127.0.0.1:2"), own("0.0.0.0:1")));
         assert!(!is_own(own("127.0.0.1:1"), own("10.0.0.1:1")));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_ollama_host_is_a_url_or_nothing(written in "[ \"a-z0-9:/.\\[\\]@-]{0,30}") {
+            if let Some((url, _)) = ollama_url(&written) {
+                proptest::prop_assert!(url.starts_with("http") && !url.ends_with('/'), "{}", url);
+            }
+        }
     }
 }

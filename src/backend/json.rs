@@ -16,13 +16,13 @@ where
     Ok(serde_json::from_value(value).ok())
 }
 
-/// A list as both families write it: Ollama under `models`, OpenAI under `data`.
+/// A list as both families write it: Ollama under `models`, the others under `data`.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Listing<'a> {
     /// Ollama's entries; `null` stands for none.
     #[serde(borrow, default)]
     pub models: Option<Vec<&'a RawValue>>,
-    /// OpenAI's entries; `null` stands for none.
+    /// Entries of `/v1/models`; `null` stands for none.
     #[serde(borrow, default)]
     pub data: Option<Vec<&'a RawValue>>,
 }

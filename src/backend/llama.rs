@@ -1,6 +1,7 @@
 //! What a llama-server says about itself: `/health`, `/v1/models`, `/props`, `/slots`, `/metrics`.
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::cluster::{Capability, LoadedModel, Model, ModelName, Node, NodeState};
 
@@ -141,9 +142,25 @@ pub(super) fn look(before: &Node, ask: &Ask, fresh: bool, detail: Detail) -> Res
             }
         }
     }
+    steady(&mut node.models, &before.models);
     node.loaded = loaded(&list, &props, &node.models);
     occupancy(&mut node, ask, &props, detail)?;
     Ok(node)
+}
+
+/// Keeps the text of an entry in which only `created` moved: the server writes the time of asking there, and a list that changes with
+/// every look would look like news.
+fn steady(models: &mut [Model], before: &[Model]) {
+    let without_time = |listing: Option<&String>| {
+        let mut entry: serde_json::Map<String, Value> = serde_json::from_str(listing?).ok()?;
+        entry.remove("created");
+        Some(entry)
+    };
+    for (model, before) in models.iter_mut().zip(before) {
+        if without_time(model.listing.as_ref()) == without_time(before.listing.as_ref()) {
+            model.listing.clone_from(&before.listing);
+        }
+    }
 }
 
 fn ids(node: &Node) -> Vec<&str> {
@@ -263,11 +280,12 @@ fn occupancy(node: &mut Node, ask: &Ask, props: &Props, detail: Detail) -> Resul
             node.waiting = metric(&reply.body, &["llamacpp:requests_deferred"]);
         }
     }
-    if let (Some(slots), Some(running)) = (node.slots, node.running) {
-        if slots > 0 && running >= slots {
-            node.state = NodeState::Busy;
-            node.cause = Some(format!("all {slots} slots are taken"));
-        }
+    if let (Some(slots), Some(running)) = (node.slots, node.running)
+        && slots > 0
+        && running >= slots
+    {
+        node.state = NodeState::Busy;
+        node.cause = Some(format!("all {slots} slots are taken"));
     }
     Ok(())
 }

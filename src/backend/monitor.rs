@@ -131,7 +131,7 @@ impl Monitor {
         if let Some(rediscovery) = rediscovery {
             let shared = Arc::clone(&monitor.shared);
             monitor.shared.spawn("discover".to_owned(), move || {
-                shared.rediscover(&rediscovery)
+                shared.rediscover(&rediscovery);
             })?;
         }
         Ok(monitor)

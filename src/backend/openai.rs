@@ -1,4 +1,4 @@
-//! What servers with OpenAI's API say about themselves: `/v1/models`, and what vLLM, SGLang and LM Studio tell beyond it.
+//! What servers say about themselves that are known by `/v1/models` only, and what vLLM, `SGLang` and LM Studio tell beyond it.
 
 use serde::Deserialize;
 
@@ -8,7 +8,7 @@ use super::client::Ask;
 use super::json::{Listing, entries, lenient};
 use super::probe::{Identity, Trouble, fetch, unreadable};
 
-/// An entry of `/v1/models` (vLLM, SGLang: `max_model_len`) or of LM Studio's `/api/v0/models`.
+/// An entry of `/v1/models` (`max_model_len`: vLLM, `SGLang`) or of LM Studio's `/api/v0/models`.
 #[derive(Deserialize)]
 struct Entry {
     id: String,
@@ -66,7 +66,7 @@ pub(super) fn identity(list: &Listing) -> Identity {
 }
 
 /// One look.
-pub(super) fn look(before: &Node, ask: &Ask) -> Result<Node, Trouble> {
+pub(super) fn look(before: &Node, ask: &Ask, fresh: bool) -> Result<Node, Trouble> {
     let reply = fetch(ask, "/v1/models")?;
     let list = reply
         .json::<Listing>()
@@ -77,6 +77,11 @@ pub(super) fn look(before: &Node, ask: &Ask) -> Result<Node, Trouble> {
     node.cause = None;
     node.models = models(&list);
     node.loaded = Vec::new();
+    node.running = None;
+    node.waiting = None;
+    if fresh {
+        node.version = None;
+    }
     match engine(&list) {
         engine @ (Engine::Vllm | Engine::Sglang) => {
             // Both hold what they serve from start to end.
@@ -220,5 +225,15 @@ mod tests {
             assert_eq!(metric(text.as_bytes(), &["a"]), None, "{text}");
         }
         assert_eq!(metric(b"a 7 1700000000000\n", &["a"]), Some(7));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80)) {
+            let mut line = b"a{b=\"".to_vec();
+            line.extend(&text);
+            metric(&line, &["a"]);
+            metric(&text, &[""]);
+        }
     }
 }

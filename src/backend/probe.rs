@@ -132,7 +132,7 @@ impl Prober {
         let mut seen = match kind {
             NodeKind::Ollama => ollama::look(node, ask, &self.contexts)?,
             NodeKind::LlamaServer => llama::look(node, ask, fresh, detail)?,
-            NodeKind::OpenAi => openai::look(node, ask)?,
+            NodeKind::OpenAi => openai::look(node, ask, fresh)?,
         };
         if fresh {
             seen.native = native(kind, ask);
@@ -299,10 +299,10 @@ fn unknown(base: &str, replies: Vec<(&str, Reply)>) -> Trouble {
         return Trouble::Down(told);
     }
     for (path, reply) in replies {
-        if matches!(reply.status, 401 | 403 | 429 | 503) {
-            if let Err(trouble) = success(path, reply) {
-                return trouble;
-            }
+        if matches!(reply.status, 401 | 403 | 429 | 503)
+            && let Err(trouble) = success(path, reply)
+        {
+            return trouble;
         }
     }
     let hint = if base.ends_with("/v1") {

@@ -36,10 +36,10 @@ impl Contexts {
         if known.lengths.insert(digest.to_owned(), length).is_none() {
             known.order.push_back(digest.to_owned());
         }
-        if known.order.len() > CONTEXTS {
-            if let Some(oldest) = known.order.pop_front() {
-                known.lengths.remove(&oldest);
-            }
+        if known.order.len() > CONTEXTS
+            && let Some(oldest) = known.order.pop_front()
+        {
+            known.lengths.remove(&oldest);
         }
     }
 }
