@@ -211,6 +211,7 @@ fn attempt<'b>(x: &mut Exchange<'_, '_>, parsed: &Parsed<'b>, body: &'b [u8], ca
     };
     x.draft.record.timings.queue_ms = Some(millis(waiting.elapsed()));
     x.trying(candidate);
+    x.router.used(node);
     let incoming = match send(x, node, candidate, &target, &body, translator.is_some()) {
         Ok(incoming) => incoming,
         Err(SendError::ClientGone) => {

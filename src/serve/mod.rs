@@ -244,6 +244,13 @@ impl Router {
         Ok(origin)
     }
 
+    /// Tells the monitor that the node has work.
+    fn used(&self, node: &Node) {
+        if let Some(monitor) = self.monitor.get() {
+            monitor.used(&node.name);
+        }
+    }
+
     /// Lets the monitor look again at once.
     fn poke(&self, node: &str) {
         if let Some(monitor) = self.monitor.get() {

@@ -58,6 +58,10 @@ fn finish_record(x: &mut Exchange<'_, '_>, upstream: &Upstream<'_>, usage: Usage
     if x.draft.record.outcome == Outcome::Ok {
         x.router.measurements.learn(&upstream.node.name, &ModelName::new(&upstream.candidate.model), &usage);
         x.draft.record.cost_saved_usd = x.router.cost(&usage);
+        if !upstream.candidate.resident {
+            // The node has loaded the model for this answer; the next decision should know.
+            x.router.poke(&upstream.node.name);
+        }
     }
 }
 
@@ -75,6 +79,13 @@ fn head_fields(x: &Exchange<'_, '_>, incoming: &Incoming, translated: bool) -> V
     fields
 }
 
+/// Tells proxies in front of this one not to hold the stream back.
+fn unbuffered(fields: &mut Vec<(String, String)>) {
+    if !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("x-accel-buffering")) {
+        fields.push(("X-Accel-Buffering".to_owned(), "no".to_owned()));
+    }
+}
+
 fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
     fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
@@ -82,7 +93,7 @@ fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
 /// A stream in the client's own form, passed on piece by piece.
 fn native_stream(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, form: StreamForm) -> Option<Usage> {
     let mut fields = head_fields(x, &upstream.incoming, false);
-    fields.push(("X-Accel-Buffering".to_owned(), "no".to_owned()));
+    unbuffered(&mut fields);
     let status = upstream.incoming.status();
     let mut watch = StreamWatch::new(form);
     if x.reply.start(status, &borrowed(&fields), Framing::Chunked).is_err() {
@@ -271,7 +282,7 @@ fn error_answer(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, content_t
 fn translated_stream(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, mut translator: ReplyTranslator) -> Option<Usage> {
     let mut fields = head_fields(x, &upstream.incoming, true);
     fields.push(("Content-Type".to_owned(), translator.content_type().to_owned()));
-    fields.push(("X-Accel-Buffering".to_owned(), "no".to_owned()));
+    unbuffered(&mut fields);
     if x.reply.start(200, &borrowed(&fields), Framing::Chunked).is_err() {
         client_gone(x);
         return None;
