@@ -70,7 +70,7 @@ impl RequestHead {
                 return Err(match error {
                     httparse::Error::TooManyHeaders => Refusal::TooManyHeaders,
                     httparse::Error::Version => Refusal::UnsupportedVersion,
-                    _ => Refusal::Malformed("the request head is not HTTP/1.1"),
+                    _ => Refusal::Malformed("the request head is malformed"),
                 });
             }
         };
