@@ -299,6 +299,9 @@ impl Answer {
             let Some(length) = link.head.parse(link.input.unread()).map_err(malformed)? else {
                 break;
             };
+            if length > MAX_HEAD {
+                return Err(malformed("the head is too large"));
+            }
             link.input.consume(length);
             self.scan = HeadScan::default();
             if link.head.interim() {

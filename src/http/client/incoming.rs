@@ -1,6 +1,7 @@
 //! The answer of an upstream, piece by piece as it arrives.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,7 +15,6 @@ use super::{
 use crate::http::{Watch, chunk::ChunkDecoder, headers::Headers};
 
 /// An answer whose head has been read. Dropping it before its end closes the connection; after its end, the connection is kept.
-#[derive(Debug)]
 pub struct Incoming {
     shared: Arc<Shared>,
     origin: Origin,
@@ -37,6 +37,16 @@ enum Body {
     Chunked(Box<ChunkDecoder>),
     Close,
     Ended(Headers),
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("origin", &self.origin)
+            .field("head", &self.head)
+            .field("ended", &self.ended())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Incoming {

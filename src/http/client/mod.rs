@@ -78,12 +78,17 @@ impl std::fmt::Debug for OutgoingBody<'_> {
 }
 
 /// A client whose idle connections are shared by all threads that use it. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Client({} idle)", self.idle())
+    }
+}
+
 struct Shared {
     pool: Pool,
     tls: Arc<ClientConfig>,

@@ -124,7 +124,7 @@ impl Server {
         let mut accept = Accept {
             limits: &limits,
             registry: &self.registry,
-            handler: &handler,
+            handler,
             refused: &refused,
         };
         loop {
@@ -164,7 +164,7 @@ fn configure(socket: impl AsFd) -> io::Result<()> {
 struct Accept<'s, H> {
     limits: &'s Arc<Limits>,
     registry: &'s Arc<Registry>,
-    handler: &'s Arc<H>,
+    handler: Arc<H>,
     refused: &'s Refused,
 }
 
@@ -200,7 +200,7 @@ impl<H: Handler> Accept<'_, H> {
     }
 
     fn spawn(&mut self, entry: Entry) {
-        let (limits, handler) = (Arc::clone(self.limits), Arc::clone(self.handler));
+        let (limits, handler) = (Arc::clone(self.limits), Arc::clone(&self.handler));
         let registry = Arc::clone(self.registry);
         let connection = Arc::clone(&entry.connection);
         let spawned = std::thread::Builder::new()

@@ -116,11 +116,10 @@ impl Session<'_> {
             }
             match self.more(deadline) {
                 Ok(true) => {}
-                Ok(false) => return Ok(Next::Close),
                 Err(error) if error.kind() == io::ErrorKind::TimedOut && !silent => {
                     return Err(Refusal::HeadTimeout);
                 }
-                Err(_) => return Ok(Next::Close),
+                Ok(false) | Err(_) => return Ok(Next::Close),
             }
         }
     }

@@ -268,13 +268,13 @@ impl<'c> Reply<'c> {
             State::Broken => return Err(io::ErrorKind::BrokenPipe.into()),
         }
         match &mut self.delimiter {
-            Delimiter::Bytes(left) => match left.checked_sub(length) {
-                Some(rest) => *left = rest,
-                None => {
+            Delimiter::Bytes(left) => {
+                let Some(rest) = left.checked_sub(length) else {
                     self.state = State::Broken;
                     return Err(misuse("the body is longer than declared"));
-                }
-            },
+                };
+                *left = rest;
+            }
             Delimiter::Chunks if length > 0 => {
                 push_hex(&mut self.memory.out, length);
                 self.memory.out.extend_from_slice(b"\r\n");
