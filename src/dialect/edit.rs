@@ -47,11 +47,7 @@ impl<'a> Parsed<'a> {
                     }
                 }
                 Edit::AddMaxTokens(limit) => {
-                    if self
-                        .fields
-                        .max_tokens
-                        .is_none_or(|field| field.get() == "null")
-                    {
+                    if self.fields.max_tokens.is_none_or(|field| field == "null") {
                         changes.set(self.body, 0, "max_tokens", &limit.to_string());
                     }
                 }
@@ -68,13 +64,13 @@ impl<'a> Parsed<'a> {
             return;
         }
         match self.fields.options {
-            Some(object) if object.get().starts_with('{') => {
+            Some(object) if object.starts_with('{') => {
                 let start = span_of(self.body, object).start;
                 for (key, value) in options {
                     changes.set(self.body, start, key, value);
                 }
             }
-            Some(other) if other.get() != "null" => {}
+            Some(other) if other != "null" => {}
             _ => {
                 let members: Vec<String> = options
                     .iter()
@@ -134,7 +130,7 @@ impl Changes {
         }
     }
 
-    fn applied_to<'a>(mut self, body: &'a str) -> Cow<'a, [u8]> {
+    fn applied_to(mut self, body: &str) -> Cow<'_, [u8]> {
         if self.replaced.is_empty() {
             return Cow::Borrowed(body.as_bytes());
         }
