@@ -176,6 +176,11 @@ impl Node {
         self.active.load(Ordering::SeqCst)
     }
 
+    /// Requests that wait for memory or a slot.
+    pub fn queued(&self) -> usize {
+        lock(&self.machine).queued()
+    }
+
     /// Open connections.
     pub fn connections(&self) -> usize {
         lock(&self.edge).as_ref().map_or(0, Edge::connections)
