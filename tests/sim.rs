@@ -109,10 +109,10 @@ impl Reply {
         Self {
             status,
             head,
+            raw,
             body,
             pieces,
             complete,
-            raw,
         }
     }
 
@@ -196,6 +196,7 @@ fn a_chat_streams_by_default_and_its_last_line_counts() {
     assert_eq!(journal.len(), 1);
     assert_eq!(journal[0].path, "/api/chat");
     assert_eq!(journal[0].model.as_deref(), Some(CHAT));
+    assert_eq!(journal[0].headers[0].0, "Host");
     assert_eq!(journal[0].outcome, Some(Outcome::Done));
     assert_eq!(journal[0].response_bytes, reply.raw.len() as u64);
 }
@@ -428,6 +429,23 @@ fn loading_and_unloading_show_in_ps() {
         "unload"
     );
     assert_eq!(ps(), json!([]));
+}
+
+#[test]
+fn a_model_may_stay_longer_than_dates_can_say() {
+    let fleet = quick();
+    let load = |keep_alive: Value| {
+        let body = json!({ "model": CHAT, "keep_alive": keep_alive });
+        assert_eq!(post(&fleet, "/api/generate", &body).status, 200);
+        ask(address(&fleet), "GET", "/api/ps", "").json()["models"][0]["expires_at"].clone()
+    };
+    assert!(
+        load(json!(1e15))
+            .as_str()
+            .unwrap()
+            .starts_with("9999-12-31T")
+    );
+    assert!(load(json!(-1)).as_str().unwrap().starts_with("2317-"));
 }
 
 #[test]

@@ -77,7 +77,7 @@ pub(super) fn answer(node: &Node, exchange: &mut Exchange) -> Result<(), Stop> {
     if let Some(delay) = exchange.struck.delay
         && !node
             .clock
-            .wait_until(exchange.arrived + delay, &exchange.cancel)
+            .wait_until(exchange.arrived.saturating_add(delay), &exchange.cancel)
     {
         return Err(Stop::Gone);
     }
