@@ -22,6 +22,9 @@ const MAX_INTERIM: usize = 64;
 /// Bytes of a streamed body that are read before they are sent.
 const PIECE: usize = 64 * 1024;
 
+/// Up to so many bytes, copying a body behind its head costs less than a gathering write.
+const COPIED: usize = 2048;
+
 /// One request on its way.
 pub(super) struct Exchange<'o, 'a, 'w> {
     pub(super) origin: &'o Origin,
@@ -88,6 +91,7 @@ impl Exchange<'_, '_, '_> {
             .map_err(|what| SendError::Malformed(what.into()))
     }
 
+    /// Writes the head, and a small body behind it.
     fn write_head(&self, out: &mut Vec<u8>) -> Result<(), SendError> {
         let graphic = |text: &str| text.bytes().all(|byte| byte > b' ' && byte != 127);
         if self.method.is_empty() || !self.method.bytes().all(is_token) || !graphic(self.target) {
@@ -100,7 +104,7 @@ impl Exchange<'_, '_, '_> {
         out.extend_from_slice(self.method.as_bytes());
         out.push(b' ');
         out.extend_from_slice(self.origin.prefix().as_bytes());
-        if !self.target.starts_with('/') && !self.origin.prefix().is_empty() {
+        if !self.target.starts_with('/') && self.target != "*" {
             out.push(b'/');
         }
         out.extend_from_slice(self.target.as_bytes());
@@ -127,6 +131,11 @@ impl Exchange<'_, '_, '_> {
             out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(b"\r\n");
+        if let OutgoingBody::Bytes(body) = &self.body
+            && body.len() <= COPIED
+        {
+            out.extend_from_slice(body);
+        }
         Ok(())
     }
 
@@ -156,10 +165,13 @@ impl Exchange<'_, '_, '_> {
             watch: self.watch,
         };
         match &mut self.body {
-            OutgoingBody::Empty => pace.send(link, &mut [IoSlice::new(head)], answer),
-            OutgoingBody::Bytes(body) => {
+            OutgoingBody::Bytes(body) if body.len() > COPIED => {
                 let mut parts = [IoSlice::new(head), IoSlice::new(body)];
                 pace.send(link, &mut parts, answer)
+            }
+            // A small body stands behind the head already.
+            OutgoingBody::Empty | OutgoingBody::Bytes(_) => {
+                pace.send(link, &mut [IoSlice::new(head)], answer)
             }
             OutgoingBody::Stream { reader, length } => {
                 if pace.send(link, &mut [IoSlice::new(head)], answer)? == Sent::Answered {
