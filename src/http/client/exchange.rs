@@ -13,7 +13,7 @@ use super::{
 use crate::http::{
     Watch,
     field::{is_hop_by_hop, is_token, push_decimal, push_field, push_hex},
-    poll::Ready,
+    poll::{Ready, after},
     scan::HeadScan,
 };
 
@@ -72,10 +72,7 @@ impl Exchange<'_, '_, '_> {
             // The rest of the request was not sent, so nothing may follow on this connection.
             link.unusable = true;
         }
-        let first_byte = self
-            .deadlines
-            .first_byte
-            .map(|limit| Instant::now() + limit);
+        let first_byte = self.deadlines.first_byte.map(after);
         let deadline = earlier(first_byte, self.total);
         while !answer.complete {
             match link.receive(self.watch, deadline) {
@@ -219,9 +216,8 @@ impl Pace<'_> {
                 // An upstream that refuses a large body answers and closes; the answer may be here already.
                 Err(error) => return answer.salvage(link, error).map(|()| Sent::Answered),
             }
-            let until = *deadline.get_or_insert_with(|| {
-                earlier(self.between.map(|limit| Instant::now() + limit), self.total)
-            });
+            let until =
+                *deadline.get_or_insert_with(|| earlier(self.between.map(after), self.total));
             match link.wait_both(self.watch, until) {
                 Ok(Ready::Socket) => {}
                 Ok(Ready::Gone) => return Err(SendError::ClientGone),
