@@ -3,5 +3,6 @@
 //! Pure: bytes in, bytes out. Knows nothing of sockets.
 
 mod endpoint;
+pub mod translate;
 
 pub use endpoint::{Dialect, Endpoint};
