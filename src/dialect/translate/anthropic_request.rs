@@ -132,7 +132,7 @@ pub(super) fn messages(
     body: &[u8],
     model_at_node: &str,
     shown_model: &str,
-    stamp: Stamp,
+    stamp: &Stamp,
 ) -> Result<Action, TranslateError> {
     let request: Request<'_> = serde_json::from_slice(body)?;
     if request.messages.is_empty() {
@@ -182,12 +182,11 @@ pub(super) fn messages(
     }
     let stream = request.stream.unwrap_or(false);
     out.stream(stream)?;
-    let seed = stamp.id.clone();
-    let reply = MessagesReply::new(shown_model, &stamp, stream);
+    let reply = MessagesReply::new(shown_model, stamp, stream);
     Ok(Action::Send(Box::new(Translated {
         path: "/v1/chat/completions",
         body: out.into_bytes()?,
-        reply: ReplyTranslator::new(Box::new(reply), stream, seed),
+        reply: ReplyTranslator::new(Box::new(reply), stream, stamp.id.clone()),
     })))
 }
 

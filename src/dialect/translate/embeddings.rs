@@ -137,23 +137,19 @@ impl EmbeddingsReply {
             vectors.push(RawValue::from_string(one_line(row.embedding.get()))?);
         }
         upstream.done = true;
-        let answer = match &self.model {
-            Some(model) => serde_json::to_vec(&Told {
+        if let Some(model) = &self.model {
+            return Ok(serde_json::to_vec(&Told {
                 model,
                 embeddings: vectors,
                 total_duration: elapsed_ns,
                 prompt_eval_count: upstream.usage.prompt,
-            })?,
-            None => {
-                let [vector] = <[_; 1]>::try_from(vectors).map_err(|_| {
-                    TranslateError::new("the node did not send exactly one embedding")
-                })?;
-                let mut answer = b"{\"embedding\":".to_vec();
-                answer.extend_from_slice(vector.get().as_bytes());
-                answer.push(b'}');
-                answer
-            }
-        };
+            })?);
+        }
+        let [vector] = <[_; 1]>::try_from(vectors)
+            .map_err(|_| TranslateError::new("the node did not send exactly one embedding"))?;
+        let mut answer = b"{\"embedding\":".to_vec();
+        answer.extend_from_slice(vector.get().as_bytes());
+        answer.push(b'}');
         Ok(answer)
     }
 }

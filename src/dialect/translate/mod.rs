@@ -130,7 +130,7 @@ pub fn request(
         Form::OllamaGenerate => ollama_request::generate(body, model_at_node, shown_model, stamp),
         Form::OllamaEmbed => embeddings::embed(body, model_at_node, shown_model),
         Form::OllamaLegacyEmbeddings => embeddings::legacy(body, model_at_node, shown_model),
-        Form::Messages => anthropic_request::messages(body, model_at_node, shown_model, stamp),
-        Form::Responses => responses_request::responses(body, model_at_node, shown_model, stamp),
+        Form::Messages => anthropic_request::messages(body, model_at_node, shown_model, &stamp),
+        Form::Responses => responses_request::responses(body, model_at_node, shown_model, &stamp),
     }
 }

@@ -174,7 +174,7 @@ pub(super) fn generate(
         messages.push(ChatMessage::text("system", system));
     }
     messages.push(ChatMessage {
-        content: with_images(prompt, images)?,
+        content: with_images(prompt, &images)?,
         ..ChatMessage::text("user", "")
     });
     out.set("messages", &messages)?;
@@ -286,7 +286,7 @@ fn set_format(out: &mut Body<'_>, common: &Common<'_>, path: &str) -> Result<(),
     }
 }
 
-fn with_images(text: String, images: Vec<String>) -> Result<Content, TranslateError> {
+fn with_images(text: String, images: &[String]) -> Result<Content, TranslateError> {
     if images.is_empty() {
         return Ok(Content::Text(text));
     }
@@ -294,7 +294,7 @@ fn with_images(text: String, images: Vec<String>) -> Result<Content, TranslateEr
     if !text.is_empty() {
         parts.push(Part::text(text));
     }
-    for image in &images {
+    for image in images {
         parts.push(Part::image(data_uri(image)?));
     }
     Ok(Content::Parts(parts))
@@ -346,7 +346,7 @@ fn chat_messages(messages: Vec<Message<'_>>) -> Result<Vec<ChatMessage>, Transla
             role: Cow::Owned(message.role),
             content: with_images(
                 message.content.unwrap_or_default(),
-                message.images.unwrap_or_default(),
+                message.images.as_deref().unwrap_or_default(),
             )?,
             reasoning_content: message.thinking.filter(|thinking| !thinking.is_empty()),
             tool_calls,

@@ -259,7 +259,7 @@ impl ResponsesReply {
         self.output.push(item);
     }
 
-    fn say(&mut self, text: String, out: &mut Vec<u8>) -> Result<(), TranslateError> {
+    fn say(&mut self, text: &str, out: &mut Vec<u8>) -> Result<(), TranslateError> {
         self.hold(text.len())?;
         if !matches!(self.open, Some(Open::Message(_))) {
             self.begin(Open::Message(String::new()), out);
@@ -267,12 +267,12 @@ impl ResponsesReply {
         let delta = json!({"item_id": self.item_id("msg"), "output_index": self.output.len(), "content_index": 0, "delta": text, "logprobs": []});
         self.event("response.output_text.delta", delta, out);
         if let Some(Open::Message(held)) = &mut self.open {
-            held.push_str(&text);
+            held.push_str(text);
         }
         Ok(())
     }
 
-    fn think(&mut self, text: String, out: &mut Vec<u8>) -> Result<(), TranslateError> {
+    fn think(&mut self, text: &str, out: &mut Vec<u8>) -> Result<(), TranslateError> {
         self.hold(text.len())?;
         if !matches!(self.open, Some(Open::Reasoning(_))) {
             self.begin(Open::Reasoning(String::new()), out);
@@ -280,7 +280,7 @@ impl ResponsesReply {
         let delta = json!({"item_id": self.item_id("rs"), "output_index": self.output.len(), "content_index": 0, "delta": text});
         self.event("response.reasoning_text.delta", delta, out);
         if let Some(Open::Reasoning(held)) = &mut self.open {
-            held.push_str(&text);
+            held.push_str(text);
         }
         Ok(())
     }
@@ -370,10 +370,10 @@ impl ReplyForm for ResponsesReply {
     fn delta(&mut self, delta: Delta, out: &mut Vec<u8>) -> Result<(), TranslateError> {
         self.start(out)?;
         if !delta.reasoning.is_empty() {
-            self.think(delta.reasoning, out)?;
+            self.think(&delta.reasoning, out)?;
         }
         if !delta.content.is_empty() {
-            self.say(delta.content, out)?;
+            self.say(&delta.content, out)?;
         }
         delta
             .calls

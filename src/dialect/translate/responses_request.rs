@@ -115,7 +115,7 @@ pub(super) fn responses(
     body: &[u8],
     model_at_node: &str,
     shown_model: &str,
-    stamp: Stamp,
+    stamp: &Stamp,
 ) -> Result<Action, TranslateError> {
     let request: Request<'_> = serde_json::from_slice(body)?;
     refuse_state(&request)?;
@@ -155,12 +155,11 @@ pub(super) fn responses(
         tools: own(request.tools),
         top_p: own(request.top_p),
     };
-    let seed = stamp.id.clone();
-    let reply = ResponsesReply::new(shown_model, &stamp, stream, echo);
+    let reply = ResponsesReply::new(shown_model, stamp, stream, echo);
     Ok(Action::Send(Box::new(Translated {
         path: "/v1/chat/completions",
         body: out.into_bytes()?,
-        reply: ReplyTranslator::new(Box::new(reply), stream, seed),
+        reply: ReplyTranslator::new(Box::new(reply), stream, stamp.id.clone()),
     })))
 }
 

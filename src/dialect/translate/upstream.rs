@@ -62,11 +62,11 @@ pub(super) struct Upstream {
     pub(super) done: bool,
     /// Seed for the ids of calls that came without one.
     pub(super) id_seed: String,
-    calls: Vec<KnownCall>,
+    pub(super) calls: Vec<KnownCall>,
 }
 
 #[derive(Debug)]
-struct KnownCall {
+pub(super) struct KnownCall {
     index: Option<u64>,
     id: String,
     /// The id is the node's own, so another id at the same index is another call.
@@ -108,10 +108,8 @@ impl Upstream {
             delta.content = spoken(said.get("content"))
                 .or_else(|| text(said, "refusal").map(str::to_owned))
                 .unwrap_or_default();
-            delta.reasoning = text(said, "reasoning_content")
-                .or_else(|| text(said, "reasoning"))
-                .unwrap_or_default()
-                .to_owned();
+            let thought = text(said, "reasoning_content").or_else(|| text(said, "reasoning"));
+            delta.reasoning.push_str(thought.unwrap_or_default());
             for call in said
                 .get("tool_calls")
                 .and_then(Value::as_array)
