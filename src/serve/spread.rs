@@ -13,7 +13,7 @@ use crate::dialect::{
     ApiError, Dialect, Edit, ErrorKind, Parsed, keep_request_header, multipart_model, parse,
     show_of, show_virtual,
 };
-use crate::http::client::{Deadlines, Incoming, Outgoing, OutgoingBody, ReadError, SendError};
+use crate::http::client::{Deadlines, Incoming, Outgoing, OutgoingBody, SendError};
 use crate::http::headers::Headers;
 use crate::routing::{Candidate, Predicted};
 
@@ -74,7 +74,7 @@ fn everywhere(x: &mut Exchange<'_, '_>, nodes: &[Arc<Node>], body: &[u8], name: 
                     .unwrap_or("")
                     .to_owned();
                 let status = incoming.status();
-                match read_all(x, &mut incoming) {
+                match relay::short_body(x, &mut incoming, MOST_ANSWER) {
                     Some(body) => (status, content_type, body),
                     None => return,
                 }
@@ -416,7 +416,7 @@ fn patient(x: &Exchange<'_, '_>) -> Deadlines {
 }
 
 /// The client's fields that go to the node.
-fn forwarded<'h>(headers: &'h Headers) -> Vec<(&'h str, &'h [u8])> {
+fn forwarded(headers: &Headers) -> Vec<(&str, &[u8])> {
     let connection = headers.get_str("connection");
     headers
         .iter()
@@ -437,22 +437,4 @@ fn send(x: &mut Exchange<'_, '_>, node: &Node, body: Option<&[u8]>) -> Result<In
     x.router
         .client
         .send(&origin, outgoing, &deadlines, Some(x.reply.watch()))
-}
-
-/// The whole of a short answer; `None` when the client left (told already).
-fn read_all(x: &mut Exchange<'_, '_>, incoming: &mut Incoming) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    loop {
-        match incoming.next(Some(x.reply.watch())) {
-            Ok(Some(piece)) if body.len() + piece.len() <= MOST_ANSWER => {
-                body.extend_from_slice(piece)
-            }
-            Ok(Some(_) | None) => return Some(body),
-            Err(ReadError::ClientGone) => {
-                x.client_left();
-                return None;
-            }
-            Err(_) => return Some(body),
-        }
-    }
 }
