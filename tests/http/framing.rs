@@ -141,12 +141,15 @@ fn pipelined_requests_are_answered_in_order_and_bodies_are_never_requests() {
 
 #[test]
 fn a_small_unread_body_is_skipped_and_a_large_one_closes_the_connection() {
-    let server = serve(limits(), |_, reply| reply.full(200, &[], b"ok").unwrap());
+    let server = serve(limits(), |request, reply| {
+        reply.full(200, &[], request.method().as_bytes()).unwrap();
+    });
     let answer = server.talk(
         "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello\
          GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
     );
     assert_eq!(answer.matches("HTTP/1.1 200").count(), 2, "{answer}");
+    assert!(answer.ends_with("\r\n\r\nGET"), "{answer}");
     for framing in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {
         let answer = server.talk(format!(
             "POST / HTTP/1.1\r\nHost: h\r\n{framing}\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"

@@ -16,6 +16,9 @@ use gpurouter::http::{
 /// Patience of a test for something that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The shortest useful answer of an upstream.
+pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
 pub struct Answering<F>(pub F);
 
 impl<F: Fn(&mut Request<'_>, &mut Reply<'_>) + Send + Sync + 'static> Handler for Answering<F> {
