@@ -58,8 +58,12 @@ fn everywhere(x: &mut Exchange<'_, '_>, nodes: &[Arc<Node>], body: &[u8], name: 
                 let content_type = incoming.headers().get_str("content-type").unwrap_or("").to_owned();
                 let status = incoming.status();
                 match read_all(x, &mut incoming) {
-                    Some(body) => (status, content_type, body),
-                    None => return,
+                    Ok(body) => (status, content_type, body),
+                    Err(ReadError::ClientGone) => return x.client_left(),
+                    Err(error) => {
+                        let error = trouble::of_read(node, Some(&error));
+                        (error.status, error.content_type(x.dialect).to_owned(), error.body(x.dialect, &x.draft.record.id))
+                    }
                 }
             }
             Err(SendError::ClientGone) => return x.client_left(),
@@ -288,18 +292,7 @@ fn send(x: &mut Exchange<'_, '_>, node: &Node, body: Option<&[u8]>) -> Result<In
     x.router.client.send(&origin, outgoing, &deadlines, Some(x.reply.watch()))
 }
 
-/// The whole of a short answer; `None` when the client left (told already).
-fn read_all(x: &mut Exchange<'_, '_>, incoming: &mut Incoming) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    loop {
-        match incoming.next(Some(x.reply.watch())) {
-            Ok(Some(piece)) if body.len() + piece.len() <= MOST_ANSWER => body.extend_from_slice(piece),
-            Ok(Some(_) | None) => return Some(body),
-            Err(ReadError::ClientGone) => {
-                x.client_left();
-                return None;
-            }
-            Err(_) => return Some(body),
-        }
-    }
+/// The whole of a short answer; a cut one is an error, never a short body.
+fn read_all(x: &mut Exchange<'_, '_>, incoming: &mut Incoming) -> Result<Vec<u8>, ReadError> {
+    incoming.read_all(MOST_ANSWER, Some(x.reply.watch()))
 }
