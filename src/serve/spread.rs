@@ -13,7 +13,7 @@ use crate::dialect::{
     ApiError, Dialect, Edit, ErrorKind, Parsed, keep_request_header, multipart_model, parse,
     show_of, show_virtual,
 };
-use crate::http::client::{Deadlines, Incoming, Outgoing, OutgoingBody, SendError};
+use crate::http::client::{Deadlines, Incoming, Outgoing, OutgoingBody, ReadError, SendError};
 use crate::http::headers::Headers;
 use crate::routing::{Candidate, Predicted};
 
@@ -74,9 +74,17 @@ fn everywhere(x: &mut Exchange<'_, '_>, nodes: &[Arc<Node>], body: &[u8], name: 
                     .unwrap_or("")
                     .to_owned();
                 let status = incoming.status();
-                match relay::short_body(x, &mut incoming, MOST_ANSWER) {
-                    Some(body) => (status, content_type, body),
-                    None => return,
+                match read_all(x, &mut incoming) {
+                    Ok(body) => (status, content_type, body),
+                    Err(ReadError::ClientGone) => return x.client_left(),
+                    Err(error) => {
+                        let error = trouble::of_read(node, Some(&error));
+                        (
+                            error.status,
+                            error.content_type(x.dialect).to_owned(),
+                            error.body(x.dialect, &x.draft.record.id),
+                        )
+                    }
                 }
             }
             Err(SendError::ClientGone) => return x.client_left(),
@@ -437,4 +445,9 @@ fn send(x: &mut Exchange<'_, '_>, node: &Node, body: Option<&[u8]>) -> Result<In
     x.router
         .client
         .send(&origin, outgoing, &deadlines, Some(x.reply.watch()))
+}
+
+/// The whole of a short answer; a cut one is an error, never a short body.
+fn read_all(x: &mut Exchange<'_, '_>, incoming: &mut Incoming) -> Result<Vec<u8>, ReadError> {
+    incoming.read_all(MOST_ANSWER, Some(x.reply.watch()))
 }
