@@ -47,8 +47,11 @@ impl<'a> Parsed<'a> {
                     }
                 }
                 Edit::AddMaxTokens(limit) => {
-                    if self.fields.max_tokens.is_none_or(|field| field == "null") {
-                        changes.set(self.body, 0, "max_tokens", &limit.to_string());
+                    let limit = limit.to_string();
+                    match self.fields.max_tokens {
+                        None => changes.insert(self.body, "max_tokens", &limit),
+                        Some("null") => changes.set(self.body, 0, "max_tokens", &limit),
+                        Some(_) => {}
                     }
                 }
                 Edit::SetTop(key, value) => changes.set(self.body, 0, key, value),
@@ -103,6 +106,17 @@ impl Changes {
         self.replaced
             .retain(|(earlier, _)| *earlier != range || range.is_empty());
         self.replaced.push((range, text));
+    }
+
+    /// Adds a member to the body, which has none of that key.
+    fn insert(&mut self, body: &str, key: &str, value: &str) {
+        let mut cursor = Cursor::new(body);
+        if cursor.kind() == Kind::Object {
+            cursor.enter();
+            let inside = cursor.at();
+            let comma = if cursor.key().is_some() { "," } else { "" };
+            self.replace(inside..inside, member(key, value) + comma);
+        }
     }
 
     /// Sets a member of the object that starts at `start`: every value that the key has there, or a new first member.
@@ -234,6 +248,22 @@ mod tests {
         assert_eq!(
             edited(&Endpoint::Chat, "{\"options\":7}", &set),
             "{\"options\":7}"
+        );
+    }
+
+    #[test]
+    fn a_field_set_as_a_whole_wins_over_edits_within_it() {
+        assert_eq!(
+            edited(
+                &Endpoint::Chat,
+                "{\"options\":{\"seed\":1}}",
+                &[Edit::SetOption("seed", "2"), Edit::SetTop("options", "{}")]
+            ),
+            "{\"options\":{}}"
+        );
+        assert_eq!(
+            edited(&Endpoint::Messages, " { } ", &[Edit::AddMaxTokens(2)]),
+            " {\"max_tokens\":2 } "
         );
     }
 

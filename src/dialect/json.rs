@@ -145,11 +145,8 @@ impl<'a> Reader<'a> {
             return Err(self.malformed(UNEXPECTED_END));
         };
         let inside = self.text.get(start..end).unwrap_or_default();
-        // Without a branch per byte, so that it is done sixteen at a time.
-        let control = inside
-            .bytes()
-            .fold(false, |found, byte| found | (byte < b' '));
-        if control {
+        // A minimum over all bytes has no branch per byte, so it is taken many bytes at a time.
+        if inside.bytes().fold(u8::MAX, u8::min) < b' ' {
             return Err(self.malformed("a control character in a string"));
         }
         self.at = end + 1;
@@ -241,6 +238,14 @@ mod tests {
         );
         let deep = format!("{{\"a\":{}", "[".repeat(100_000));
         assert_eq!(problem(&deep).1, "nested too deeply");
+    }
+
+    #[test]
+    fn the_deepest_nesting_fits_the_stack_of_a_connections_thread() {
+        let (open, close) = ("{\"a\":[".repeat(DEPTH / 2), "]}".repeat(DEPTH / 2));
+        let thread = std::thread::Builder::new().stack_size(128 * 1024);
+        let read = thread.spawn(move || read_object(&format!("{open}{close}"), |_, _| {}));
+        assert_eq!(read.unwrap().join().unwrap(), Ok(()));
     }
 
     #[test]

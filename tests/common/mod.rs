@@ -15,6 +15,7 @@
 )]
 
 pub mod client;
+pub mod fleet;
 mod router;
 mod sim;
 mod stub;

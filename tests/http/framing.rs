@@ -80,7 +80,7 @@ fn an_invalid_head_is_refused_and_the_connection_closed() {
         let answer = server.talk(bytes);
         assert_eq!(status(&answer), expected, "{bytes:?}: {answer}");
         assert!(answer.contains("Connection: close\r\n"), "{answer}");
-        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+        assert_eq!(answer.matches("Connection:").count(), 1, "{answer}");
     }
     for fields in [&many, &long] {
         let answer = server.talk(format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));

@@ -1,5 +1,10 @@
 //! The HTTP layer over real sockets, with raw bytes on the other side.
 
+#![allow(
+    unreachable_pub,
+    reason = "shared between the modules of one test program"
+)]
+
 mod client;
 mod framing;
 mod lifecycle;

@@ -12,7 +12,7 @@ use super::{
     head::{BodyFraming, ResponseHead},
     link::{Link, Received},
 };
-use crate::http::{Watch, chunk::ChunkDecoder, headers::Headers};
+use crate::http::{Watch, chunk::ChunkDecoder, headers::Headers, poll::after};
 
 /// An answer whose head has been read. Dropping it before its end closes the connection; after its end, the connection is kept.
 pub struct Incoming {
@@ -163,7 +163,7 @@ impl Incoming {
                 link.input.consume(consumed);
                 continue;
             }
-            let idle = self.between.map(|limit| Instant::now() + limit);
+            let idle = self.between.map(after);
             let deadline = earlier(idle, self.total);
             match link.receive(watch, deadline) {
                 Ok(Received::Bytes) => {}

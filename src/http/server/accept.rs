@@ -6,7 +6,7 @@ use std::{
     os::fd::AsFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::{
@@ -22,6 +22,7 @@ use super::{
 };
 use crate::http::{
     field::{push_decimal, push_field, reason},
+    poll::after,
     socket,
 };
 
@@ -144,7 +145,7 @@ impl Server {
         }
         drop(self.listener);
         self.registry.close_idle();
-        let deadline = Instant::now() + limits.drain;
+        let deadline = after(limits.drain);
         Ok(Drained {
             cut: self.registry.drain(GRACE, deadline),
         })

@@ -46,7 +46,7 @@ impl RequestHead {
 
     /// Parses a head from the front of `bytes`. `Ok(None)`: more bytes are needed. Otherwise the length of the head.
     ///
-    /// After an error the target is known if it could be read.
+    /// In the first case and after an error the target is known if it could be read.
     pub(crate) fn parse(
         &mut self,
         bytes: &[u8],
@@ -61,12 +61,12 @@ impl RequestHead {
         let mut request = httparse::Request::new(&mut []);
         let length = match request.parse_with_uninit_headers(bytes, fields) {
             Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) => return Ok(None),
+            Ok(httparse::Status::Partial) => {
+                self.note_target(request.path);
+                return Ok(None);
+            }
             Err(error) => {
-                if let Some(target) = request.path {
-                    self.headers.fill(target.as_bytes(), std::iter::empty());
-                    self.target = 0..target.len();
-                }
+                self.note_target(request.path);
                 return Err(match error {
                     httparse::Error::TooManyHeaders => Refusal::TooManyHeaders,
                     httparse::Error::Version => Refusal::UnsupportedVersion,
@@ -91,6 +91,14 @@ impl RequestHead {
         }
         self.interpret()?;
         Ok(Some(length))
+    }
+
+    /// Keeps the target of a head that is not complete, for the answer in case it never will be.
+    fn note_target(&mut self, target: Option<&str>) {
+        if let Some(target) = target {
+            self.headers.fill(target.as_bytes(), std::iter::empty());
+            self.target = 0..target.len();
+        }
     }
 
     fn interpret(&mut self) -> Result<(), Refusal> {

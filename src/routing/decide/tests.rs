@@ -380,3 +380,28 @@ fn an_explicit_name_is_honoured_and_an_alias_is_its_model() {
     let aliased = go(&asking("claude-haiku-4-5-20260101"));
     assert_eq!(aliased.winner().unwrap().model, "small");
 }
+
+#[test]
+fn a_prompt_goes_where_its_context_fits_and_nowhere_when_none_does() {
+    let mut small = node("small", &["m"]);
+    small.models[0].context = Some(500);
+    let mut large = node("large", &["m"]);
+    large.models[0].context = Some(32_768);
+    let snapshot = cluster(vec![small.clone(), large]);
+    let decision = simply(&asking("m"), &snapshot).unwrap();
+    assert_eq!(decision.winner().unwrap().node, "large");
+    assert_eq!(decision.candidates[1].reason, "context_too_small");
+    let expected = Refusal::TooLong {
+        tokens: 1000,
+        limit: 500,
+    };
+    assert_eq!(
+        simply(&asking("m"), &cluster(vec![small.clone()])),
+        Err(expected)
+    );
+    let embedding = RequestFacts {
+        task: Task::Embed,
+        ..asking("m")
+    };
+    assert!(simply(&embedding, &cluster(vec![small])).is_ok());
+}
