@@ -101,7 +101,7 @@ fn a_text_stream_has_the_typed_events_in_order() {
     assert_eq!(response["output"], json!([told[7]["item"]]));
     assert_eq!(
         response["usage"],
-        json!({"input_tokens": 38, "input_tokens_details": {"cached_tokens": 37}, "output_tokens": 2,
+        json!({"input_tokens": 38, "input_tokens_details": {"cached_tokens": 37, "cache_write_tokens": 0}, "output_tokens": 2,
             "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 40})
     );
 }
