@@ -14,7 +14,7 @@ use crate::dialect::translate::{self, Action, Form, ReplyTranslator, Stamp};
 use crate::dialect::{
     self, ApiError, Edit, Endpoint, ErrorKind, Parsed, keep_request_header, parse,
 };
-use crate::http::client::{Deadlines, Incoming, Outgoing, OutgoingBody, ReadError, SendError};
+use crate::http::client::{Deadlines, Incoming, Outgoing, OutgoingBody, SendError};
 use crate::routing::{Candidate, Decision, Family, Refusal, decide};
 
 /// Most bytes kept of a failed node's answer, to be told when no other node does better.
@@ -167,7 +167,7 @@ enum Prepared<'b> {
     Send {
         target: Cow<'b, str>,
         body: Cow<'b, [u8]>,
-        translator: Option<ReplyTranslator>,
+        translator: Option<Box<ReplyTranslator>>,
     },
     /// It is answered here: a load of what the node holds all the time.
     Here(Vec<u8>),
@@ -205,7 +205,7 @@ fn prepare<'b>(
             Action::Send(translated) => Prepared::Send {
                 target: Cow::Borrowed(translated.path),
                 body: Cow::Owned(translated.body),
-                translator: Some(translated.reply),
+                translator: Some(Box::new(translated.reply)),
             },
             Action::LoadOnly { answer, .. } => Prepared::Here(answer),
         });
@@ -418,20 +418,9 @@ fn refused_by_node(
     parsed: &Parsed<'_>,
 ) -> Tried {
     let status = incoming.status();
-    let mut body = Vec::new();
-    loop {
-        match incoming.next(Some(x.reply.watch())) {
-            Ok(Some(piece)) if body.len() + piece.len() <= KEPT_ERROR => {
-                body.extend_from_slice(piece)
-            }
-            Ok(Some(_) | None) => break,
-            Err(ReadError::ClientGone) => {
-                x.client_left();
-                return Tried::Answered;
-            }
-            Err(_) => break,
-        }
-    }
+    let Some(body) = relay::short_body(x, &mut incoming, KEPT_ERROR) else {
+        return Tried::Answered;
+    };
     let error = ApiError::from_upstream(status, &body);
     let reason = match status {
         404 => format!("model_missing ({})", parsed.model().unwrap_or_default()),

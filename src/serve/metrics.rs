@@ -165,29 +165,7 @@ impl Metrics {
                 "histogram",
                 "Durations by phase.",
             );
-            for (labels, histogram) in &families.durations {
-                for (bound, count) in BOUNDS.iter().zip(histogram.buckets) {
-                    let _ = writeln!(
-                        out,
-                        "gpurouter_request_duration_seconds_bucket{{{labels},le=\"{bound}\"}} {count}"
-                    );
-                }
-                let _ = writeln!(
-                    out,
-                    "gpurouter_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} {}",
-                    histogram.count
-                );
-                let _ = writeln!(
-                    out,
-                    "gpurouter_request_duration_seconds_sum{{{labels}}} {}",
-                    histogram.sum
-                );
-                let _ = writeln!(
-                    out,
-                    "gpurouter_request_duration_seconds_count{{{labels}}} {}",
-                    histogram.count
-                );
-            }
+            durations(&mut out, &families.durations);
         }
         head(
             &mut out,
@@ -272,6 +250,22 @@ fn counter(out: &mut String, name: &str, help: &str, series: &BTreeMap<String, u
     head(out, name, "counter", help);
     for (labels, count) in series {
         let _ = writeln!(out, "{name}{{{labels}}} {count}");
+    }
+}
+
+fn durations(out: &mut String, series: &BTreeMap<String, Histogram>) {
+    let name = "gpurouter_request_duration_seconds";
+    for (labels, histogram) in series {
+        for (bound, count) in BOUNDS.iter().zip(histogram.buckets) {
+            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
+        }
+        let _ = writeln!(
+            out,
+            "{name}_bucket{{{labels},le=\"+Inf\"}} {}",
+            histogram.count
+        );
+        let _ = writeln!(out, "{name}_sum{{{labels}}} {}", histogram.sum);
+        let _ = writeln!(out, "{name}_count{{{labels}}} {}", histogram.count);
     }
 }
 

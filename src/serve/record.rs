@@ -50,6 +50,10 @@ pub struct Tokens {
 
 /// Milliseconds by phase; `None` where a phase did not happen or nobody measured it.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the contract names them so, with their unit"
+)]
 pub struct Timings {
     /// Waiting for a slot here.
     pub queue_ms: Option<f64>,

@@ -27,7 +27,7 @@ pub(super) struct Upstream<'n> {
     pub(super) incoming: Incoming,
     pub(super) node: &'n Node,
     pub(super) candidate: &'n Candidate,
-    pub(super) translator: Option<ReplyTranslator>,
+    pub(super) translator: Option<Box<ReplyTranslator>>,
     /// Whether the client asked for a stream.
     pub(super) stream: bool,
 }
@@ -192,7 +192,7 @@ fn native_stream(
             {
                 client_gone(x);
             } else {
-                cut_stream(x, upstream.node, trouble);
+                cut_stream(x, upstream.node, trouble.as_ref());
             }
         }
     }
@@ -207,8 +207,8 @@ fn end_reply(x: &mut Exchange<'_, '_>, last: &[&[u8]]) {
 }
 
 /// A stream that ended without its terminal event: an error before the head, an error event after it, never a clean end.
-fn cut_stream(x: &mut Exchange<'_, '_>, node: &Node, broken: Option<ReadError>) {
-    let error = trouble::of_read(node, broken.as_ref());
+fn cut_stream(x: &mut Exchange<'_, '_>, node: &Node, broken: Option<&ReadError>) {
+    let error = trouble::of_read(node, broken);
     x.draft.step(error.message.clone());
     if !x.reply.committed() {
         x.tell(&error, Outcome::Cut);
@@ -224,6 +224,28 @@ fn client_gone(x: &mut Exchange<'_, '_>) {
     x.draft.record.outcome = Outcome::ClientGone;
     "the client left before the end of the answer".clone_into(&mut x.draft.record.detail);
     x.reply.abort();
+}
+
+/// The start of an answer that is read here instead of being relayed, at most `most` bytes; `None` when the client left (told already).
+pub(super) fn short_body(
+    x: &mut Exchange<'_, '_>,
+    incoming: &mut Incoming,
+    most: usize,
+) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        match incoming.next(Some(x.reply.watch())) {
+            Ok(Some(piece)) if body.len() + piece.len() <= most => {
+                body.extend_from_slice(piece);
+            }
+            Err(ReadError::ClientGone) => {
+                x.client_left();
+                return None;
+            }
+            // A cut error is told by its status alone.
+            Ok(_) | Err(_) => return Some(body),
+        }
+    }
 }
 
 /// Why a body could not be collected.
@@ -369,7 +391,7 @@ fn error_answer(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, content_t
 fn translated_stream(
     x: &mut Exchange<'_, '_>,
     upstream: &mut Upstream<'_>,
-    mut translator: ReplyTranslator,
+    mut translator: Box<ReplyTranslator>,
 ) -> Option<Usage> {
     let mut fields = head_fields(x, &upstream.incoming, true);
     fields.push((
@@ -414,7 +436,7 @@ fn translated_stream(
     } else if translator.finish(nanos(x), &mut out).is_ok() {
         end_reply(x, &[&out]);
     } else {
-        cut_stream(x, upstream.node, trouble);
+        cut_stream(x, upstream.node, trouble.as_ref());
     }
     Some(translated_usage(&translator))
 }
@@ -434,7 +456,7 @@ fn end_in_band(x: &mut Exchange<'_, '_>, error: &ApiError, outcome: Outcome) {
 fn translated_whole(
     x: &mut Exchange<'_, '_>,
     upstream: &mut Upstream<'_>,
-    mut translator: ReplyTranslator,
+    mut translator: Box<ReplyTranslator>,
 ) -> Option<Usage> {
     let mut body = Vec::new();
     match collect(x, &mut upstream.incoming, &mut body, TRANSLATED) {

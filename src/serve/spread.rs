@@ -75,8 +75,16 @@ fn everywhere(x: &mut Exchange<'_, '_>, nodes: &[Arc<Node>], body: &[u8], name: 
                     .to_owned();
                 let status = incoming.status();
                 match read_all(x, &mut incoming) {
-                    Some(body) => (status, content_type, body),
-                    None => return,
+                    Ok(body) => (status, content_type, body),
+                    Err(ReadError::ClientGone) => return x.client_left(),
+                    Err(error) => {
+                        let error = trouble::of_read(node, Some(&error));
+                        (
+                            error.status,
+                            error.content_type(x.dialect).to_owned(),
+                            error.body(x.dialect, &x.draft.record.id),
+                        )
+                    }
                 }
             }
             Err(SendError::ClientGone) => return x.client_left(),
@@ -416,7 +424,7 @@ fn patient(x: &Exchange<'_, '_>) -> Deadlines {
 }
 
 /// The client's fields that go to the node.
-fn forwarded<'h>(headers: &'h Headers) -> Vec<(&'h str, &'h [u8])> {
+fn forwarded(headers: &Headers) -> Vec<(&str, &[u8])> {
     let connection = headers.get_str("connection");
     headers
         .iter()
@@ -439,20 +447,7 @@ fn send(x: &mut Exchange<'_, '_>, node: &Node, body: Option<&[u8]>) -> Result<In
         .send(&origin, outgoing, &deadlines, Some(x.reply.watch()))
 }
 
-/// The whole of a short answer; `None` when the client left (told already).
-fn read_all(x: &mut Exchange<'_, '_>, incoming: &mut Incoming) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    loop {
-        match incoming.next(Some(x.reply.watch())) {
-            Ok(Some(piece)) if body.len() + piece.len() <= MOST_ANSWER => {
-                body.extend_from_slice(piece)
-            }
-            Ok(Some(_) | None) => return Some(body),
-            Err(ReadError::ClientGone) => {
-                x.client_left();
-                return None;
-            }
-            Err(_) => return Some(body),
-        }
-    }
+/// The whole of a short answer; a cut one is an error, never a short body.
+fn read_all(x: &mut Exchange<'_, '_>, incoming: &mut Incoming) -> Result<Vec<u8>, ReadError> {
+    incoming.read_all(MOST_ANSWER, Some(x.reply.watch()))
 }

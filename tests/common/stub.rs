@@ -126,6 +126,8 @@ type Handler = dyn Fn(&Request, &mut Peer) + Send + Sync;
 struct Shared {
     kind: Kind,
     models: Mutex<Vec<String>>,
+    loaded: Mutex<Vec<String>>,
+    native: Mutex<Option<Vec<String>>>,
     probe_status: Mutex<Option<u16>>,
     requests: Mutex<Vec<Request>>,
     probes: Mutex<Vec<Request>>,
@@ -169,6 +171,8 @@ impl Stub {
         let shared = Arc::new(Shared {
             kind,
             models: Mutex::new(models.iter().map(|&name| name.to_owned()).collect()),
+            loaded: Mutex::default(),
+            native: Mutex::default(),
             probe_status: Mutex::new(None),
             requests: Mutex::default(),
             probes: Mutex::default(),
@@ -239,6 +243,19 @@ impl Stub {
     /// From now on it offers these models.
     pub fn set_models(&self, models: &[&str]) {
         *self.shared.models.lock().unwrap() = models.iter().map(|&name| name.to_owned()).collect();
+    }
+
+    /// From now on `/api/ps` says that these models are in memory, all of them on a GPU.
+    pub fn set_loaded(&self, models: &[&str]) {
+        *self.shared.loaded.lock().unwrap() = models.iter().map(|&name| name.to_owned()).collect();
+    }
+
+    /// From now on it tells the router's question (a POST without a body) that of the forms not every server has
+    /// (`/v1/messages`, `/v1/messages/count_tokens`, `/v1/responses`) it answers these; before, the handler sees the
+    /// question.
+    pub fn set_native(&self, paths: &[&str]) {
+        let paths = paths.iter().map(|&path| path.to_owned()).collect();
+        *self.shared.native.lock().unwrap() = Some(paths);
     }
 
     /// From now on a probe of `path` is answered with this document.
@@ -465,6 +482,13 @@ fn special(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
 fn probe(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
     let models = shared.models.lock().unwrap().clone();
     let route = (request.method.as_str(), request.path());
+    let forms = ["/v1/messages", "/v1/messages/count_tokens", "/v1/responses"];
+    if request.method == "POST" && request.body.is_empty() && forms.contains(&request.path()) {
+        let native = shared.native.lock().unwrap();
+        let has = native.as_ref()?.iter().any(|path| path == request.path());
+        let status = if has { 400 } else { 404 };
+        return Some(reply::json(status, &json!({"error": "no body"})));
+    }
     let answer = match (shared.kind, route) {
         (Kind::Bare, _) => return None,
         (Kind::Ollama, ("GET" | "HEAD", "/")) => {
@@ -474,7 +498,10 @@ fn probe(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
         (Kind::Ollama, ("GET", "/api/tags")) => {
             json!({"models": models.iter().map(|name| tag(name)).collect::<Vec<_>>()})
         }
-        (Kind::Ollama, ("GET", "/api/ps")) => json!({"models": []}),
+        (Kind::Ollama, ("GET", "/api/ps")) => {
+            let loaded = shared.loaded.lock().unwrap();
+            json!({"models": loaded.iter().map(|name| in_memory(name)).collect::<Vec<_>>()})
+        }
         (Kind::Ollama, ("POST", "/api/show")) => {
             let wanted = request.json();
             let wanted = wanted
@@ -528,6 +555,14 @@ fn tag(name: &str) -> Value {
         .fold(7, |sum, byte| sum * 31 % 0xffff_ffff + u64::from(byte));
     json!({"name": name, "model": name, "modified_at": "2026-11-01T00:00:00Z", "size": 1_000_000,
            "digest": format!("{digest:064x}"), "details": details(), "capabilities": ["completion"]})
+}
+
+fn in_memory(name: &str) -> Value {
+    let mut entry = tag(name);
+    entry["size_vram"] = json!(1_000_000);
+    entry["context_length"] = json!(4096);
+    entry["expires_at"] = json!("2099-01-01T00:00:00Z");
+    entry
 }
 
 /// Bytes of answers.

@@ -141,12 +141,15 @@ fn pipelined_requests_are_answered_in_order_and_bodies_are_never_requests() {
 
 #[test]
 fn a_small_unread_body_is_skipped_and_a_large_one_closes_the_connection() {
-    let server = serve(limits(), |_, reply| reply.full(200, &[], b"ok").unwrap());
+    let server = serve(limits(), |request, reply| {
+        reply.full(200, &[], request.method().as_bytes()).unwrap();
+    });
     let answer = server.talk(
         "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello\
          GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
     );
     assert_eq!(answer.matches("HTTP/1.1 200").count(), 2, "{answer}");
+    assert!(answer.ends_with("\r\n\r\nGET"), "{answer}");
     for framing in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {
         let answer = server.talk(format!(
             "POST / HTTP/1.1\r\nHost: h\r\n{framing}\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -250,18 +253,19 @@ fn a_streamed_body_has_no_limit_of_size() {
                     sum += piece[..count]
                         .iter()
                         .map(|byte| u64::from(*byte))
-                        .sum::<u64>()
+                        .sum::<u64>();
                 }
             }
         }
         reply.full(200, &[], sum.to_string().as_bytes()).unwrap();
     });
     let body = "\u{1}".repeat(300_000);
-    let mut wire = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 300000\r\n\r\n{body}");
-    let chunk = format!("64\r\n{}\r\n", "\u{2}".repeat(100)).repeat(1000);
-    wire += &format!(
-        "POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}0\r\n\r\n"
+    let length = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 300000\r\n\r\n{body}");
+    let chunks = format!("64\r\n{}\r\n", "\u{2}".repeat(100)).repeat(1000);
+    let chunked = format!(
+        "POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"
     );
+    let wire = length + &chunked;
     let answer = server.talk(wire);
     assert!(answer.contains("\r\n\r\n300000HTTP/1.1 200"), "{answer}");
     assert!(answer.ends_with("\r\n\r\n200000"), "{answer}");

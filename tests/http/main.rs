@@ -8,6 +8,8 @@
 mod client;
 mod framing;
 mod lifecycle;
+mod phases;
 mod relay;
+mod sending;
 mod support;
 mod tls;

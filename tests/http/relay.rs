@@ -3,7 +3,7 @@
 use std::{io::Write, sync::mpsc, time::Duration};
 
 use gpurouter::http::{
-    client::{Client, Origin, Outgoing, OutgoingBody, ReadError},
+    client::{Client, Origin, Outgoing, OutgoingBody},
     server::{Framing, Reply, Request},
 };
 
@@ -39,27 +39,25 @@ fn relay(client: &Client, origin: &Origin, request: &mut Request<'_>, reply: &mu
     if incoming.ended() {
         return reply.end().unwrap();
     }
-    while let Some(piece) = match incoming.next(Some(watch)) {
-        Ok(piece) => piece.map(<[u8]>::to_vec),
-        Err(ReadError::ClientGone) => return reply.abort(),
-        Err(_) => return reply.abort(),
-    } {
-        let sent = if incoming.ended() {
-            return reply.push_last(&[&piece]).unwrap_or(());
-        } else {
-            reply.push(&[&piece])
+    loop {
+        let sent = match incoming.advance(Some(watch)) {
+            Err(_) => return reply.abort(),
+            Ok(false) => return reply.end().unwrap_or(()),
+            Ok(true) if incoming.ended() => {
+                return reply.push_last(&[incoming.piece()]).unwrap_or(());
+            }
+            Ok(true) => reply.push(&[incoming.piece()]),
         };
         if sent.is_err() {
             return;
         }
     }
-    let _ = reply.end();
 }
 
 fn relaying(origin: Origin) -> Running {
     let client = client();
     serve(limits(), move |request, reply| {
-        relay(&client, &origin, request, reply)
+        relay(&client, &origin, request, reply);
     })
 }
 

@@ -422,6 +422,10 @@ fn capable(model: &Model, facts: &RequestFacts) -> bool {
 }
 
 /// Milliseconds by phase from measurements alone.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "token counts are far below 2^52"
+)]
 fn predict(facts: &RequestFacts, resident: bool, load: NodeLoad, speed: Speed) -> Predicted {
     let prefill_ms = speed
         .prefill_tps
@@ -502,12 +506,15 @@ fn explain(winner: &Candidate, target: &Target, tier: &str, admitted: usize) -> 
             other => format!("{other}_on_{node}"),
         }
     };
-    let note = target
+    let addition = target
         .note
         .as_deref()
         .map(|note| format!(" ({note})"))
         .unwrap_or_default();
-    (code, format!("`{}` on {node}: {why}{note}", winner.model))
+    (
+        code,
+        format!("`{}` on {node}: {why}{addition}", winner.model),
+    )
 }
 
 /// Why nothing was admitted.

@@ -99,7 +99,9 @@ fn saying(text: &str) -> RequestFacts {
 #[test]
 fn only_a_changed_measured_speed_changes_the_winner() {
     let mut nodes = vec![node("a", &["m"]), node("b", &["m"])];
-    nodes.iter_mut().for_each(|node| load_model(node, "m"));
+    for node in &mut nodes {
+        load_model(node, "m");
+    }
     let snapshot = cluster(nodes);
     let winner = |a: Speed, b: Speed| {
         let speeds = speeds(&[("a", "m", a), ("b", "m", b)]);
