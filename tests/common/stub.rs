@@ -351,7 +351,7 @@ fn serve(id: u64, peer: &mut Peer, shared: &Shared) {
         let Some(request) = read_request(id, &mut peer.stream, &mut buffer) else {
             return;
         };
-        if let Some(answer) = special(shared, &request).or_else(|| probe(shared, &request)) {
+        if let Some(answer) = answer_to_probe(shared, &request) {
             shared.probes.lock().unwrap().push(request);
             peer.send(&answer);
         } else {
@@ -438,14 +438,33 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 
+/// The answer to whatever a monitor asks; a route that the kind does not have is 404.
+fn answer_to_probe(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
+    const LOOKED_AT: [&str; 9] = [
+        "/api/version",
+        "/api/tags",
+        "/api/ps",
+        "/health",
+        "/props",
+        "/slots",
+        "/metrics",
+        "/version",
+        "/v1/models",
+    ];
+    let answer = special(shared, request).or_else(|| probe(shared, request));
+    let asked_in_vain = shared.kind != Kind::Bare
+        && request.method == "GET"
+        && LOOKED_AT.contains(&request.path());
+    answer.or_else(|| asked_in_vain.then(|| reply::text(404, "404 page not found")))
+}
+
 /// The answer to a probe of which the test has said something, or of a request form (asked with an empty body).
 fn special(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
-    const FORMS: [&str; 3] = ["/v1/responses", "/v1/messages", "/v1/messages/count_tokens"];
     if shared.kind == Kind::Bare {
         return None;
     }
     let path = request.path();
-    if request.method == "POST" && request.body.is_empty() && FORMS.contains(&path) {
+    if request.method == "POST" && request.body.is_empty() && path.starts_with("/v1/") {
         let has = shared.forms.lock().unwrap().iter().any(|form| form == path);
         let error = json!({"error": {"message": "missing request body"}});
         return Some(reply::json(if has { 400 } else { 404 }, &error));
