@@ -326,7 +326,6 @@ fn attempt<'b>(
         node,
         candidate,
         translator,
-        stream: parsed.stream(),
     };
     relay::relay(x, upstream);
     Tried::Answered
