@@ -25,7 +25,10 @@ const PATHS: [&str; 8] = [
 fn bodies_that_are_no_request_are_refused_in_the_dialect() {
     let (stub, mut router) = stack(proper);
     let deep = "[".repeat(200_000);
-    let deep_model = format!("{{\"model\":\"m\",\"messages\":{}", "[{\"a\":".repeat(50_000));
+    let deep_model = format!(
+        "{{\"model\":\"m\",\"messages\":{}",
+        "[{\"a\":".repeat(50_000)
+    );
     let bodies: Vec<(&str, &[u8], u16)> = vec![
         ("empty", b"", 400),
         ("blank", b"  \r\n", 400),
@@ -37,18 +40,42 @@ fn bodies_that_are_no_request_are_refused_in_the_dialect() {
         ("null", b"null", 400),
         ("a number", b"42", 400),
         ("a string", b"\"m\"", 400),
-        ("no model", b"{\"messages\":[],\"prompt\":\"\",\"input\":\"\"}", 400),
+        (
+            "no model",
+            b"{\"messages\":[],\"prompt\":\"\",\"input\":\"\"}",
+            400,
+        ),
         ("model null", b"{\"model\":null}", 400),
         ("model empty", b"{\"model\":\"\"}", 400),
         ("model a number", b"{\"model\":5}", 400),
         ("model an array", b"{\"model\":[\"m\"]}", 400),
         ("model twice", b"{\"model\":\"m\",\"model\":\"nope\"}", 400),
-        ("stream a string", b"{\"model\":\"m\",\"messages\":[],\"stream\":\"yes\"}", 400),
-        ("stream a number", b"{\"model\":\"m\",\"messages\":[],\"stream\":1}", 400),
-        ("unknown model", b"{\"model\":\"nope\",\"messages\":[]}", 404),
-        ("half a name", b"{\"model\":\"m:late\",\"messages\":[]}", 404),
+        (
+            "stream a string",
+            b"{\"model\":\"m\",\"messages\":[],\"stream\":\"yes\"}",
+            400,
+        ),
+        (
+            "stream a number",
+            b"{\"model\":\"m\",\"messages\":[],\"stream\":1}",
+            400,
+        ),
+        (
+            "unknown model",
+            b"{\"model\":\"nope\",\"messages\":[]}",
+            404,
+        ),
+        (
+            "half a name",
+            b"{\"model\":\"m:late\",\"messages\":[]}",
+            404,
+        ),
         ("NUL", b"{\"model\":\"m\0\"}", 400),
-        ("not UTF-8", b"{\"model\":\"m\xff\xfe\",\"messages\":[]}", 400),
+        (
+            "not UTF-8",
+            b"{\"model\":\"m\xff\xfe\",\"messages\":[]}",
+            400,
+        ),
         ("UTF-16", b"\xff\xfe{\0\"\0m\0", 400),
         ("deep", deep.as_bytes(), 400),
         ("deep in a request", deep_model.as_bytes(), 400),
@@ -58,11 +85,21 @@ fn bodies_that_are_no_request_are_refused_in_the_dialect() {
             let mut request = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
             request.extend_from_slice(body);
             let answer = client::send(router.addr, &request);
-            assert_eq!(answer.status, *status, "{path} with {what}: {}", answer.text());
+            assert_eq!(
+                answer.status,
+                *status,
+                "{path} with {what}: {}",
+                answer.text()
+            );
             told(path, &answer);
         }
     }
-    assert!(stub.requests().iter().all(|request| request.body.is_empty()), "a refused body reached the node");
+    assert!(
+        stub.requests()
+            .iter()
+            .all(|request| request.body.is_empty()),
+        "a refused body reached the node"
+    );
     survived(&mut router, "bodies");
 }
 
@@ -70,13 +107,42 @@ fn bodies_that_are_no_request_are_refused_in_the_dialect() {
 fn wrong_types_elsewhere_are_the_nodes_business_or_refused_but_never_hang() {
     let (_stub, mut router) = stack(proper);
     for path in PATHS {
-        for value in ["5", "\"x\"", "{}", "[1,2]", "[null]", "[[]]", "[{}]", "[{\"role\":5,\"content\":7}]", "[{\"content\":[{\"type\":9}]}]", "null", "true"] {
-            for key in ["messages", "prompt", "input", "options", "system", "tools", "keep_alive", "max_tokens", "images", "stream_options", "think"] {
+        for value in [
+            "5",
+            "\"x\"",
+            "{}",
+            "[1,2]",
+            "[null]",
+            "[[]]",
+            "[{}]",
+            "[{\"role\":5,\"content\":7}]",
+            "[{\"content\":[{\"type\":9}]}]",
+            "null",
+            "true",
+        ] {
+            for key in [
+                "messages",
+                "prompt",
+                "input",
+                "options",
+                "system",
+                "tools",
+                "keep_alive",
+                "max_tokens",
+                "images",
+                "stream_options",
+                "think",
+            ] {
                 let body = format!("{{\"model\":\"m\",\"stream\":false,\"{key}\":{value}}}");
                 let answer = post(&router, path, &body);
                 assert_eq!(answer.end, End::Complete, "{path} {body}");
                 if answer.status != 200 {
-                    assert!((400..500).contains(&answer.status), "{path} {body}: {} {}", answer.status, answer.text());
+                    assert!(
+                        (400..500).contains(&answer.status),
+                        "{path} {body}: {} {}",
+                        answer.status,
+                        answer.text()
+                    );
                     told(path, &answer);
                 }
             }
@@ -102,7 +168,8 @@ fn a_body_above_the_limit_is_refused_before_it_is_read() {
     let before = router.resources().rss_bytes;
     let reached = stub.requests().len();
     for path in PATHS {
-        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 67108865\r\n\r\n");
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 67108865\r\n\r\n");
         let answer = client::send(router.addr, head.as_bytes());
         assert_eq!(answer.status, 413, "{path}");
         told(path, &answer);
@@ -121,7 +188,10 @@ fn a_body_above_the_limit_is_refused_before_it_is_read() {
     assert_eq!(stub.requests().len(), reached);
     survived(&mut router, "too large");
     let grown = grown_mib(&router, before);
-    assert!(grown < 100, "{grown} MiB more than before: what was read is kept");
+    assert!(
+        grown < 100,
+        "{grown} MiB more than before: what was read is kept"
+    );
 }
 
 #[test]
@@ -131,7 +201,10 @@ fn a_body_of_exactly_the_limit_passes_unchanged() {
         assert!(request.body.len() == LARGEST || request.body.len() < 1000);
         proper(request, peer);
     });
-    let (front, back) = ("{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"", "\"}]}");
+    let (front, back) = (
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"",
+        "\"}]}",
+    );
     let mut body = front.to_owned();
     let sentence = "The quick brown fox jumps over 13 lazy dogs; ";
     while body.len() + sentence.len() <= LARGEST - back.len() {
@@ -141,8 +214,16 @@ fn a_body_of_exactly_the_limit_passes_unchanged() {
     body.push_str(back);
     let start = Instant::now();
     let answer = post(&router, "/api/chat", &body);
-    assert_eq!((answer.status, answer.end), (200, End::Complete), "{}", answer.text());
-    assert!(stub.wait_request(1).body == body.as_bytes(), "the body was changed");
+    assert_eq!(
+        (answer.status, answer.end),
+        (200, End::Complete),
+        "{}",
+        answer.text()
+    );
+    assert!(
+        stub.wait_request(1).body == body.as_bytes(),
+        "the body was changed"
+    );
     eprintln!("64 MiB took {:?} in this build", start.elapsed());
     survived(&mut router, "64 MiB");
 }
@@ -160,7 +241,10 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 /// As many zeros, compressed.
 fn bomb(bytes: u64, gz: bool) -> Vec<u8> {
     if gz {
-        let mut encoder = flate2::read::GzEncoder::new(std::io::repeat(b' ').take(bytes), flate2::Compression::fast());
+        let mut encoder = flate2::read::GzEncoder::new(
+            std::io::repeat(b' ').take(bytes),
+            flate2::Compression::fast(),
+        );
         let mut out = Vec::new();
         encoder.read_to_end(&mut out).unwrap();
         return out;
@@ -185,11 +269,22 @@ fn encoded_bodies_are_decoded_within_the_limit() {
         request.extend_from_slice(body);
         client::send(router.addr, &request)
     };
-    for (encoding, body) in [("gzip", gzip(chat.as_bytes())), ("zstd", zstd(chat.as_bytes())), ("identity", chat.clone().into_bytes())] {
+    for (encoding, body) in [
+        ("gzip", gzip(chat.as_bytes())),
+        ("zstd", zstd(chat.as_bytes())),
+        ("identity", chat.clone().into_bytes()),
+    ] {
         let answer = send(encoding, &body);
         assert_eq!(answer.status, 200, "{encoding}: {}", answer.text());
         let arrived = stub.requests().pop().unwrap();
-        assert_eq!((arrived.header("content-encoding"), String::from_utf8(arrived.body.clone()).unwrap()), (None, chat.clone()), "{encoding}");
+        assert_eq!(
+            (
+                arrived.header("content-encoding"),
+                String::from_utf8(arrived.body.clone()).unwrap()
+            ),
+            (None, chat.clone()),
+            "{encoding}"
+        );
     }
     let reached = stub.requests().len();
     let before = router.resources().rss_bytes;
@@ -207,13 +302,22 @@ fn encoded_bodies_are_decoded_within_the_limit() {
         ("nested", "gzip, zstd", chat.clone().into_bytes(), 415),
         ("a gzip bomb", "gzip", bomb(200 << 20, true), 413),
         ("a zstd bomb", "zstd", bomb(200 << 20, false), 413),
-        ("a zstd window of 2 GB", "zstd", vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x03, 0x00, 0x00], 400),
+        (
+            "a zstd window of 2 GB",
+            "zstd",
+            vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x03, 0x00, 0x00],
+            400,
+        ),
     ] {
         let answer = send(encoding, &body);
         assert_eq!(answer.status, status, "{what}: {}", answer.text());
         told("/v1/chat/completions", &answer);
     }
-    assert_eq!(stub.requests().len(), reached, "a refused body reached the node");
+    assert_eq!(
+        stub.requests().len(),
+        reached,
+        "a refused body reached the node"
+    );
     survived(&mut router, "encodings");
     let grown = grown_mib(&router, before);
     assert!(grown < 200, "{grown} MiB more than before");
@@ -235,16 +339,34 @@ fn a_body_that_never_ends_reaches_no_node() {
         }
     }
     survived(&mut router, "half bodies");
-    assert_eq!(stub.requests().len(), 1, "only the probe of survival: {:?}", stub.requests());
-    assert_eq!(metric(&router, "gpurouter_requests_total{", "outcome=\"ok\""), 1.0);
+    assert_eq!(
+        stub.requests().len(),
+        1,
+        "only the probe of survival: {:?}",
+        stub.requests()
+    );
+    assert_eq!(
+        metric(&router, "gpurouter_requests_total{", "outcome=\"ok\""),
+        1.0
+    );
 }
 
 #[test]
 fn changes_of_models_with_bad_bodies_are_refused() {
     let (stub, mut router) = stack(proper);
-    for (method, path) in [("POST", "/api/pull"), ("POST", "/api/create"), ("POST", "/api/copy"), ("DELETE", "/api/delete"), ("POST", "/api/show"), ("POST", "/api/push")] {
+    for (method, path) in [
+        ("POST", "/api/pull"),
+        ("POST", "/api/create"),
+        ("POST", "/api/copy"),
+        ("DELETE", "/api/delete"),
+        ("POST", "/api/show"),
+        ("POST", "/api/push"),
+    ] {
         for body in ["", "[]", "{", "{}", "{\"model\":5}", "{\"model\":\"\"}"] {
-            let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let request = format!(
+                "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
             let answer = client::send(router.addr, request.as_bytes());
             assert_eq!(answer.status, 400, "{path} {body}: {}", answer.text());
             told(path, &answer);

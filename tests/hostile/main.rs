@@ -47,7 +47,10 @@ fn stack(handler: impl Fn(&Request, &mut Peer) + Send + Sync + 'static) -> (Stub
 }
 
 /// The same with a configuration.
-fn stack_with(config: &str, handler: impl Fn(&Request, &mut Peer) + Send + Sync + 'static) -> (Stub, Router) {
+fn stack_with(
+    config: &str,
+    handler: impl Fn(&Request, &mut Peer) + Send + Sync + 'static,
+) -> (Stub, Router) {
     let stub = Stub::ollama(&[MODEL], handler);
     stub.set_native(&["/v1/messages"]);
     let url = stub.url();
@@ -89,29 +92,45 @@ fn error_of(path: &str, body: &[u8]) -> Option<String> {
     } else {
         error
     };
-    message.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+    message
+        .as_str()
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
 }
 
 /// The sum of a metric's series whose labels contain `label`.
 fn metric(router: &Router, name: &str, label: &str) -> f64 {
     let text = client::get(router.addr, "/metrics").text();
-    let matching = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
-    matching.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    let matching = text
+        .lines()
+        .filter(|line| line.starts_with(name) && line.contains(label));
+    matching
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .sum()
 }
 
 /// Whether nothing is in flight, queued or connected but the one who asks.
 fn at_rest(router: &Router) -> bool {
-    metric(router, "gpurouter_in_flight{", "") == 0.0 && metric(router, "gpurouter_queued{", "") == 0.0
+    metric(router, "gpurouter_in_flight{", "") == 0.0
+        && metric(router, "gpurouter_queued{", "") == 0.0
 }
 
 /// The router lives, holds nothing of what was done to it, and answers the next request.
 fn survived(router: &mut Router, what: &str) {
     assert!(router.alive(), "{what}: the router died");
-    assert!(eventually(LIMIT, || at_rest(router)), "{what}: something is still in flight");
+    assert!(
+        eventually(LIMIT, || at_rest(router)),
+        "{what}: something is still in flight"
+    );
     let answer = client::get(router.addr, "/api/tags");
     assert_eq!(answer.status, 200, "{what}: {}", answer.text());
     let chat = post(router, "/api/chat", &chat_body(true));
-    assert_eq!((chat.status, chat.end), (200, End::Complete), "{what}: {}", chat.text());
+    assert_eq!(
+        (chat.status, chat.end),
+        (200, End::Complete),
+        "{what}: {}",
+        chat.text()
+    );
     assert_eq!(chat.lines().last().unwrap()["done"], true, "{what}");
 }
 
