@@ -100,6 +100,10 @@ pub enum Capability {
 
 /// Which request forms a node answers itself; the others are translated to chat completions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent answers to four questions"
+)]
 pub struct Native {
     /// Ollama's `/api/*`.
     pub ollama: bool,

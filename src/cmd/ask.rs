@@ -45,7 +45,13 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         Some(router) => Asked { router, own: None },
         None => Asked::start(loaded.config)?,
     };
-    let id = stream_answer(&mut io::stdout().lock(), &router.router, &args.model, &args.task, &prompt)?;
+    let id = stream_answer(
+        &mut io::stdout().lock(),
+        &router.router,
+        &args.model,
+        &args.task,
+        &prompt,
+    )?;
     if global.json {
         render::line(&router.router.get(&format!("/gpurouter/api/why/{id}"))?)?;
     }
@@ -62,12 +68,20 @@ impl Asked {
     fn start(mut config: config::Config) -> anyhow::Result<Self> {
         let nodes = super::nodes(&config);
         "127.0.0.1:0".clone_into(&mut config.listen);
-        let log = Log { level: LogLevel::Warning, format: LogFormat::Text };
+        let log = Log {
+            level: LogLevel::Warning,
+            format: LogFormat::Text,
+        };
         let bound = Bound::new(config, &nodes, log)?;
         let router = Running::at(&format!("http://{}", bound.address()))?;
         let stopper = bound.stopper();
-        let thread = thread::Builder::new().name("router".to_owned()).spawn(move || bound.serve())?;
-        Ok(Self { router, own: Some((stopper, thread)) })
+        let thread = thread::Builder::new()
+            .name("router".to_owned())
+            .spawn(move || bound.serve())?;
+        Ok(Self {
+            router,
+            own: Some((stopper, thread)),
+        })
     }
 }
 
@@ -97,7 +111,13 @@ struct Message {
 }
 
 /// Prints the answer as it streams; returns the request's id.
-pub(super) fn stream_answer(out: &mut dyn Write, router: &Running, model: &str, task: &str, prompt: &str) -> anyhow::Result<String> {
+pub(super) fn stream_answer(
+    out: &mut dyn Write,
+    router: &Running,
+    model: &str,
+    task: &str,
+    prompt: &str,
+) -> anyhow::Result<String> {
     // A cold load takes minutes: the router has the time limits, this side has none.
     let client = crate::backend::router_client(None)?;
     let answer = client
@@ -108,10 +128,23 @@ pub(super) fn stream_answer(out: &mut dyn Write, router: &Running, model: &str, 
         .send()
         .with_context(|| format!("the router at {} does not answer", router.base()))?;
     let status = answer.status();
-    let id = answer.headers().get("x-gpurouter-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+    let id = answer
+        .headers()
+        .get("x-gpurouter-id")
+        .and_then(|id| id.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
     if !status.is_success() {
         let message = error_text(&answer.text()?);
-        let told = if status.is_server_error() { Told::unreachable(message) } else { Told { message, hint: None, exit: Exit::No } };
+        let told = if status.is_server_error() {
+            Told::unreachable(message)
+        } else {
+            Told {
+                message,
+                hint: None,
+                exit: Exit::No,
+            }
+        };
         return Err(told.into());
     }
     let mut lines = BufReader::new(answer);
@@ -119,13 +152,23 @@ pub(super) fn stream_answer(out: &mut dyn Write, router: &Running, model: &str, 
     loop {
         line.clear();
         if lines.by_ref().take(LONGEST_LINE).read_line(&mut line)? == 0 {
-            let told = Told { message: "the answer ended before it was complete".to_owned(), hint: None, exit: Exit::No };
+            let told = Told {
+                message: "the answer ended before it was complete".to_owned(),
+                hint: None,
+                exit: Exit::No,
+            };
             return Err(told.into());
         }
-        let piece: Line = serde_json::from_str(&line).context("the answer holds a line that is not JSON")?;
+        let piece: Line =
+            serde_json::from_str(&line).context("the answer holds a line that is not JSON")?;
         if let Some(message) = piece.error {
             writeln!(out)?;
-            return Err(Told { message, hint: None, exit: Exit::No }.into());
+            return Err(Told {
+                message,
+                hint: None,
+                exit: Exit::No,
+            }
+            .into());
         }
         out.write_all(piece.message.content.as_bytes())?;
         out.flush()?;

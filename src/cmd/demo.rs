@@ -19,12 +19,18 @@ use crate::sim::{Clock, Fleet, Gpu, NodeSpec};
 
 /// The demo prompts of the source documents: one of each class.
 const PROMPTS: [(&str, &str); 3] = [
-    ("docstring", "Write a docstring for a function that sorts a list"),
+    (
+        "docstring",
+        "Write a docstring for a function that sorts a list",
+    ),
     ("refactor", "Refactor this code to improve performance"),
     ("implement", "Implement a binary search algorithm"),
 ];
 /// A machine with a large and a small card.
-const CARDS: [(&str, Role, &str); 2] = [("gpu0", Role::Main, "rtx4080super"), ("gpu1", Role::Helper, "rtx3060")];
+const CARDS: [(&str, Role, &str); 2] = [
+    ("gpu0", Role::Main, "rtx4080super"),
+    ("gpu1", Role::Helper, "rtx3060"),
+];
 const SMALL: &str = "qwen2.5-coder:1.5b";
 const LARGE: &str = "qwen2.5-coder:7b";
 /// Length of every simulated answer in tokens: long enough to be seen streaming.
@@ -47,20 +53,38 @@ pub struct Args {
 
 /// Runs the command.
 pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
-    let specs = CARDS.iter().map(|(name, _, card)| spec(name, card)).collect::<anyhow::Result<Vec<_>>>()?;
-    let fleet = Fleet::start(specs, Clock::real(), 1).context("cannot start the simulated nodes")?;
+    let specs = CARDS
+        .iter()
+        .map(|(name, _, card)| spec(name, card))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let fleet =
+        Fleet::start(specs, Clock::real(), 1).context("cannot start the simulated nodes")?;
     let config = config(args, &fleet);
     let nodes = config.nodes.clone();
     // The demo tells its three decisions itself; the log would tell them twice.
-    let level = if global.verbose > 0 { LogLevel::Info } else { LogLevel::Warning };
-    let bound = Bound::new(config, &nodes, Log { level, format: LogFormat::Text }).with_context(|| format!("cannot listen on {}", args.listen))?;
+    let level = if global.verbose > 0 {
+        LogLevel::Info
+    } else {
+        LogLevel::Warning
+    };
+    let bound = Bound::new(
+        config,
+        &nodes,
+        Log {
+            level,
+            format: LogFormat::Text,
+        },
+    )
+    .with_context(|| format!("cannot listen on {}", args.listen))?;
     let base = format!("http://{}", bound.address());
     if !global.json {
         introduce(&fleet, &base)?;
     }
     let stopper = bound.stopper();
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot watch for signals")?;
-    let serving = thread::Builder::new().name("router".to_owned()).spawn(move || bound.serve())?;
+    let serving = thread::Builder::new()
+        .name("router".to_owned())
+        .spawn(move || bound.serve())?;
     let told = tell_prompts(global, &Running::at(&base)?);
     if told.is_ok() && !args.once {
         eprint_line("serving on until Ctrl-C; the nodes stay simulated");
@@ -79,20 +103,35 @@ fn eprint_line(text: &str) {
 
 fn spec(name: &str, card: &str) -> anyhow::Result<NodeSpec> {
     let gpu = Gpu::find(card).with_context(|| format!("no simulated GPU is called {card}"))?;
-    Ok(NodeSpec { answer_tokens: Some(ANSWER_TOKENS), ..NodeSpec::new(name, gpu) })
+    Ok(NodeSpec {
+        answer_tokens: Some(ANSWER_TOKENS),
+        ..NodeSpec::new(name, gpu)
+    })
 }
 
 /// The configuration that a user with these two cards would write.
 fn config(args: &Args, fleet: &Fleet) -> Config {
-    let nodes = CARDS.iter().zip(fleet.urls()).map(|((name, role, _), url)| NodeConfig {
-        name: (*name).to_owned(),
-        url,
-        kind: Some(NodeKind::Ollama),
-        role: *role,
-        gpu: None,
-    });
-    let class = |model: &str, prefer: &str| Some(ClassTarget { model: model.to_owned(), prefer: Some(prefer.to_owned()) });
-    let mut config = Config { listen: args.listen.clone(), nodes: nodes.collect(), ..Config::default() };
+    let nodes = CARDS
+        .iter()
+        .zip(fleet.urls())
+        .map(|((name, role, _), url)| NodeConfig {
+            name: (*name).to_owned(),
+            url,
+            kind: Some(NodeKind::Ollama),
+            role: *role,
+            gpu: None,
+        });
+    let class = |model: &str, prefer: &str| {
+        Some(ClassTarget {
+            model: model.to_owned(),
+            prefer: Some(prefer.to_owned()),
+        })
+    };
+    let mut config = Config {
+        listen: args.listen.clone(),
+        nodes: nodes.collect(),
+        ..Config::default()
+    };
     config.routing.simple = class(SMALL, "gpu1");
     config.routing.moderate = class(LARGE, "gpu0");
     config.routing.complex = class(LARGE, "gpu0");
@@ -101,9 +140,17 @@ fn config(args: &Args, fleet: &Fleet) -> Config {
 
 fn introduce(fleet: &Fleet, base: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "Two simulated nodes (no GPU and no model is used, the answers are made up):")?;
+    writeln!(
+        out,
+        "Two simulated nodes (no GPU and no model is used, the answers are made up):"
+    )?;
     for (node, url) in fleet.nodes().iter().zip(fleet.urls()) {
-        writeln!(out, "  {}  {:<24} {url}", node.name(), node.spec().hardware.gpu.label())?;
+        writeln!(
+            out,
+            "  {}  {:<24} {url}",
+            node.name(),
+            node.spec().hardware.gpu.label()
+        )?;
     }
     writeln!(out, "The router in front of them: {base}")?;
     out.flush()
@@ -121,11 +168,24 @@ fn tell_prompts(global: &Global, router: &Running) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
         writeln!(out, "\n> {prompt}")?;
         let id = super::ask::stream_answer(&mut out, router, "auto", task, prompt)?;
-        let record: serde_json::Value = serde_json::from_str(&router.get(&format!("/gpurouter/api/why/{id}"))?)?;
+        let record: serde_json::Value =
+            serde_json::from_str(&router.get(&format!("/gpurouter/api/why/{id}"))?)?;
         let word = |name: &str| record[name].as_str().unwrap_or("-").to_owned();
-        writeln!(out, "  {} -> {} on {} ({})", word("complexity"), word("model"), word("node"), word("reason"))?;
+        writeln!(
+            out,
+            "  {} -> {} on {} ({})",
+            word("complexity"),
+            word("model"),
+            word("node"),
+            word("reason")
+        )?;
         let ms = |name: &str| record["timings"][name].as_f64().unwrap_or_default();
-        writeln!(out, "  first token after {:.0} ms, complete after {:.0} ms", ms("ttft_ms"), ms("total_ms"))?;
+        writeln!(
+            out,
+            "  first token after {:.0} ms, complete after {:.0} ms",
+            ms("ttft_ms"),
+            ms("total_ms")
+        )?;
     }
     Ok(())
 }

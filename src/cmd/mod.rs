@@ -21,36 +21,12 @@ use serde_json::json;
 
 use crate::cli::{Cli, Command};
 use crate::config::{Config, NodeConfig};
+pub use crate::render::Exit;
 use crate::render::Told;
 use crate::routing::Refusal;
 
 /// Longest prompt or request file that a command reads.
 const LONGEST_INPUT: u64 = 64 * 1024 * 1024;
-
-/// Exit codes of every command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// Yes, done.
-    Yes,
-    /// No: a check failed, it does not fit.
-    No,
-    /// The command line or the configuration is wrong.
-    Usage,
-    /// No backend could be reached.
-    Unreachable,
-}
-
-impl Exit {
-    /// The process's exit code.
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Yes => 0,
-            Self::No => 1,
-            Self::Usage => 2,
-            Self::Unreachable => 3,
-        }
-    }
-}
 
 /// Runs a parsed command line.
 pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
@@ -71,12 +47,19 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
 
 /// The configured nodes, or those found on this machine.
 fn nodes(config: &Config) -> Vec<NodeConfig> {
-    if config.nodes.is_empty() { discover(config) } else { config.nodes.clone() }
+    if config.nodes.is_empty() {
+        discover(config)
+    } else {
+        config.nodes.clone()
+    }
 }
 
 /// The servers found on this machine, gpurouter's own address left out.
 fn discover(config: &Config) -> Vec<NodeConfig> {
-    let own = config.listen.parse().unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 8512)));
+    let own = config
+        .listen
+        .parse()
+        .unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 8512)));
     crate::backend::discover(config.ollama_host.as_deref(), own)
 }
 
@@ -90,20 +73,40 @@ fn refused(refusal: &Refusal) -> anyhow::Error {
     match refusal {
         Refusal::NoModel => usage("no model is named"),
         Refusal::UnknownModel { model, nearest } => {
-            let told = Told { message: format!("no node has the model `{model}`"), hint: None, exit: Exit::No };
+            let told = Told {
+                message: format!("no node has the model `{model}`"),
+                hint: None,
+                exit: Exit::No,
+            };
             match nearest {
                 Some(nearest) => told.hint(format!("did you mean `{nearest}`?")).into(),
                 None => told.into(),
             }
         }
-        Refusal::Loading { detail } | Refusal::NoNode { detail } => Told::unreachable(detail.clone()).hint("gpurouter status shows the nodes").into(),
+        Refusal::TooLong { tokens, limit } => Told {
+            message: format!("the prompt has about {tokens} tokens, the largest window {limit}"),
+            hint: None,
+            exit: Exit::No,
+        }
+        .into(),
+        Refusal::Loading { detail } | Refusal::NoNode { detail } => {
+            Told::unreachable(detail.clone())
+                .hint("gpurouter status shows the nodes")
+                .into()
+        }
     }
 }
 
 /// A chat request in the form that every dialect's parser here knows.
 fn chat_body(model: &str, prompt: &str, stream: bool) -> Vec<u8> {
-    let messages = if prompt.is_empty() { json!([]) } else { json!([{ "role": "user", "content": prompt }]) };
-    json!({ "model": model, "messages": messages, "stream": stream }).to_string().into_bytes()
+    let messages = if prompt.is_empty() {
+        json!([])
+    } else {
+        json!([{ "role": "user", "content": prompt }])
+    };
+    json!({ "model": model, "messages": messages, "stream": stream })
+        .to_string()
+        .into_bytes()
 }
 
 /// The prompt from the command line, or standard input for `-`.
@@ -119,13 +122,19 @@ fn prompt_of(words: &[String]) -> anyhow::Result<String> {
 fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = if path == Path::new("-") {
-        io::stdin().lock().take(LONGEST_INPUT + 1).read_to_end(&mut bytes)
+        io::stdin()
+            .lock()
+            .take(LONGEST_INPUT + 1)
+            .read_to_end(&mut bytes)
     } else {
         File::open(path).and_then(|file| file.take(LONGEST_INPUT + 1).read_to_end(&mut bytes))
     };
     match read {
         Err(error) => Err(usage(format!("cannot read `{}`: {error}", path.display()))),
-        Ok(count) if count as u64 > LONGEST_INPUT => Err(usage(format!("`{}` is larger than {LONGEST_INPUT} bytes", path.display()))),
+        Ok(count) if count as u64 > LONGEST_INPUT => Err(usage(format!(
+            "`{}` is larger than {LONGEST_INPUT} bytes",
+            path.display()
+        ))),
         Ok(_) => Ok(bytes),
     }
 }

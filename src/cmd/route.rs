@@ -48,15 +48,23 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         let endpoint = Endpoint::ChatCompletions;
         let parsed = parse(&endpoint, &body).map_err(|error| super::usage(error.message))?;
         let policy = &loaded.config.routing;
-        let facts = parsed.facts(Family::of_model(parsed.model().unwrap_or_default()), policy.routes_by_class(parsed.model()));
+        let facts = parsed.facts(
+            Family::of_model(parsed.model().unwrap_or_default()),
+            policy.routes_by_class(parsed.model()),
+        );
         let snapshot = backend::gather(&super::nodes(&loaded.config));
-        let decision = decide(&facts, &snapshot, &[], &Speeds::default(), policy).map_err(|refusal| super::refused(&refusal))?;
+        let decision = decide(&facts, &snapshot, &[], &Speeds::default(), policy)
+            .map_err(|refusal| super::refused(&refusal))?;
         serde_json::to_string(&RouteDocument::of(&decision, "probe"))?
     };
     if global.json {
         render::line(&text)?;
     } else {
-        render::route(&mut io::stdout().lock(), &serde_json::from_str(&text)?, args.explain)?;
+        render::route(
+            &mut io::stdout().lock(),
+            &serde_json::from_str(&text)?,
+            args.explain,
+        )?;
     }
     Ok(Exit::Yes)
 }

@@ -29,7 +29,10 @@ impl Running {
     /// A client of the router at that address.
     pub(super) fn at(base: &str) -> anyhow::Result<Self> {
         let client = crate::backend::router_client(Some(Duration::from_secs(10)))?;
-        Ok(Self { base: base.trim_end_matches('/').to_owned(), client })
+        Ok(Self {
+            base: base.trim_end_matches('/').to_owned(),
+            client,
+        })
     }
 
     /// The address.
@@ -39,14 +42,26 @@ impl Running {
 
     /// A document of the router.
     pub(super) fn get(&self, path: &str) -> anyhow::Result<String> {
-        let answer = self.client.get(format!("{}{path}", self.base)).send().with_context(|| format!("the router at {} does not answer", self.base))?;
+        let answer = self
+            .client
+            .get(format!("{}{path}", self.base))
+            .send()
+            .with_context(|| format!("the router at {} does not answer", self.base))?;
         text_of(answer)
     }
 
     /// A document of the router, for a body.
     pub(super) fn post(&self, path: &str, body: Vec<u8>) -> anyhow::Result<String> {
-        let request = self.client.post(format!("{}{path}", self.base)).header("content-type", "application/json").body(body);
-        text_of(request.send().with_context(|| format!("the router at {} does not answer", self.base))?)
+        let request = self
+            .client
+            .post(format!("{}{path}", self.base))
+            .header("content-type", "application/json")
+            .body(body);
+        text_of(
+            request
+                .send()
+                .with_context(|| format!("the router at {} does not answer", self.base))?,
+        )
     }
 }
 
@@ -59,7 +74,11 @@ fn text_of(answer: reqwest::blocking::Response) -> anyhow::Result<String> {
     let message = error_text(&text);
     let told = match status.as_u16() {
         502..=504 => Told::unreachable(message),
-        _ => Told { message, hint: None, exit: super::Exit::No },
+        _ => Told {
+            message,
+            hint: None,
+            exit: super::Exit::No,
+        },
     };
     Err(told.into())
 }
@@ -68,10 +87,18 @@ fn text_of(answer: reqwest::blocking::Response) -> anyhow::Result<String> {
 pub(super) fn error_text(body: &str) -> String {
     let document: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     let error = &document["error"];
-    error.as_str().or_else(|| error["message"].as_str()).unwrap_or(body).to_owned()
+    error
+        .as_str()
+        .or_else(|| error["message"].as_str())
+        .unwrap_or(body)
+        .to_owned()
 }
 
 /// Whether a status document has a node that takes requests.
 pub(super) fn any_up(document: &serde_json::Value) -> bool {
-    document["nodes"].as_array().is_some_and(|nodes| nodes.iter().any(|node| matches!(node["state"].as_str(), Some("up" | "busy"))))
+    document["nodes"].as_array().is_some_and(|nodes| {
+        nodes
+            .iter()
+            .any(|node| matches!(node["state"].as_str(), Some("up" | "busy")))
+    })
 }

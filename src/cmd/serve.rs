@@ -41,12 +41,17 @@ pub struct Args {
 
 /// Runs the command.
 pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
-    let overrides = Overrides { listen: args.listen.clone() };
+    let overrides = Overrides {
+        listen: args.listen.clone(),
+    };
     let loaded = config::load(global, &Environment::of_process(), &overrides)?;
     if args.print_config {
         return print_config(global, &loaded);
     }
-    let log = Log { level: loaded.config.log_level, format: args.log_format };
+    let log = Log {
+        level: loaded.config.log_level,
+        format: args.log_format,
+    };
     for notice in &loaded.notices {
         log.event(LogLevel::Warning, notice);
     }
@@ -55,23 +60,29 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     }
     let nodes = known_nodes(&loaded, log);
     let listen = loaded.config.listen.clone();
-    let bound = Bound::new(loaded.config, &nodes, log).map_err(|error| cannot_listen(&listen, &error))?;
+    let bound =
+        Bound::new(loaded.config, &nodes, log).map_err(|error| cannot_listen(&listen, &error))?;
     let stopper = bound.stopper();
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot watch for signals")?;
     let handle = signals.handle();
-    let waiter = thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        if signals.forever().next().is_some() {
-            log.event(LogLevel::Info, "stopping: running requests may end");
-            stopper.stop();
-        }
-    })?;
+    let waiter = thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            if signals.forever().next().is_some() {
+                log.event(LogLevel::Info, "stopping: running requests may end");
+                stopper.stop();
+            }
+        })?;
     announce(&bound)?;
     let left = bound.serve()?;
     handle.close();
     // The thread only waits for signals; it ends with the handle.
     let _ = waiter.join();
     if left > 0 {
-        log.event(LogLevel::Warning, &format!("stopped with {left} connections still open"));
+        log.event(
+            LogLevel::Warning,
+            &format!("stopped with {left} connections still open"),
+        );
     }
     Ok(Exit::Yes)
 }
@@ -113,7 +124,11 @@ fn cannot_listen(listen: &str, error: &io::Error) -> Told {
 }
 
 fn check(global: &Global, loaded: &Loaded) -> anyhow::Result<Exit> {
-    let nodes = if loaded.config.nodes.is_empty() { super::discover(&loaded.config) } else { loaded.config.nodes.clone() };
+    let nodes = if loaded.config.nodes.is_empty() {
+        super::discover(&loaded.config)
+    } else {
+        loaded.config.nodes.clone()
+    };
     let snapshot = backend::gather(&nodes);
     let status = Status::of(&snapshot, None, &crate::routing::Speeds::default());
     if global.json {
@@ -122,7 +137,10 @@ fn check(global: &Global, loaded: &Loaded) -> anyhow::Result<Exit> {
         render::status(&mut io::stdout().lock(), &serde_json::to_value(&status)?)?;
     }
     let usable = snapshot.usable().count();
-    let ailing = snapshot.nodes.iter().any(|node| matches!(node.state, NodeState::Down | NodeState::Misconfigured));
+    let ailing = snapshot
+        .nodes
+        .iter()
+        .any(|node| matches!(node.state, NodeState::Down | NodeState::Misconfigured));
     Ok(match (usable, ailing) {
         (0, _) => Exit::Unreachable,
         (_, true) => Exit::No,

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::Context;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -12,6 +12,7 @@ use signal_hook::iterator::Signals;
 
 use super::Exit;
 use crate::cli::Global;
+use crate::render::Told;
 use crate::sim::{Clock, Fault, Fleet, Gpu, Model, Node, NodeSpec, Speed};
 
 /// Flags of `sim`.
@@ -49,10 +50,10 @@ enum ClockKind {
 /// Runs the command.
 pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     if !args.listen.ip().is_loopback() {
-        bail!(
-            "{}: simulated nodes listen on loopback addresses only",
-            args.listen
-        );
+        let message = format!("--listen {}: not a loopback address", args.listen);
+        return Err(Told::usage(message)
+            .hint("simulated nodes are for this machine only: 127.0.0.1:PORT or [::1]:PORT")
+            .into());
     }
     // Before the first line is printed: whoever reads it may already send a signal.
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot catch signals")?;
@@ -60,7 +61,10 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         ClockKind::Real => Clock::real(),
         ClockKind::Virtual => Clock::virtual_time(),
     };
-    let fleet = Fleet::start(specs(args)?, clock, args.seed).context("cannot listen")?;
+    let fleet = Fleet::start(specs(args)?, clock, args.seed).map_err(|error| {
+        Told::usage(format!("cannot listen on {error}"))
+            .hint("choose other ports with --listen, or port 0 for any")
+    })?;
     if !global.quiet {
         let mut stderr = io::stderr().lock();
         // Nobody reads stderr: the nodes are as useful without the note.
@@ -99,9 +103,9 @@ fn specs(args: &Args) -> anyhow::Result<Vec<NodeSpec>> {
         }
         let port = match args.listen.port() {
             0 => 0,
-            first => first
-                .checked_add(index)
-                .ok_or_else(|| anyhow!("--listen {}: no ports left after it", args.listen))?,
+            first => first.checked_add(index).ok_or_else(|| {
+                Told::usage(format!("--listen {}: no ports left after it", args.listen))
+            })?,
         };
         spec.listen = SocketAddr::new(args.listen.ip(), port);
         specs.push(spec);

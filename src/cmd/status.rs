@@ -45,7 +45,11 @@ fn once(global: &Global, again: bool) -> anyhow::Result<Exit> {
         } else {
             show(again, |out| render::status(out, &document))?;
         }
-        return Ok(if running::any_up(&document) { Exit::Yes } else { Exit::Unreachable });
+        return Ok(if running::any_up(&document) {
+            Exit::Yes
+        } else {
+            Exit::Unreachable
+        });
     }
     let nodes = super::nodes(&loaded.config);
     let snapshot = backend::gather(&nodes);
@@ -53,9 +57,15 @@ fn once(global: &Global, again: bool) -> anyhow::Result<Exit> {
     if global.json {
         render::json(&status)?;
     } else {
-        show(again, |out| render::status(out, &serde_json::to_value(&status)?))?;
+        show(again, |out| {
+            render::status(out, &serde_json::to_value(&status)?)
+        })?;
     }
-    Ok(if snapshot.usable().next().is_some() { Exit::Yes } else { Exit::Unreachable })
+    Ok(if snapshot.usable().next().is_some() {
+        Exit::Yes
+    } else {
+        Exit::Unreachable
+    })
 }
 
 /// Prints, on a clean screen when it is repeated on a terminal.

@@ -24,10 +24,14 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let loaded = config::load(global, &Environment::of_process(), &Overrides::default())?;
     let Some(router) = Running::find(global, &loaded.config) else {
         let told = Told::unreachable(format!("no router answers at {}", loaded.config.listen));
-        return Err(told.hint("decisions are remembered by the running router: gpurouter serve").into());
+        return Err(told
+            .hint("decisions are remembered by the running router: gpurouter serve")
+            .into());
     };
     if args.id.is_empty() || !args.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        return Err(Told::usage(format!("`{}` is not an id", args.id)).hint("ids look like 0034e1a2b000001").into());
+        return Err(Told::usage(format!("`{}` is not an id", args.id))
+            .hint("ids look like 0034e1a2b000001")
+            .into());
     }
     let text = router.get(&format!("/gpurouter/api/why/{}", args.id))?;
     if global.json {

@@ -66,11 +66,11 @@ pub fn decode_content<'a>(
 
 /// All that comes out, or `None` when it is more than `cap` bytes.
 fn read_capped(decoder: impl Read, cap: usize) -> io::Result<Option<Vec<u8>>> {
-    let mut decoded = Vec::new();
+    let mut body = Vec::new();
     decoder
         .take((cap as u64).saturating_add(1))
-        .read_to_end(&mut decoded)?;
-    Ok((decoded.len() <= cap).then_some(decoded))
+        .read_to_end(&mut body)?;
+    Ok((body.len() <= cap).then_some(body))
 }
 
 /// The field `model` of a `multipart/form-data` body: its text and where it stands. `None` when there is no such field or the body is no

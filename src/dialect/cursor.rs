@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr2;
+use memchr::memchr;
 
 /// What the next value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,20 +122,9 @@ impl<'a> Cursor<'a> {
     }
 
     fn skip_string(&mut self) {
-        self.at += 1;
-        loop {
-            let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-            match memchr2(b'"', b'\\', rest) {
-                Some(found) if rest.get(found) == Some(&b'"') => {
-                    self.at += found + 1;
-                    return;
-                }
-                Some(found) => self.at += found + 2,
-                None => {
-                    self.give_up();
-                    return;
-                }
-            }
+        match string_end(self.text.as_bytes(), self.at + 1) {
+            Some(end) => self.at = end + 1,
+            None => self.give_up(),
         }
     }
 
@@ -178,9 +167,24 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Where the quote stands that ends the string whose inside starts at `start`. Looks for quotes only and counts the backslashes before
+/// each: source code has an escape in every line, and few of them are quotes.
+pub(super) fn string_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let mut from = start;
+    loop {
+        let quote = from + memchr(b'"', bytes.get(from..)?)?;
+        let before = bytes.get(from..quote)?;
+        let backslashes = before.iter().rev().take_while(|byte| **byte == b'\\');
+        if backslashes.count() % 2 == 0 {
+            return Some(quote);
+        }
+        from = quote + 1;
+    }
+}
+
 /// The text that a JSON string's inside stands for. Escapes that are not whole or not valid become U+FFFD: it is read, never sent on.
 pub(super) fn unescaped(inside: &str) -> Cow<'_, str> {
-    let Some(first) = memchr::memchr(b'\\', inside.as_bytes()) else {
+    let Some(first) = memchr(b'\\', inside.as_bytes()) else {
         return Cow::Borrowed(inside);
     };
     let mut text = String::with_capacity(inside.len());
@@ -190,7 +194,7 @@ pub(super) fn unescaped(inside: &str) -> Cow<'_, str> {
         let (character, length) = unescape_one(escape);
         text.push(character);
         rest = escape.get(length..).unwrap_or_default();
-        let plain = memchr::memchr(b'\\', rest.as_bytes()).unwrap_or(rest.len());
+        let plain = memchr(b'\\', rest.as_bytes()).unwrap_or(rest.len());
         text.push_str(rest.get(..plain).unwrap_or_default());
         rest = rest.get(plain..).unwrap_or_default();
     }

@@ -47,12 +47,11 @@ impl<'a> Parsed<'a> {
                     }
                 }
                 Edit::AddMaxTokens(limit) => {
-                    if self
-                        .fields
-                        .max_tokens
-                        .is_none_or(|field| field.get() == "null")
-                    {
-                        changes.set(self.body, 0, "max_tokens", &limit.to_string());
+                    let limit = limit.to_string();
+                    match self.fields.max_tokens {
+                        None => changes.insert(self.body, "max_tokens", &limit),
+                        Some("null") => changes.set(self.body, 0, "max_tokens", &limit),
+                        Some(_) => {}
                     }
                 }
                 Edit::SetTop(key, value) => changes.set(self.body, 0, key, value),
@@ -68,13 +67,13 @@ impl<'a> Parsed<'a> {
             return;
         }
         match self.fields.options {
-            Some(object) if object.get().starts_with('{') => {
+            Some(object) if object.starts_with('{') => {
                 let start = span_of(self.body, object).start;
                 for (key, value) in options {
                     changes.set(self.body, start, key, value);
                 }
             }
-            Some(other) if other.get() != "null" => {}
+            Some(other) if other != "null" => {}
             _ => {
                 let members: Vec<String> = options
                     .iter()
@@ -109,6 +108,17 @@ impl Changes {
         self.replaced.push((range, text));
     }
 
+    /// Adds a member to the body, which has none of that key.
+    fn insert(&mut self, body: &str, key: &str, value: &str) {
+        let mut cursor = Cursor::new(body);
+        if cursor.kind() == Kind::Object {
+            cursor.enter();
+            let inside = cursor.at();
+            let comma = if cursor.key().is_some() { "," } else { "" };
+            self.replace(inside..inside, member(key, value) + comma);
+        }
+    }
+
     /// Sets a member of the object that starts at `start`: every value that the key has there, or a new first member.
     fn set(&mut self, body: &str, start: usize, key: &str, value: &str) {
         let mut cursor = Cursor::new(body.get(start..).unwrap_or_default());
@@ -134,7 +144,7 @@ impl Changes {
         }
     }
 
-    fn applied_to<'a>(mut self, body: &'a str) -> Cow<'a, [u8]> {
+    fn applied_to(mut self, body: &str) -> Cow<'_, [u8]> {
         if self.replaced.is_empty() {
             return Cow::Borrowed(body.as_bytes());
         }
@@ -238,6 +248,22 @@ mod tests {
         assert_eq!(
             edited(&Endpoint::Chat, "{\"options\":7}", &set),
             "{\"options\":7}"
+        );
+    }
+
+    #[test]
+    fn a_field_set_as_a_whole_wins_over_edits_within_it() {
+        assert_eq!(
+            edited(
+                &Endpoint::Chat,
+                "{\"options\":{\"seed\":1}}",
+                &[Edit::SetOption("seed", "2"), Edit::SetTop("options", "{}")]
+            ),
+            "{\"options\":{}}"
+        );
+        assert_eq!(
+            edited(&Endpoint::Messages, " { } ", &[Edit::AddMaxTokens(2)]),
+            " {\"max_tokens\":2 } "
         );
     }
 

@@ -8,6 +8,7 @@ mod edit;
 mod endpoint;
 mod error;
 mod headers;
+mod json;
 mod lists;
 mod loaded;
 mod prompt;

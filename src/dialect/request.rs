@@ -1,16 +1,15 @@
 //! What a request asks for, read from its body without changing a byte of it.
 //!
-//! One pass of `serde_json` checks the whole body and notes where the fields of interest lie; nothing is unescaped until it is needed,
-//! and unknown fields are stepped over. What the node judges itself (messages of a wrong type, odd options) is not judged here.
+//! One pass checks the whole body and notes where the fields of interest lie; nothing is unescaped until it is needed, and unknown
+//! fields are stepped over. What the node judges itself (messages of a wrong type, odd options) is not judged here.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::ops::Range;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
-
+use super::cursor::{Cursor, Kind, unescaped};
+use super::json;
 use super::prompt::{Prompt, holds_items};
 use super::{ApiError, Dialect, Endpoint};
 use crate::routing::{Family, RequestFacts, Task, TurnRole};
@@ -26,57 +25,82 @@ pub enum KeepAlive {
     Forever,
 }
 
-#[derive(Debug, Deserialize)]
+/// The fields of interest as they are written; `null` too.
+#[derive(Debug, Default)]
 pub(super) struct Fields<'a> {
-    #[serde(borrow, default, deserialize_with = "raw")]
-    pub(super) model: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    name: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    source: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    stream: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    messages: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    prompt: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    suffix: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    input: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    system: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    instructions: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    context: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    images: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    tools: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    pub(super) options: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    keep_alive: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    pub(super) max_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    max_completion_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    max_output_tokens: Option<&'a RawValue>,
+    model: Option<&'a str>,
+    name: Option<&'a str>,
+    source: Option<&'a str>,
+    stream: Option<&'a str>,
+    messages: Option<&'a str>,
+    prompt: Option<&'a str>,
+    suffix: Option<&'a str>,
+    input: Option<&'a str>,
+    system: Option<&'a str>,
+    instructions: Option<&'a str>,
+    context: Option<&'a str>,
+    images: Option<&'a str>,
+    tools: Option<&'a str>,
+    pub(super) options: Option<&'a str>,
+    keep_alive: Option<&'a str>,
+    pub(super) max_tokens: Option<&'a str>,
+    max_completion_tokens: Option<&'a str>,
+    max_output_tokens: Option<&'a str>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct Options<'a> {
-    #[serde(borrow, default, deserialize_with = "raw")]
-    num_ctx: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    num_predict: Option<&'a RawValue>,
-}
+impl<'a> Fields<'a> {
+    /// The place of a field; `None` for a key of no interest.
+    fn slot(&mut self, key: &str) -> Option<&mut Option<&'a str>> {
+        Some(match key {
+            "model" => &mut self.model,
+            "name" => &mut self.name,
+            "source" => &mut self.source,
+            "stream" => &mut self.stream,
+            "messages" => &mut self.messages,
+            "prompt" => &mut self.prompt,
+            "suffix" => &mut self.suffix,
+            "input" => &mut self.input,
+            "system" => &mut self.system,
+            "instructions" => &mut self.instructions,
+            "context" => &mut self.context,
+            "images" => &mut self.images,
+            "tools" => &mut self.tools,
+            "options" => &mut self.options,
+            "keep_alive" => &mut self.keep_alive,
+            "max_tokens" => &mut self.max_tokens,
+            "max_completion_tokens" => &mut self.max_completion_tokens,
+            "max_output_tokens" => &mut self.max_output_tokens,
+            _ => return None,
+        })
+    }
 
-/// A field as it is written; an explicit `null` too, which `Option` alone would take for an absent field.
-fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+    fn read(body: &'a str) -> Result<Self, ApiError> {
+        let mut fields = Self::default();
+        let mut twice = None;
+        json::read_object(body, |key, value| {
+            let key = unescaped(key);
+            if let Some(slot) = fields.slot(&key)
+                && slot.replace(value).is_some()
+            {
+                twice = Some(key);
+            }
+        })
+        .map_err(|malformed| {
+            ApiError::invalid(if malformed.problem == json::UNEXPECTED_END {
+                malformed.problem.to_owned()
+            } else {
+                format!(
+                    "invalid JSON at byte {}: {}",
+                    malformed.at, malformed.problem
+                )
+            })
+        })?;
+        // Servers disagree on which of two counts, so the one that was routed by might not be the one that is answered.
+        match twice {
+            Some(key) => Err(ApiError::invalid(format!("`{key}` is given twice"))),
+            None => Ok(fields),
+        }
+    }
 }
 
 /// A request's body, checked, with its fields in place.
@@ -95,22 +119,12 @@ pub struct Parsed<'a> {
 /// Errors (all 400): an empty body, a body that is not one JSON object, a field of interest twice, `model` that is no string, `stream`
 /// that is no boolean. A missing model is no error here: [`ApiError::model_required`] is for a router that needs one.
 pub fn parse<'a>(endpoint: &'a Endpoint, body: &'a [u8]) -> Result<Parsed<'a>, ApiError> {
-    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
-    match first {
-        None => return Err(ApiError::invalid("missing request body")),
-        // A derived structure would also be read from an array, by position.
-        Some(b'{') => {}
-        Some(_) => return Err(ApiError::invalid("the body must be a JSON object")),
+    if body.trim_ascii().is_empty() {
+        return Err(ApiError::invalid("missing request body"));
     }
     let body = std::str::from_utf8(body)
         .map_err(|error| ApiError::invalid(format!("invalid JSON: not UTF-8: {error}")))?;
-    let fields: Fields<'a> = serde_json::from_str(body).map_err(|error| {
-        ApiError::invalid(if error.is_eof() {
-            "unexpected EOF".to_owned()
-        } else {
-            format!("invalid JSON: {error}")
-        })
-    })?;
+    let fields = Fields::read(body)?;
     let model = match endpoint {
         Endpoint::Copy => named(body, "source", fields.source)?,
         Endpoint::Show | Endpoint::Pull | Endpoint::Push | Endpoint::Create | Endpoint::Delete => {
@@ -121,7 +135,7 @@ pub fn parse<'a>(endpoint: &'a Endpoint, body: &'a [u8]) -> Result<Parsed<'a>, A
         }
         _ => named(body, "model", fields.model)?,
     };
-    let stream = match fields.stream.map(RawValue::get) {
+    let stream = match fields.stream {
         None | Some("null") => endpoint.streams_by_default(),
         Some("true") => true,
         Some("false") => false,
@@ -139,8 +153,8 @@ pub fn parse<'a>(endpoint: &'a Endpoint, body: &'a [u8]) -> Result<Parsed<'a>, A
 
 type Named<'a> = Option<(Cow<'a, str>, Range<usize>)>;
 
-fn named<'a>(body: &str, key: &str, field: Option<&'a RawValue>) -> Result<Named<'a>, ApiError> {
-    let Some(field) = field.filter(|field| field.get() != "null") else {
+fn named<'a>(body: &str, key: &str, field: Option<&'a str>) -> Result<Named<'a>, ApiError> {
+    let Some(field) = field.filter(|field| *field != "null") else {
         return Ok(None);
     };
     let name =
@@ -149,27 +163,19 @@ fn named<'a>(body: &str, key: &str, field: Option<&'a RawValue>) -> Result<Named
 }
 
 /// Where a field lies in the body it was read from.
-pub(super) fn span_of(body: &str, field: &RawValue) -> Range<usize> {
-    let start = field
-        .get()
-        .as_ptr()
-        .addr()
-        .saturating_sub(body.as_ptr().addr());
-    start..start + field.get().len()
+pub(super) fn span_of(body: &str, field: &str) -> Range<usize> {
+    let start = field.as_ptr().addr().saturating_sub(body.as_ptr().addr());
+    start..start + field.len()
 }
 
-fn read_string(field: &RawValue) -> Option<Cow<'_, str>> {
-    let inside = field.get().strip_prefix('"')?.strip_suffix('"')?;
-    if inside.contains('\\') {
-        serde_json::from_str(field.get()).ok().map(Cow::Owned)
-    } else {
-        Some(Cow::Borrowed(inside))
-    }
+fn read_string(field: &str) -> Option<Cow<'_, str>> {
+    let inside = field.strip_prefix('"')?.strip_suffix('"')?;
+    Some(unescaped(inside))
 }
 
 /// A count that is not negative; Ollama's -1 and -2 mean no limit. `4096.0` is 4096, as JavaScript means it.
-fn read_count(field: Option<&RawValue>) -> Option<u64> {
-    let written = field?.get();
+fn read_count(field: Option<&str>) -> Option<u64> {
+    let written = field?;
     let whole = written.strip_suffix(".0").unwrap_or(written);
     whole.parse().ok()
 }
@@ -198,20 +204,12 @@ impl<'a> Parsed<'a> {
 
     /// Whether Ollama only loads (or unloads) the model and generates nothing: no messages, or an empty prompt.
     pub fn load_only(&self) -> bool {
-        let absent = |field: Option<&RawValue>, empty: &[&str]| {
-            field.is_none_or(|field| empty.contains(&field.get()))
+        let (field, is_empty): (_, fn(&str) -> bool) = match self.endpoint {
+            Endpoint::Chat => (self.fields.messages, is_empty_array),
+            Endpoint::Generate => (self.fields.prompt, |prompt| prompt == "\"\""),
+            _ => return false,
         };
-        match self.endpoint {
-            Endpoint::Chat => {
-                absent(self.fields.messages, &["null", "[]"])
-                    || self
-                        .fields
-                        .messages
-                        .is_some_and(|messages| is_empty_array(messages.get()))
-            }
-            Endpoint::Generate => absent(self.fields.prompt, &["null", "\"\""]),
-            _ => false,
-        }
+        field.is_none_or(|field| field == "null" || is_empty(field))
     }
 
     /// Whether Ollama is asked to unload the model now; goes to every node that holds it.
@@ -225,37 +223,43 @@ impl<'a> Parsed<'a> {
         let field = self.fields.keep_alive?;
         match read_string(field) {
             Some(text) => parse_go_duration(&text),
-            None => keep_for_seconds(field.get().parse().ok()?),
+            None => keep_for_seconds(field.parse().ok()?),
         }
     }
 
     /// Ollama's `options.num_ctx`, in tokens.
     pub fn num_ctx(&self) -> Option<u64> {
-        read_count(self.options().num_ctx)
+        read_count(self.option("num_ctx"))
     }
 
     /// Most tokens the client wants back, in any spelling of its dialect; `None` when it set no limit.
     pub fn max_tokens(&self) -> Option<u64> {
         match self.endpoint.dialect() {
-            Dialect::Ollama => read_count(self.options().num_predict),
+            Dialect::Ollama => read_count(self.option("num_predict")),
             Dialect::OpenAi | Dialect::Anthropic => read_count(self.fields.max_completion_tokens)
                 .or_else(|| read_count(self.fields.max_tokens))
                 .or_else(|| read_count(self.fields.max_output_tokens)),
         }
     }
 
-    fn options(&self) -> Options<'a> {
-        self.fields
-            .options
-            .and_then(|options| serde_json::from_str(options.get()).ok())
-            .unwrap_or_default()
+    fn option(&self, wanted: &str) -> Option<&'a str> {
+        let mut cursor = Cursor::new(self.fields.options?);
+        if cursor.kind() != Kind::Object {
+            return None;
+        }
+        cursor.enter();
+        while let Some(key) = cursor.key() {
+            let value = cursor.skip();
+            if unescaped(key) == wanted {
+                return Some(value);
+            }
+        }
+        None
     }
 
     /// Whether tools are offered.
     pub fn tools(&self) -> bool {
-        self.fields
-            .tools
-            .is_some_and(|tools| holds_items(tools.get()))
+        self.fields.tools.is_some_and(holds_items)
     }
 
     /// Whether the prompt holds images.
@@ -265,7 +269,7 @@ impl<'a> Parsed<'a> {
 
     /// The `input` of embeddings and responses as it is written: a string, or an array.
     pub fn input(&self) -> Option<&'a str> {
-        self.fields.input.map(RawValue::get)
+        self.fields.input
     }
 
     fn prompt(&self) -> &Prompt<'a> {
@@ -282,17 +286,14 @@ impl<'a> Parsed<'a> {
                 (fields.suffix, TurnRole::User),
             ];
             for (field, role) in in_order {
-                if let Some(field) = field.filter(|field| field.get() != "null") {
-                    prompt.add_field(field.get(), role);
+                if let Some(field) = field.filter(|field| *field != "null") {
+                    prompt.add_field(field, role);
                 }
             }
             if let Some(tools) = fields.tools.filter(|_| self.tools()) {
-                prompt.add_json(tools.get());
+                prompt.add_json(tools);
             }
-            if fields
-                .images
-                .is_some_and(|images| holds_items(images.get()))
-            {
+            if fields.images.is_some_and(holds_items) {
                 prompt.note_images();
             }
             prompt

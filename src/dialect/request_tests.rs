@@ -1,3 +1,5 @@
+//! Tests of what is read from requests.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -45,7 +47,7 @@ fn refuses_what_cannot_be_read_in_ollamas_words() {
     assert!(refused(&Endpoint::Chat, b"{\"stream\":\"yes\"}").contains("`stream`"));
     assert!(
         refused(&Endpoint::Chat, b"{\"model\":\"a\",\"model\":\"b\"}")
-            .contains("duplicate field `model`")
+            .contains("`model` is given twice")
     );
     assert!(refused(&Endpoint::Chat, b"{\"a\":\"\xff\"}").contains("UTF-8"));
 }

@@ -92,6 +92,10 @@ struct Finders {
 
 /// Watches one streamed answer.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent observations of one stream, not states of a machine"
+)]
 pub struct StreamWatch {
     form: StreamForm,
     /// The incomplete line or event at the end of what was pushed.

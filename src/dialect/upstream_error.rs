@@ -245,6 +245,7 @@ mod tests {
                 limit: Some(2048),
             };
             assert_eq!(error.kind, expected, "{exchange}");
+            assert!(!error.message.contains('{'), "{}", error.message);
         }
     }
 

@@ -10,11 +10,17 @@ const SMALL: usize = 4 * 1024;
 const LARGE: usize = 64 * 1024;
 
 /// Received bytes of which a front part is already used.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     filled: bool,
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Buffer({} unread)", self.unread().len())
+    }
 }
 
 impl Buffer {

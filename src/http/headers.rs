@@ -3,10 +3,19 @@
 use std::ops::Range;
 
 /// Header fields in the order and spelling in which they were received.
-#[derive(Debug, Default, Clone)]
+#[derive(Default, Clone)]
 pub struct Headers {
     bytes: Vec<u8>,
     fields: Vec<Field>,
+}
+
+/// Names only: values hold keys.
+impl std::fmt::Debug for Headers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.iter().map(|(name, _)| name))
+            .finish()
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -95,6 +95,13 @@ pub(crate) fn wait(
     }
 }
 
+/// The moment when `limit` is over; a limit beyond any clock counts as a century.
+pub(crate) fn after(limit: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+    let now = Instant::now();
+    now + limit.min(CENTURY)
+}
+
 /// Longest single `poll(2)`; longer deadlines are waited for in several rounds.
 const MAX_WAIT: Duration = Duration::from_secs(86_400);
 

@@ -3,7 +3,7 @@
 use std::{
     io::{self, IoSlice},
     os::fd::{AsFd, BorrowedFd},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::{
@@ -13,7 +13,7 @@ use rustix::{
     net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg},
 };
 
-use super::poll::{Ready, wait};
+use super::poll::{Ready, after, wait};
 
 /// Receives into the spare capacity of `into`, which must not be empty; 0 is the end of the stream.
 pub(crate) fn receive(fd: BorrowedFd<'_>, into: &mut Vec<u8>) -> io::Result<usize> {
@@ -62,7 +62,7 @@ pub(crate) fn send_all(
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(sent) => IoSlice::advance_slices(&mut parts, sent),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let until = *deadline.get_or_insert_with(|| Instant::now() + limit);
+                let until = *deadline.get_or_insert_with(|| after(limit));
                 if wait(fd.as_fd(), PollFlags::OUT, None, Some(until))? == Ready::Late {
                     return Err(io::Error::new(
                         io::ErrorKind::TimedOut,

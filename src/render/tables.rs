@@ -10,7 +10,11 @@ const WIDTH: u16 = 80;
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH).set_header(header.to_vec());
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(WIDTH)
+        .set_header(header.to_vec());
     table
 }
 
@@ -35,10 +39,16 @@ fn array(value: &Value) -> &[Value] {
 
 /// A size in the unit that a person reads at a glance.
 fn size(value: &Value) -> String {
-    let Some(bytes) = value.as_u64() else { return "-".to_owned() };
+    let Some(bytes) = value.as_u64() else {
+        return "-".to_owned();
+    };
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let bytes = bytes as f64;
-    let units = [("GiB", 1024.0 * 1024.0 * 1024.0), ("MiB", 1024.0 * 1024.0), ("KiB", 1024.0)];
+    let units = [
+        ("GiB", 1024.0 * 1024.0 * 1024.0),
+        ("MiB", 1024.0 * 1024.0),
+        ("KiB", 1024.0),
+    ];
     match units.iter().find(|(_, unit)| bytes >= *unit) {
         Some((name, unit)) => format!("{:.1} {name}", bytes / unit),
         None => format!("{bytes} B"),
@@ -46,7 +56,9 @@ fn size(value: &Value) -> String {
 }
 
 fn rounded(value: &Value, unit: &str) -> String {
-    value.as_f64().map_or_else(|| "-".to_owned(), |number| format!("{number:.1}{unit}"))
+    value
+        .as_f64()
+        .map_or_else(|| "-".to_owned(), |number| format!("{number:.1}{unit}"))
 }
 
 /// `status`.
@@ -58,7 +70,15 @@ pub fn status(out: &mut dyn Write, document: &Value) -> io::Result<()> {
             (active, queued) if queued.as_u64() == Some(0) => text(active),
             (active, queued) => format!("{active}+{queued}"),
         };
-        let row = [text(&node["name"]), text(&node["kind"]), text(&node["state"]), busy, text(&node["slots"]), array(&node["models"]).len().to_string(), text(&node["url"])];
+        let row = [
+            text(&node["name"]),
+            text(&node["kind"]),
+            text(&node["state"]),
+            busy,
+            text(&node["slots"]),
+            array(&node["models"]).len().to_string(),
+            text(&node["url"]),
+        ];
         nodes.add_row(row.to_vec());
     }
     if array(&document["nodes"]).is_empty() {
@@ -70,11 +90,26 @@ pub fn status(out: &mut dyn Write, document: &Value) -> io::Result<()> {
     let mut speeds = table(&["MEASURED", "NODE", "PREFILL", "DECODE", "LOAD", "SAMPLES"]);
     for node in array(&document["nodes"]) {
         for model in array(&node["loaded"]) {
-            let share = model["gpu_percent"].as_u64().map_or_else(|| "-".to_owned(), |percent| format!("{percent} %"));
-            loaded.add_row(vec![text(&model["model"]), text(&node["name"]), size(&model["size_bytes"]), share, text(&model["context"])]);
+            let share = model["gpu_percent"]
+                .as_u64()
+                .map_or_else(|| "-".to_owned(), |percent| format!("{percent} %"));
+            loaded.add_row(vec![
+                text(&model["model"]),
+                text(&node["name"]),
+                size(&model["size_bytes"]),
+                share,
+                text(&model["context"]),
+            ]);
         }
         for speed in array(&node["speeds"]) {
-            let row = [text(&speed["model"]), text(&node["name"]), rounded(&speed["prefill_tps"], " t/s"), rounded(&speed["decode_tps"], " t/s"), rounded(&speed["load_ms"], " ms"), text(&speed["samples"])];
+            let row = [
+                text(&speed["model"]),
+                text(&node["name"]),
+                rounded(&speed["prefill_tps"], " t/s"),
+                rounded(&speed["decode_tps"], " t/s"),
+                rounded(&speed["load_ms"], " ms"),
+                text(&speed["samples"]),
+            ];
             speeds.add_row(row.to_vec());
         }
     }
@@ -115,12 +150,31 @@ pub fn route(out: &mut dyn Write, document: &Value, explain: bool) -> io::Result
 }
 
 fn candidates(out: &mut dyn Write, rows: &Value) -> io::Result<()> {
-    let mut table = table(&["NODE", "MODEL", "TAKEN", "WAIT", "LOAD", "PREFILL", "DECODE", "WHY"]);
+    let mut table = table(&[
+        "NODE", "MODEL", "TAKEN", "WAIT", "LOAD", "PREFILL", "DECODE", "WHY",
+    ]);
     for row in array(rows) {
         let predicted = &row["predicted"];
-        let admitted = if row["admitted"].as_bool() == Some(true) { "yes" } else { "no" };
-        let ms = |phase: &str| predicted[phase].as_u64().map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
-        table.add_row(vec![text(&row["node"]), text(&row["model"]), admitted.to_owned(), ms("wait_ms"), ms("load_ms"), ms("prefill_ms"), ms("decode_ms"), text(&row["reason"])]);
+        let admitted = if row["admitted"].as_bool() == Some(true) {
+            "yes"
+        } else {
+            "no"
+        };
+        let ms = |phase: &str| {
+            predicted[phase]
+                .as_u64()
+                .map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"))
+        };
+        table.add_row(vec![
+            text(&row["node"]),
+            text(&row["model"]),
+            admitted.to_owned(),
+            ms("wait_ms"),
+            ms("load_ms"),
+            ms("prefill_ms"),
+            ms("decode_ms"),
+            text(&row["reason"]),
+        ]);
     }
     print(out, &table)
 }
@@ -129,14 +183,25 @@ fn candidates(out: &mut dyn Write, rows: &Value) -> io::Result<()> {
 pub fn why(out: &mut dyn Write, document: &Value) -> io::Result<()> {
     let field = |name: &str| text(&document[name]);
     writeln!(out, "request  {} at {}", field("id"), field("ts"))?;
-    writeln!(out, "path     {} ({}) from {}", field("path"), field("dialect"), field("client"))?;
+    writeln!(
+        out,
+        "path     {} ({}) from {}",
+        field("path"),
+        field("dialect"),
+        field("client")
+    )?;
     writeln!(out, "asked    {}", field("requested_model"))?;
     writeln!(out, "went to  {} on {}", field("model"), field("node"))?;
     writeln!(out, "outcome  {} {}", field("status"), field("outcome"))?;
     writeln!(out, "reason   {}", field("reason"))?;
     writeln!(out, "         {}", field("detail"))?;
     for tried in array(&document["fallbacks"]) {
-        writeln!(out, "tried    {}: {}", text(&tried["node"]), text(&tried["reason"]))?;
+        writeln!(
+            out,
+            "tried    {}: {}",
+            text(&tried["node"]),
+            text(&tried["reason"])
+        )?;
     }
     if !array(&document["candidates"]).is_empty() {
         writeln!(out)?;
@@ -144,7 +209,12 @@ pub fn why(out: &mut dyn Write, document: &Value) -> io::Result<()> {
     }
     writeln!(out)?;
     for step in array(&document["timeline"]) {
-        writeln!(out, "{:>10} ms  {}", format!("{:.1}", step["ms"].as_f64().unwrap_or_default()), text(&step["event"]))?;
+        writeln!(
+            out,
+            "{:>10} ms  {}",
+            format!("{:.1}", step["ms"].as_f64().unwrap_or_default()),
+            text(&step["event"])
+        )?;
     }
     Ok(())
 }
@@ -163,8 +233,14 @@ mod tests {
         let mut out = Vec::new();
         status(&mut out, &document).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-        assert!(text.contains("1+2") && text.contains("47 %") && text.contains("4.7 GiB"), "{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        assert!(
+            text.contains("1+2") && text.contains("47 %") && text.contains("4.7 GiB"),
+            "{text}"
+        );
         assert!(!text.contains('\x1b'));
     }
 }

@@ -38,9 +38,9 @@ const UNKNOWN_MARGIN: f64 = 1.08;
 const NAMED: [(&str, Family); 36] = [
     ("qwen", Family::Qwen25),
     ("qwq", Family::Qwen25),
-    // The small DeepSeek-R1 models are distilled into Qwen; the large one is told by its size.
+    // Ollama's small `deepseek-r1` models are distilled into Qwen; the large one is told by its size.
     ("deepseek-r1:671b", Family::DeepSeek3),
-    ("deepseek-r1", Family::Qwen25),
+    ("deepseek-r1:", Family::Qwen25),
     ("gpt-oss", Family::O200k),
     ("gpt-4o", Family::O200k),
     ("gpt-4.1", Family::O200k),

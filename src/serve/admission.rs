@@ -39,16 +39,30 @@ impl Admission {
     }
 
     /// What is in flight at each of the nodes, in their order, with the slots that were given for each.
-    pub(super) fn loads<'a>(&self, nodes: impl Iterator<Item = (&'a str, Option<u32>)>) -> Vec<NodeLoad> {
+    pub(super) fn loads<'a>(
+        &self,
+        nodes: impl Iterator<Item = (&'a str, Option<u32>)>,
+    ) -> Vec<NodeLoad> {
         let gates = lock(&self.gates);
         nodes
-            .map(|(name, slots)| gates.get(name).map_or(NodeLoad { slots, ..NodeLoad::default() }, |gate| gate.load(slots)))
+            .map(|(name, slots)| {
+                gates.get(name).map_or(
+                    NodeLoad {
+                        slots,
+                        ..NodeLoad::default()
+                    },
+                    |gate| gate.load(slots),
+                )
+            })
             .collect()
     }
 
     /// Requests in flight at all nodes.
     pub(super) fn in_flight(&self) -> u32 {
-        lock(&self.gates).values().map(|gate| lock(&gate.state).active).sum()
+        lock(&self.gates)
+            .values()
+            .map(|gate| lock(&gate.state).active)
+            .sum()
     }
 }
 
@@ -79,7 +93,9 @@ impl Gate {
         let free = |state: &State| slots.is_none_or(|slots| state.active < slots.max(1));
         if state.waiting.is_empty() && free(&state) {
             state.active += 1;
-            return Ok(Permit { gate: Arc::clone(self) });
+            return Ok(Permit {
+                gate: Arc::clone(self),
+            });
         }
         if state.waiting.len() >= queue as usize {
             return Err(NotAdmitted::QueueFull);
@@ -94,9 +110,14 @@ impl Gate {
                 state.active += 1;
                 // The next in line may have a free slot too.
                 self.changed.notify_all();
-                return Ok(Permit { gate: Arc::clone(self) });
+                return Ok(Permit {
+                    gate: Arc::clone(self),
+                });
             }
-            (state, _) = self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner);
+            (state, _) = self
+                .changed
+                .wait_timeout(state, LOOK)
+                .unwrap_or_else(PoisonError::into_inner);
             let failure = if limit.is_some_and(|limit| started.elapsed() >= limit) {
                 Some(NotAdmitted::TimedOut)
             } else {
@@ -117,7 +138,11 @@ impl Gate {
     /// What is in flight and waiting.
     pub(super) fn load(&self, slots: Option<u32>) -> NodeLoad {
         let state = lock(&self.state);
-        NodeLoad { active: state.active, queued: u32::try_from(state.waiting.len()).unwrap_or(u32::MAX), slots }
+        NodeLoad {
+            active: state.active,
+            queued: u32::try_from(state.waiting.len()).unwrap_or(u32::MAX),
+            slots,
+        }
     }
 }
 
@@ -154,7 +179,8 @@ mod tests {
         let most = Arc::new(AtomicU32::new(0));
         let threads: Vec<_> = (0..20)
             .map(|_| {
-                let (gate, inside, most) = (Arc::clone(&gate), Arc::clone(&inside), Arc::clone(&most));
+                let (gate, inside, most) =
+                    (Arc::clone(&gate), Arc::clone(&inside), Arc::clone(&most));
                 thread::spawn(move || {
                     let permit = gate.enter(Some(3), 100, None, NEVER).unwrap();
                     most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -164,19 +190,37 @@ mod tests {
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         assert!(most.load(Ordering::SeqCst) <= 3);
-        assert_eq!(gate.load(Some(3)), NodeLoad { active: 0, queued: 0, slots: Some(3) });
+        assert_eq!(
+            gate.load(Some(3)),
+            NodeLoad {
+                active: 0,
+                queued: 0,
+                slots: Some(3)
+            }
+        );
     }
 
     #[test]
     fn a_full_queue_a_limit_and_a_vanished_client_each_say_so_and_leave_nothing_behind() {
         let gate = Arc::new(Gate::default());
         let held = gate.enter(Some(1), 0, None, NEVER).unwrap();
-        assert_eq!(gate.enter(Some(1), 0, None, NEVER).err(), Some(NotAdmitted::QueueFull));
+        assert_eq!(
+            gate.enter(Some(1), 0, None, NEVER).err(),
+            Some(NotAdmitted::QueueFull)
+        );
         let limit = Some(Duration::from_millis(30));
-        assert_eq!(gate.enter(Some(1), 1, limit, NEVER).err(), Some(NotAdmitted::TimedOut));
-        assert_eq!(gate.enter(Some(1), 1, None, || true).err(), Some(NotAdmitted::ClientGone));
+        assert_eq!(
+            gate.enter(Some(1), 1, limit, NEVER).err(),
+            Some(NotAdmitted::TimedOut)
+        );
+        assert_eq!(
+            gate.enter(Some(1), 1, None, || true).err(),
+            Some(NotAdmitted::ClientGone)
+        );
         assert_eq!(gate.load(Some(1)).queued, 0);
         drop(held);
         assert!(gate.enter(Some(1), 0, None, NEVER).is_ok());

@@ -22,11 +22,22 @@ pub(super) struct Exchange<'x, 'c> {
 }
 
 impl<'x, 'c> Exchange<'x, 'c> {
-    pub(super) fn new(router: &'x Router, request: &'x mut Request<'c>, reply: &'x mut Reply<'c>) -> Self {
+    pub(super) fn new(
+        router: &'x Router,
+        request: &'x mut Request<'c>,
+        reply: &'x mut Reply<'c>,
+    ) -> Self {
         let endpoint = Endpoint::of(request.method(), request.path());
-        let dialect = if endpoint == Endpoint::Unknown { Dialect::of_path(request.path()) } else { endpoint.dialect() };
+        let dialect = if endpoint == Endpoint::Unknown {
+            Dialect::of_path(request.path())
+        } else {
+            endpoint.dialect()
+        };
         let agent = request.headers().get_str("user-agent").unwrap_or("-");
-        let task = request.headers().get_str("x-gpurouter-task").unwrap_or("general");
+        let task = request
+            .headers()
+            .get_str("x-gpurouter-task")
+            .unwrap_or("general");
         let record = RequestRecord {
             ts: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             id: router.next_id(),
@@ -55,7 +66,17 @@ impl<'x, 'c> Exchange<'x, 'c> {
             candidates: Vec::new(),
             timeline: Vec::new(),
         };
-        Self { router, request, reply, endpoint, dialect, draft: Draft { record, started: Instant::now() } }
+        Self {
+            router,
+            request,
+            reply,
+            endpoint,
+            dialect,
+            draft: Draft {
+                record,
+                started: Instant::now(),
+            },
+        }
     }
 
     /// Time since the request was read.
@@ -85,8 +106,12 @@ impl<'x, 'c> Exchange<'x, 'c> {
 
     /// Notes a node that was tried in vain.
     pub(super) fn failed(&mut self, candidate: &Candidate, reason: &str) {
-        self.draft.step(format!("{} failed: {reason}", candidate.node));
-        self.draft.record.fallbacks.push(Fallback { node: candidate.node.clone(), reason: reason.to_owned() });
+        self.draft
+            .step(format!("{} failed: {reason}", candidate.node));
+        self.draft.record.fallbacks.push(Fallback {
+            node: candidate.node.clone(),
+            reason: reason.to_owned(),
+        });
     }
 
     /// Notes the first byte of the answer's body.
@@ -106,14 +131,30 @@ impl<'x, 'c> Exchange<'x, 'c> {
             ("X-Gpurouter-Model", record.model.as_deref()),
             ("X-Gpurouter-Tier", record.tier.as_deref()),
             ("X-Gpurouter-Plan", record.plan),
-            ("X-Gpurouter-Reason", Some(record.reason.as_str()).filter(|reason| !reason.is_empty())),
+            (
+                "X-Gpurouter-Reason",
+                Some(record.reason.as_str()).filter(|reason| !reason.is_empty()),
+            ),
         ];
-        headers.extend(optional.into_iter().filter_map(|(name, value)| Some((name, header_safe(value?)))));
+        headers.extend(
+            optional
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, header_safe(value?)))),
+        );
         if !record.fallbacks.is_empty() {
-            let tried: Vec<String> = record.fallbacks.iter().map(|tried| format!("{}={}", tried.node, tried.reason)).collect();
+            let tried: Vec<String> = record
+                .fallbacks
+                .iter()
+                .map(|tried| format!("{}={}", tried.node, tried.reason))
+                .collect();
             headers.push(("X-Gpurouter-Fallback", header_safe(&tried.join(", "))));
         }
-        if let Some(origin) = self.request.headers().get_str("origin").filter(|origin| self.router.hosts.allows_origin(origin)) {
+        if let Some(origin) = self
+            .request
+            .headers()
+            .get_str("origin")
+            .filter(|origin| self.router.hosts.allows_origin(origin))
+        {
             headers.extend(cors_answer(&header_safe(origin), EXPOSED));
         }
         headers
@@ -125,9 +166,18 @@ impl<'x, 'c> Exchange<'x, 'c> {
     }
 
     /// Answers with a whole body and further headers.
-    pub(super) fn answer_with(&mut self, status: u16, content_type: &str, body: &[u8], further: &[(&str, &str)]) {
+    pub(super) fn answer_with(
+        &mut self,
+        status: u16,
+        content_type: &str,
+        body: &[u8],
+        further: &[(&str, &str)],
+    ) {
         let own = self.own_headers();
-        let mut headers: Vec<(&str, &str)> = own.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let mut headers: Vec<(&str, &str)> = own
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         if !content_type.is_empty() {
             headers.push(("Content-Type", content_type));
         }
@@ -148,8 +198,17 @@ impl<'x, 'c> Exchange<'x, 'c> {
         let body = error.body(self.dialect, &self.draft.record.id);
         let seconds = error.retry_after_s.unwrap_or(1).to_string();
         let retry = [("Retry-After", seconds.as_str())];
-        let further: &[(&str, &str)] = if matches!(error.status, 429 | 503) { &retry } else { &[] };
-        self.answer_with(error.status, error.content_type(self.dialect), &body, further);
+        let further: &[(&str, &str)] = if matches!(error.status, 429 | 503) {
+            &retry
+        } else {
+            &[]
+        };
+        self.answer_with(
+            error.status,
+            error.content_type(self.dialect),
+            &body,
+            further,
+        );
     }
 
     /// The client left before anything was answered.
@@ -184,10 +243,23 @@ fn reason_of(kind: ErrorKind) -> &'static str {
 
 /// A value that may stand in a header: printable ASCII only.
 pub(super) fn header_safe(value: &str) -> String {
-    value.chars().map(|c| if c.is_ascii() && !c.is_ascii_control() { c } else { '?' }).take(512).collect()
+    value
+        .chars()
+        .map(|c| {
+            if c.is_ascii() && !c.is_ascii_control() {
+                c
+            } else {
+                '?'
+            }
+        })
+        .take(512)
+        .collect()
 }
 
 /// At most `most` characters: what a client sends must not grow the log without limit.
 fn clip(text: &str, most: usize) -> String {
-    text.chars().filter(|c| !c.is_control()).take(most).collect()
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(most)
+        .collect()
 }

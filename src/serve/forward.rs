@@ -11,8 +11,10 @@ use super::relay::{self, Upstream};
 use super::trouble;
 use crate::cluster::{ClusterSnapshot, Node, NodeKind};
 use crate::dialect::translate::{self, Action, Form, ReplyTranslator, Stamp};
-use crate::dialect::{self, ApiError, Edit, Endpoint, ErrorKind, Parsed, keep_request_header, parse};
-use crate::http::client::{Deadlines, Incoming, Outgoing, OutgoingBody, ReadError, SendError};
+use crate::dialect::{
+    self, ApiError, Edit, Endpoint, ErrorKind, Parsed, keep_request_header, parse,
+};
+use crate::http::client::{Deadlines, Incoming, Outgoing, OutgoingBody, SendError};
 use crate::routing::{Candidate, Decision, Family, Refusal, decide};
 
 /// Most bytes kept of a failed node's answer, to be told when no other node does better.
@@ -40,7 +42,11 @@ pub(super) fn forward(x: &mut Exchange<'_, '_>) {
         Ok(raw) => raw,
         Err(error) => return super::local::body_error(x, &error),
     };
-    let encoding = x.request.headers().get_str("content-encoding").map(str::to_owned);
+    let encoding = x
+        .request
+        .headers()
+        .get_str("content-encoding")
+        .map(str::to_owned);
     let limit = usize::try_from(x.router.config.security.max_body).unwrap_or(usize::MAX);
     let body = match crate::dialect::decode_content(encoding.as_deref(), &raw, limit) {
         Ok(body) => body,
@@ -79,13 +85,23 @@ pub(super) fn forward(x: &mut Exchange<'_, '_>) {
 }
 
 /// The decision for a parsed request; the same call answers `route`.
-pub(super) fn decide_for(x: &mut Exchange<'_, '_>, parsed: &Parsed<'_>, snapshot: &ClusterSnapshot) -> Result<Decision, Refusal> {
+pub(super) fn decide_for(
+    x: &mut Exchange<'_, '_>,
+    parsed: &Parsed<'_>,
+    snapshot: &ClusterSnapshot,
+) -> Result<Decision, Refusal> {
     let policy = &x.router.config.routing;
     let family = Family::of_model(parsed.model().unwrap_or_default());
     let facts = parsed.facts(family, policy.routes_by_class(parsed.model()));
     x.draft.record.tokens.prompt_estimated = Some(facts.prompt_tokens);
     let loads = x.router.loads(snapshot);
-    decide(&facts, snapshot, &loads, &x.router.measurements.now(), policy)
+    decide(
+        &facts,
+        snapshot,
+        &loads,
+        &x.router.measurements.now(),
+        policy,
+    )
 }
 
 /// Tells why no node was even tried.
@@ -98,17 +114,42 @@ pub(super) fn refuse(x: &mut Exchange<'_, '_>, refusal: &Refusal) {
 fn refusal_error(refusal: &Refusal) -> (ApiError, Outcome) {
     match refusal {
         Refusal::NoModel => (ApiError::model_required(), Outcome::Refused),
-        Refusal::UnknownModel { model, nearest } => (ApiError::model_not_found(model, nearest.as_deref()), Outcome::Refused),
-        Refusal::Loading { detail } => (ApiError::new(ErrorKind::Overloaded, detail.clone()), Outcome::Refused),
-        Refusal::NoNode { detail } => (ApiError::new(ErrorKind::Upstream, detail.clone()), Outcome::UpstreamError),
+        Refusal::UnknownModel { model, nearest } => (
+            ApiError::model_not_found(model, nearest.as_deref()),
+            Outcome::Refused,
+        ),
+        Refusal::TooLong { tokens, limit } => (
+            ApiError::context_too_long(*tokens, *limit),
+            Outcome::Refused,
+        ),
+        Refusal::Loading { detail } => (
+            ApiError::new(ErrorKind::Overloaded, detail.clone()),
+            Outcome::Refused,
+        ),
+        Refusal::NoNode { detail } => (
+            ApiError::new(ErrorKind::Upstream, detail.clone()),
+            Outcome::UpstreamError,
+        ),
     }
 }
 
 /// Every candidate failed: an answer that a node gave beats the router's own words.
 fn give_up(x: &mut Exchange<'_, '_>, failures: Vec<Failure>) {
     // The loop noted the last one as a fall-back, but nothing came after it.
-    let summary: Vec<String> = x.draft.record.fallbacks.iter().map(|tried| format!("{}: {}", tried.node, tried.reason)).collect();
-    let spoken = failures.into_iter().reduce(|kept, new| if kept.error.status == 502 || new.error.status != 502 { new } else { kept });
+    let summary: Vec<String> = x
+        .draft
+        .record
+        .fallbacks
+        .iter()
+        .map(|tried| format!("{}: {}", tried.node, tried.reason))
+        .collect();
+    let spoken = failures.into_iter().reduce(|kept, new| {
+        if kept.error.status == 502 || new.error.status != 502 {
+            new
+        } else {
+            kept
+        }
+    });
     let mut error = match spoken {
         Some(failure) => failure.error,
         None => ApiError::new(ErrorKind::Upstream, "no node could be tried"),
@@ -123,24 +164,56 @@ fn give_up(x: &mut Exchange<'_, '_>, failures: Vec<Failure>) {
 /// What becomes of a request at a node.
 enum Prepared<'b> {
     /// It is sent; a translator reads its answer when the node speaks another form.
-    Send { target: Cow<'b, str>, body: Cow<'b, [u8]>, translator: Option<ReplyTranslator> },
+    Send {
+        target: Cow<'b, str>,
+        body: Cow<'b, [u8]>,
+        translator: Option<Box<ReplyTranslator>>,
+    },
     /// It is answered here: a load of what the node holds all the time.
     Here(Vec<u8>),
 }
 
 /// The request as this node understands it: untouched, with spans edited, or translated.
-fn prepare<'b>(x: &Exchange<'_, '_>, parsed: &Parsed<'b>, body: &'b [u8], candidate: &Candidate, node: &Node) -> Result<Prepared<'b>, ApiError> {
+fn prepare<'b>(
+    x: &Exchange<'_, '_>,
+    parsed: &Parsed<'b>,
+    body: &'b [u8],
+    candidate: &Candidate,
+    node: &Node,
+) -> Result<Prepared<'b>, ApiError> {
     if let Some(form) = needs_translation(&x.endpoint, node) {
-        let shown = x.draft.record.requested_model.as_deref().unwrap_or(&candidate.model);
-        let shown = if x.draft.record.complexity.is_some() { candidate.model.as_str() } else { shown };
-        let action = translate::request(form, body, &candidate.model, shown, stamp(&x.draft.record.id)).map_err(|error| ApiError::invalid(error.to_string()))?;
+        let shown = x
+            .draft
+            .record
+            .requested_model
+            .as_deref()
+            .unwrap_or(&candidate.model);
+        let shown = if x.draft.record.complexity.is_some() {
+            candidate.model.as_str()
+        } else {
+            shown
+        };
+        let action = translate::request(
+            form,
+            body,
+            &candidate.model,
+            shown,
+            stamp(&x.draft.record.id),
+        )
+        .map_err(|error| ApiError::invalid(error.to_string()))?;
         return Ok(match action {
-            Action::Send(translated) => Prepared::Send { target: Cow::Borrowed(translated.path), body: Cow::Owned(translated.body), translator: Some(translated.reply) },
+            Action::Send(translated) => Prepared::Send {
+                target: Cow::Borrowed(translated.path),
+                body: Cow::Owned(translated.body),
+                translator: Some(Box::new(translated.reply)),
+            },
             Action::LoadOnly { answer, .. } => Prepared::Here(answer),
         });
     }
     let mut edits = Vec::new();
-    let same = parsed.model().is_some_and(|asked| asked == candidate.model || same_model(asked, &candidate.model));
+    let same = parsed
+        .model()
+        .is_some_and(|asked| asked == candidate.model || same_model(asked, &candidate.model));
     if !same {
         edits.push(Edit::Model(&candidate.model));
     }
@@ -148,7 +221,11 @@ fn prepare<'b>(x: &Exchange<'_, '_>, parsed: &Parsed<'b>, body: &'b [u8], candid
     if node.kind == Some(NodeKind::Ollama) && x.endpoint == Endpoint::ChatCompletions {
         edits.extend(parsed.max_tokens().map(Edit::AddMaxTokens));
     }
-    Ok(Prepared::Send { target: Cow::Owned(x.request.target().to_owned()), body: parsed.edited(&edits), translator: None })
+    Ok(Prepared::Send {
+        target: Cow::Owned(x.request.target().to_owned()),
+        body: parsed.edited(&edits),
+        translator: None,
+    })
 }
 
 /// Whether a node takes the name as it was written (`tiny` is `tiny:latest`).
@@ -173,16 +250,28 @@ fn needs_translation(endpoint: &Endpoint, node: &Node) -> Option<Form> {
 fn stamp(id: &str) -> Stamp {
     let now = SystemTime::now();
     Stamp {
-        created_unix: now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        created_unix: now
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs()),
         created_at: humantime::format_rfc3339_micros(now).to_string(),
         id: id.to_owned(),
     }
 }
 
 /// One candidate: admission, sending, and the answer when there is one worth passing on.
-fn attempt<'b>(x: &mut Exchange<'_, '_>, parsed: &Parsed<'b>, body: &'b [u8], candidate: &Candidate, node: &Node) -> Tried {
+fn attempt<'b>(
+    x: &mut Exchange<'_, '_>,
+    parsed: &Parsed<'b>,
+    body: &'b [u8],
+    candidate: &Candidate,
+    node: &Node,
+) -> Tried {
     let (target, body, translator) = match prepare(x, parsed, body, candidate, node) {
-        Ok(Prepared::Send { target, body, translator }) => (target, body, translator),
+        Ok(Prepared::Send {
+            target,
+            body,
+            translator,
+        }) => (target, body, translator),
         Ok(Prepared::Here(answer)) => {
             x.trying(candidate);
             x.answer(200, "application/json; charset=utf-8", &answer);
@@ -198,7 +287,12 @@ fn attempt<'b>(x: &mut Exchange<'_, '_>, parsed: &Parsed<'b>, body: &'b [u8], ca
     let gate = x.router.admission.gate(&node.name);
     let permit = {
         let reply = &*x.reply;
-        gate.enter(x.router.slots(node), config.admission.queue, config.timeouts.load, || reply.client_gone())
+        gate.enter(
+            x.router.slots(node),
+            config.admission.queue,
+            config.timeouts.load,
+            || reply.client_gone(),
+        )
     };
     let _permit = match permit {
         Ok(permit) => permit,
@@ -207,10 +301,13 @@ fn attempt<'b>(x: &mut Exchange<'_, '_>, parsed: &Parsed<'b>, body: &'b [u8], ca
             return Tried::Answered;
         }
         Err(NotAdmitted::QueueFull) => return busy(node, "queue_full", "its queue is full"),
-        Err(NotAdmitted::TimedOut) => return busy(node, "queue_timeout", "no slot became free in time"),
+        Err(NotAdmitted::TimedOut) => {
+            return busy(node, "queue_timeout", "no slot became free in time");
+        }
     };
     x.draft.record.timings.queue_ms = Some(millis(waiting.elapsed()));
     x.trying(candidate);
+    x.router.used(node);
     let incoming = match send(x, node, candidate, &target, &body, translator.is_some()) {
         Ok(incoming) => incoming,
         Err(SendError::ClientGone) => {
@@ -224,14 +321,26 @@ fn attempt<'b>(x: &mut Exchange<'_, '_>, parsed: &Parsed<'b>, body: &'b [u8], ca
         x.router.observe_status(node, status);
         return refused_by_node(x, node, incoming, parsed);
     }
-    let upstream = Upstream { incoming, node, candidate, translator, stream: parsed.stream() };
+    let upstream = Upstream {
+        incoming,
+        node,
+        candidate,
+        translator,
+        stream: parsed.stream(),
+    };
     relay::relay(x, upstream);
     Tried::Answered
 }
 
 fn busy(node: &Node, reason: &str, why: &str) -> Tried {
-    let error = ApiError::new(ErrorKind::Overloaded, format!("node `{}` is busy: {why}, please try again", node.name));
-    Tried::Failed(Failure { reason: reason.to_owned(), error })
+    let error = ApiError::new(
+        ErrorKind::Overloaded,
+        format!("node `{}` is busy: {why}, please try again", node.name),
+    );
+    Tried::Failed(Failure {
+        reason: reason.to_owned(),
+        error,
+    })
 }
 
 /// Statuses after which another node may do better: the node is missing the model, busy, or in the way of something dead.
@@ -240,12 +349,23 @@ fn retryable(status: u16) -> bool {
 }
 
 /// Opens the upstream and waits for its head.
-fn send(x: &mut Exchange<'_, '_>, node: &Node, candidate: &Candidate, target: &str, body: &[u8], translated: bool) -> Result<Incoming, SendError> {
+fn send(
+    x: &mut Exchange<'_, '_>,
+    node: &Node,
+    candidate: &Candidate,
+    target: &str,
+    body: &[u8],
+    translated: bool,
+) -> Result<Incoming, SendError> {
     let origin = x.router.origin(&node.url)?;
     let timeouts = &x.router.config.timeouts;
     let deadlines = Deadlines {
         connect: timeouts.connect,
-        first_byte: if candidate.resident { timeouts.idle } else { timeouts.load },
+        first_byte: if candidate.resident {
+            timeouts.idle
+        } else {
+            timeouts.load
+        },
         between: timeouts.idle,
         total: timeouts.total,
     };
@@ -256,14 +376,22 @@ fn send(x: &mut Exchange<'_, '_>, node: &Node, candidate: &Candidate, target: &s
             forwarded.push((name, value));
         }
     }
-    let outgoing = Outgoing { method: x.request.method(), target, headers: &forwarded, body: OutgoingBody::Bytes(body) };
-    x.router.client.send(&origin, outgoing, &deadlines, Some(x.reply.watch()))
+    let outgoing = Outgoing {
+        method: x.request.method(),
+        target,
+        headers: &forwarded,
+        body: OutgoingBody::Bytes(body),
+    };
+    x.router
+        .client
+        .send(&origin, outgoing, &deadlines, Some(x.reply.watch()))
 }
 
 /// Fields that no longer describe the body that is sent: its coding was taken off, and a translated one is another dialect's.
 fn replaced(name: &str, translated: bool) -> bool {
     let own = ["anthropic-version", "anthropic-beta", "openai-beta"];
-    name.eq_ignore_ascii_case("content-encoding") || (translated && own.iter().any(|own| name.eq_ignore_ascii_case(own)))
+    name.eq_ignore_ascii_case("content-encoding")
+        || (translated && own.iter().any(|own| name.eq_ignore_ascii_case(own)))
 }
 
 /// A node that could not be reached or did not answer.
@@ -271,28 +399,28 @@ fn send_failed(x: &mut Exchange<'_, '_>, node: &Node, error: &SendError) -> Trie
     x.router.observe_failure(node, error);
     let told = trouble::of_send(node, error);
     if trouble::timed_out(error) {
-        x.draft.step(format!("{} gave no answer in time", node.name));
+        x.draft
+            .step(format!("{} gave no answer in time", node.name));
         x.tell(&told, Outcome::UpstreamError);
         return Tried::Answered;
     }
-    Tried::Failed(Failure { reason: trouble::code(error).to_owned(), error: told })
+    Tried::Failed(Failure {
+        reason: trouble::code(error).to_owned(),
+        error: told,
+    })
 }
 
 /// A node that answered with a status after which another one may do better.
-fn refused_by_node(x: &mut Exchange<'_, '_>, node: &Node, mut incoming: Incoming, parsed: &Parsed<'_>) -> Tried {
+fn refused_by_node(
+    x: &mut Exchange<'_, '_>,
+    node: &Node,
+    mut incoming: Incoming,
+    parsed: &Parsed<'_>,
+) -> Tried {
     let status = incoming.status();
-    let mut body = Vec::new();
-    loop {
-        match incoming.next(Some(x.reply.watch())) {
-            Ok(Some(piece)) if body.len() + piece.len() <= KEPT_ERROR => body.extend_from_slice(piece),
-            Ok(Some(_) | None) => break,
-            Err(ReadError::ClientGone) => {
-                x.client_left();
-                return Tried::Answered;
-            }
-            Err(_) => break,
-        }
-    }
+    let Some(body) = relay::short_body(x, &mut incoming, KEPT_ERROR) else {
+        return Tried::Answered;
+    };
     let error = ApiError::from_upstream(status, &body);
     let reason = match status {
         404 => format!("model_missing ({})", parsed.model().unwrap_or_default()),
@@ -320,7 +448,14 @@ pub(super) fn count_tokens(x: &mut Exchange<'_, '_>) {
         Err(refusal) => return refuse(x, &refusal),
     };
     x.decided(&decision);
-    let counting = decision.admitted().find_map(|candidate| Some((candidate, snapshot.node(&candidate.node).filter(|node| node.native.count_tokens)?)));
+    let counting = decision.admitted().find_map(|candidate| {
+        Some((
+            candidate,
+            snapshot
+                .node(&candidate.node)
+                .filter(|node| node.native.count_tokens)?,
+        ))
+    });
     if let Some((candidate, node)) = counting {
         match attempt(x, &parsed, &body, candidate, node) {
             Tried::Answered => return,

@@ -28,10 +28,16 @@ impl HostRule {
     pub(super) fn allows_host(&self, value: &str) -> bool {
         let host = without_port(value).to_lowercase();
         let host = host.trim_end_matches('.');
-        if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        if let Ok(address) = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>()
+        {
             return is_local(address) || self.listed.iter().any(|listed| listed == host);
         }
-        let local_suffix = [".localhost", ".local", ".internal"].iter().any(|suffix| host.ends_with(suffix));
+        let local_suffix = [".localhost", ".local", ".internal"]
+            .iter()
+            .any(|suffix| host.ends_with(suffix));
         host.is_empty()
             || host == "localhost"
             || local_suffix
@@ -67,13 +73,17 @@ fn without_port(value: &str) -> &str {
 
 fn is_local(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified(),
+        IpAddr::V4(v4) => {
+            v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified()
+        }
         IpAddr::V6(v6) => {
             v6.is_loopback()
                 || v6.is_unspecified()
                 || v6.is_unique_local()
                 || v6.is_unicast_link_local()
-                || v6.to_ipv4_mapped().is_some_and(|v4| is_local(IpAddr::V4(v4)))
+                || v6
+                    .to_ipv4_mapped()
+                    .is_some_and(|v4| is_local(IpAddr::V4(v4)))
         }
     }
 }
@@ -88,24 +98,62 @@ mod tests {
 
     #[test]
     fn local_names_and_addresses_are_this_machine() {
-        for host in ["localhost", "localhost:8512", "127.0.0.1:8512", "[::1]:8512", "::1", "192.168.1.5:80", "10.0.0.1", "tower:8512", "nas.local", "x.internal:1", "GPU.example", "foo.localhost", "localhost."] {
+        for host in [
+            "localhost",
+            "localhost:8512",
+            "127.0.0.1:8512",
+            "[::1]:8512",
+            "::1",
+            "192.168.1.5:80",
+            "10.0.0.1",
+            "tower:8512",
+            "nas.local",
+            "x.internal:1",
+            "GPU.example",
+            "foo.localhost",
+            "localhost.",
+        ] {
             assert!(rule().allows_host(host), "{host}");
         }
     }
 
     #[test]
     fn a_name_that_a_stranger_can_register_is_not() {
-        for host in ["example.com", "evil.example:8512", "localhost.evil.com", "127.0.0.1.evil.com", "8.8.8.8", "x", "gpu.example.evil.com", "local", "[2001:db8::1]:80"] {
+        for host in [
+            "example.com",
+            "evil.example:8512",
+            "localhost.evil.com",
+            "127.0.0.1.evil.com",
+            "8.8.8.8",
+            "x",
+            "gpu.example.evil.com",
+            "local",
+            "[2001:db8::1]:80",
+        ] {
             assert!(!rule().allows_host(host), "{host}");
         }
     }
 
     #[test]
     fn origins_are_local_or_desktop_programs() {
-        for origin in ["http://localhost:3000", "https://127.0.0.1", "app://obsidian.md", "vscode-webview://abc", "tauri://localhost", "file://"] {
+        for origin in [
+            "http://localhost:3000",
+            "https://127.0.0.1",
+            "app://obsidian.md",
+            "vscode-webview://abc",
+            "tauri://localhost",
+            "file://",
+        ] {
             assert!(rule().allows_origin(origin), "{origin}");
         }
-        for origin in ["https://evil.example", "null", "", "http://localhost.evil.com", "chrome://x", "https://"] {
+        for origin in [
+            "https://evil.example",
+            "null",
+            "",
+            "http://localhost.evil.com",
+            "chrome://x",
+            "https://",
+        ] {
             assert!(!rule().allows_origin(origin), "{origin}");
         }
     }

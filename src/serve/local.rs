@@ -1,9 +1,9 @@
 //! What the router answers itself: lists, its own documents, and errors of the framing.
 
 use super::exchange::Exchange;
+use super::forward;
 use super::record::{Outcome, RequestRecord};
 use super::status::{Status, health};
-use super::forward;
 use crate::dialect::{self, ApiError, Endpoint, ErrorKind, parse};
 use crate::http::server::BodyError;
 use serde::Serialize;
@@ -25,8 +25,15 @@ pub(super) fn own_route(x: &mut Exchange<'_, '_>) -> bool {
         "/metrics" if reading => {
             let snapshot = x.router.snapshot();
             let loads = x.router.loads(&snapshot);
-            let text = x.router.metrics.text(&snapshot, &loads, x.router.connections());
-            x.answer(200, "text/plain; version=0.0.4; charset=utf-8", text.as_bytes());
+            let text = x
+                .router
+                .metrics
+                .text(&snapshot, &loads, x.router.connections());
+            x.answer(
+                200,
+                "text/plain; version=0.0.4; charset=utf-8",
+                text.as_bytes(),
+            );
         }
         "/gpurouter/api/status" if reading => {
             let snapshot = x.router.snapshot();
@@ -35,10 +42,20 @@ pub(super) fn own_route(x: &mut Exchange<'_, '_>) -> bool {
             document(x, &status);
         }
         "/gpurouter/api/decisions" if reading => {
-            let limit = x.request.query().and_then(limit_of).unwrap_or(USUAL_DECISIONS);
+            let limit = x
+                .request
+                .query()
+                .and_then(limit_of)
+                .unwrap_or(USUAL_DECISIONS);
             let decisions = x.router.ring.newest(limit);
             let decisions: Vec<&RequestRecord> = decisions.iter().map(AsRef::as_ref).collect();
-            document(x, &Decisions { schema: 1, decisions });
+            document(
+                x,
+                &Decisions {
+                    schema: 1,
+                    decisions,
+                },
+            );
         }
         "/gpurouter/api/route" if x.request.method() == "POST" => route(x),
         _ => match path.strip_prefix("/gpurouter/api/why/") {
@@ -56,7 +73,10 @@ struct Decisions<'a> {
 }
 
 fn limit_of(query: &str) -> Option<usize> {
-    query.split('&').find_map(|pair| pair.strip_prefix("limit=")).and_then(|limit| limit.parse().ok())
+    query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("limit="))
+        .and_then(|limit| limit.parse().ok())
 }
 
 /// The record with the nodes that were considered and the request's way.
@@ -71,8 +91,25 @@ struct Why<'a> {
 
 fn why(x: &mut Exchange<'_, '_>, id: &str) {
     match x.router.ring.find(id) {
-        Some(record) => document(x, &Why { schema: 1, record: &record, candidates: &record.candidates, timeline: &record.timeline }),
-        None => x.tell(&ApiError::new(ErrorKind::NotFound, format!("no decision with the id `{}` is remembered", super::exchange::header_safe(id))), Outcome::Refused),
+        Some(record) => document(
+            x,
+            &Why {
+                schema: 1,
+                record: &record,
+                candidates: &record.candidates,
+                timeline: &record.timeline,
+            },
+        ),
+        None => x.tell(
+            &ApiError::new(
+                ErrorKind::NotFound,
+                format!(
+                    "no decision with the id `{}` is remembered",
+                    super::exchange::header_safe(id)
+                ),
+            ),
+            Outcome::Refused,
+        ),
     }
 }
 
@@ -143,7 +180,10 @@ impl<'a> RouteDocument<'a> {
 fn document(x: &mut Exchange<'_, '_>, value: &impl Serialize) {
     match serde_json::to_vec(value) {
         Ok(body) => x.answer(200, JSON, &body),
-        Err(error) => x.tell(&ApiError::new(ErrorKind::Internal, error.to_string()), Outcome::Refused),
+        Err(error) => x.tell(
+            &ApiError::new(ErrorKind::Internal, error.to_string()),
+            Outcome::Refused,
+        ),
     }
 }
 
@@ -152,7 +192,11 @@ pub(super) fn list(x: &mut Exchange<'_, '_>) -> bool {
     let snapshot = x.router.snapshot();
     let policy = &x.router.config.routing;
     match x.endpoint.clone() {
-        Endpoint::Root if snapshot.usable().next().is_some() => x.answer(200, "text/plain; charset=utf-8", dialect::ROOT_TEXT.as_bytes()),
+        Endpoint::Root if snapshot.usable().next().is_some() => x.answer(
+            200,
+            "text/plain; charset=utf-8",
+            dialect::ROOT_TEXT.as_bytes(),
+        ),
         Endpoint::Root => x.answer(503, "text/plain; charset=utf-8", b"no node is up"),
         Endpoint::Version => x.answer(200, JSON, &dialect::version(&snapshot)),
         Endpoint::Tags => x.answer(200, JSON, &dialect::tags(&snapshot, policy)),

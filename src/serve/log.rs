@@ -36,7 +36,7 @@ struct Event<'a> {
 
 impl Log {
     /// Writes one event that is not a request.
-    pub fn event(&self, level: LogLevel, message: &str) {
+    pub fn event(self, level: LogLevel, message: &str) {
         if level < self.level {
             return;
         }
@@ -51,7 +51,7 @@ impl Log {
     }
 
     /// Writes the line of a finished request.
-    pub(super) fn request(&self, record: &RequestRecord) {
+    pub(super) fn request(self, record: &RequestRecord) {
         let level = match record.outcome {
             Outcome::Ok | Outcome::ClientGone | Outcome::Refused => LogLevel::Info,
             Outcome::UpstreamError | Outcome::Cut => LogLevel::Error,

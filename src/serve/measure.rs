@@ -27,7 +27,9 @@ impl Measurements {
 
     /// Learns from a complete answer's own counters.
     pub(super) fn learn(&self, node: &str, model: &ModelName, usage: &Usage) {
-        let uncached = usage.prompt_tokens.map(|tokens| tokens.saturating_sub(usage.cached_tokens.unwrap_or(0)));
+        let uncached = usage
+            .prompt_tokens
+            .map(|tokens| tokens.saturating_sub(usage.cached_tokens.unwrap_or(0)));
         let prefill = rate(uncached, usage.prompt_ms, FEWEST_PREFILL);
         let decode = rate(usage.completion_tokens, usage.decode_ms, FEWEST_DECODE);
         // A resident model "loads" in a few milliseconds; that is not what a load costs.
@@ -43,8 +45,14 @@ impl Measurements {
         blend(&mut speed.prefill_tps, prefill);
         blend(&mut speed.decode_tps, decode);
         blend(&mut speed.load_ms, load);
-        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
-        blend(&mut speed.completion_tokens, answer.map(|tokens| tokens as f64));
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "token counts are far below 2^52"
+        )]
+        blend(
+            &mut speed.completion_tokens,
+            answer.map(|tokens| tokens as f64),
+        );
         speed.samples += 1;
     }
 }
@@ -52,7 +60,10 @@ impl Measurements {
 /// Tokens per second, when the sample is large enough to mean something.
 fn rate(tokens: Option<u64>, ms: Option<f64>, fewest: u64) -> Option<f64> {
     let (tokens, ms) = tokens.zip(ms)?;
-    #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "token counts are far below 2^52"
+    )]
     let rate = tokens as f64 * 1000.0 / ms;
     (tokens >= fewest && ms > 0.0 && rate.is_finite()).then_some(rate)
 }
@@ -72,7 +83,14 @@ mod tests {
     fn speeds_come_from_the_answers_own_counters_and_nothing_else() {
         let measurements = Measurements::default();
         let model = ModelName::new("m");
-        let usage = Usage { prompt_tokens: Some(1100), cached_tokens: Some(100), prompt_ms: Some(500.0), completion_tokens: Some(50), decode_ms: Some(1000.0), ..Usage::default() };
+        let usage = Usage {
+            prompt_tokens: Some(1100),
+            cached_tokens: Some(100),
+            prompt_ms: Some(500.0),
+            completion_tokens: Some(50),
+            decode_ms: Some(1000.0),
+            ..Usage::default()
+        };
         measurements.learn("a", &model, &usage);
         let speed = measurements.now().get("a", &model);
         assert_eq!(speed.prefill_tps, Some(2000.0));
@@ -85,7 +103,13 @@ mod tests {
     fn a_sample_too_small_to_mean_anything_is_not_a_speed() {
         let measurements = Measurements::default();
         let model = ModelName::new("m");
-        let usage = Usage { prompt_tokens: Some(5), prompt_ms: Some(10.0), completion_tokens: Some(1), decode_ms: Some(0.0), ..Usage::default() };
+        let usage = Usage {
+            prompt_tokens: Some(5),
+            prompt_ms: Some(10.0),
+            completion_tokens: Some(1),
+            decode_ms: Some(0.0),
+            ..Usage::default()
+        };
         measurements.learn("a", &model, &usage);
         let speed = measurements.now().get("a", &model);
         assert_eq!((speed.prefill_tps, speed.decode_tps), (None, None));

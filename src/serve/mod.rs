@@ -104,7 +104,13 @@ impl Bound {
         let shared = Arc::clone(&router);
         let on_change: backend::OnChange = Arc::new(move |node| shared.replace(node));
         let rediscovery = router.rediscovery(server.local_addr());
-        let monitor = Monitor::start(Arc::clone(&router.prober), nodes, backend::POLL_INTERVAL, rediscovery, on_change)?;
+        let monitor = Monitor::start(
+            Arc::clone(&router.prober),
+            nodes,
+            backend::POLL_INTERVAL,
+            rediscovery,
+            on_change,
+        )?;
         router.monitor.get_or_init(|| monitor);
         router.wait_for_first_look();
         Ok(Self { router, server })
@@ -139,17 +145,30 @@ impl Bound {
 }
 
 fn unseen(node: &NodeConfig) -> Node {
-    Node { kind: node.kind, role: node.role, gpu: node.gpu.clone(), ..Node::unseen(&node.name, &node.url) }
+    Node {
+        kind: node.kind,
+        role: node.role,
+        gpu: node.gpu.clone(),
+        ..Node::unseen(&node.name, &node.url)
+    }
 }
 
 /// The machine's own name, which a `Host` header may carry.
 fn own_name() -> Option<String> {
-    rustix::system::uname().nodename().to_str().ok().filter(|name| !name.is_empty()).map(str::to_owned)
+    rustix::system::uname()
+        .nodename()
+        .to_str()
+        .ok()
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
 }
 
 /// Ids count up from the time of the start, so that those of two runs differ.
 fn first_id() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) << 24
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+        << 24
 }
 
 impl Router {
@@ -173,7 +192,10 @@ impl Router {
     /// Where to look for servers when none is configured.
     fn rediscovery(&self, own: SocketAddr) -> Option<backend::Rediscovery> {
         let candidates = || backend::candidates(self.config.ollama_host.as_deref());
-        self.config.nodes.is_empty().then(|| backend::Rediscovery { candidates: candidates(), own })
+        self.config.nodes.is_empty().then(|| backend::Rediscovery {
+            candidates: candidates(),
+            own,
+        })
     }
 
     /// Takes a fresh look at a node into the snapshot, and says what changed.
@@ -183,7 +205,9 @@ impl Router {
             let mut guard = lock(&self.snapshot);
             let mut nodes = guard.nodes.clone();
             let place = nodes.iter().position(|known| known.name == node.name);
-            let before = place.and_then(|place| nodes.get(place)).map(|known| (known.state, known.cause.clone()));
+            let before = place
+                .and_then(|place| nodes.get(place))
+                .map(|known| (known.state, known.cause.clone()));
             match place.and_then(|place| nodes.get_mut(place)) {
                 Some(known) => *known = Arc::clone(&node),
                 None => nodes.push(Arc::clone(&node)),
@@ -191,23 +215,41 @@ impl Router {
             *guard = Arc::new(ClusterSnapshot { nodes });
             before
         };
-        if before.as_ref().map(|(state, _)| *state) == Some(node.state) && !first_look(before.as_ref().and_then(|(_, cause)| cause.as_deref())) {
+        if before.as_ref().map(|(state, _)| *state) == Some(node.state)
+            && !first_look(before.as_ref().and_then(|(_, cause)| cause.as_deref()))
+        {
             return;
         }
-        let cause = node.cause.as_deref().map(|cause| format!(": {cause}")).unwrap_or_default();
+        let cause = node
+            .cause
+            .as_deref()
+            .map(|cause| format!(": {cause}"))
+            .unwrap_or_default();
         let level = match node.state {
             NodeState::Down | NodeState::Misconfigured => LogLevel::Warning,
             NodeState::Busy => LogLevel::Debug,
             NodeState::Up | NodeState::Loading => LogLevel::Info,
         };
-        self.log.event(level, &format!("node `{}` at {} is {}{cause}", node.name, node.url, node.state.as_str()));
+        self.log.event(
+            level,
+            &format!(
+                "node `{}` at {} is {}{cause}",
+                node.name,
+                node.url,
+                node.state.as_str()
+            ),
+        );
     }
 
     fn wait_for_first_look(&self) {
         let started = Instant::now();
         while started.elapsed() < FIRST_LOOK {
             let snapshot = self.snapshot();
-            if snapshot.nodes.iter().all(|node| !first_look(node.cause.as_deref())) {
+            if snapshot
+                .nodes
+                .iter()
+                .all(|node| !first_look(node.cause.as_deref()))
+            {
                 return;
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -221,7 +263,12 @@ impl Router {
 
     /// What is in flight at the snapshot's nodes.
     fn loads(&self, snapshot: &ClusterSnapshot) -> Vec<NodeLoad> {
-        self.admission.loads(snapshot.nodes.iter().map(|node| (node.name.as_str(), self.slots(node))))
+        self.admission.loads(
+            snapshot
+                .nodes
+                .iter()
+                .map(|node| (node.name.as_str(), self.slots(node))),
+        )
     }
 
     /// Requests that a node may have at once.
@@ -239,9 +286,17 @@ impl Router {
         if let Some(origin) = origins.get(url) {
             return Ok(Arc::clone(origin));
         }
-        let origin = Arc::new(Origin::parse(url).map_err(|error| SendError::Malformed(error.to_string()))?);
+        let origin =
+            Arc::new(Origin::parse(url).map_err(|error| SendError::Malformed(error.to_string()))?);
         origins.insert(url.to_owned(), Arc::clone(&origin));
         Ok(origin)
+    }
+
+    /// Tells the monitor that the node has work.
+    fn used(&self, node: &Node) {
+        if let Some(monitor) = self.monitor.get() {
+            monitor.used(&node.name);
+        }
     }
 
     /// Lets the monitor look again at once.
@@ -273,16 +328,25 @@ impl Router {
 
     /// `/props` of a node that has no `/api/show`; `None` when it has none either.
     fn props(&self, node: &Node, model: &Model) -> Option<Vec<u8>> {
-        self.prober.llama_props(node, model).ok().map(|props| props.body)
+        self.prober
+            .llama_props(node, model)
+            .ok()
+            .map(|props| props.body)
     }
 
     /// What the tokens cost at the reference price; `None` without one, or when nobody counted.
     fn cost(&self, usage: &Usage) -> Option<f64> {
         let prices = &self.config.prices;
         let price = prices.models.get(prices.reference.as_deref()?)?;
-        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "token counts are far below 2^52"
+        )]
         let million = |tokens: u64| tokens as f64 / 1_000_000.0;
-        Some(million(usage.prompt_tokens?) * price.input + million(usage.completion_tokens?) * price.output)
+        Some(
+            million(usage.prompt_tokens?) * price.input
+                + million(usage.completion_tokens?) * price.output,
+        )
     }
 
     /// What is known of the GPU behind an answer.
@@ -293,7 +357,12 @@ impl Router {
         };
         record.gpu.clone_from(&node.gpu);
         let name = record.model.as_deref().map(crate::cluster::ModelName::new);
-        record.gpu_used = name.and_then(|name| node.loaded(&name).and_then(crate::cluster::LoadedModel::gpu_percent)).map(|percent| percent >= ON_GPU_PERCENT);
+        record.gpu_used = name
+            .and_then(|name| {
+                node.loaded(&name)
+                    .and_then(crate::cluster::LoadedModel::gpu_percent)
+            })
+            .map(|percent| percent >= ON_GPU_PERCENT);
     }
 
     /// Writes everything down: log line, ring, metrics.
@@ -328,9 +397,19 @@ impl Handler for Router {
 
     fn refuse(&self, refusal: &Refusal, target: Option<&str>) -> Refused {
         let dialect = Dialect::of_path(target.unwrap_or("/"));
-        let kind = if refusal.status() < 500 { ErrorKind::InvalidRequest } else { ErrorKind::Overloaded };
-        let error = ApiError { status: refusal.status(), ..ApiError::new(kind, refusal.message()) };
-        Refused { content_type: "application/json", body: error.body(dialect, "") }
+        let kind = if refusal.status() < 500 {
+            ErrorKind::InvalidRequest
+        } else {
+            ErrorKind::Overloaded
+        };
+        let error = ApiError {
+            status: refusal.status(),
+            ..ApiError::new(kind, refusal.message())
+        };
+        Refused {
+            content_type: "application/json",
+            body: error.body(dialect, ""),
+        }
     }
 }
 
@@ -388,9 +467,15 @@ fn allowed(x: &mut Exchange<'_, '_>) -> bool {
     let host = x.request.headers().get_str("host").unwrap_or("").to_owned();
     let origin = x.request.headers().get_str("origin").map(str::to_owned);
     let text = if !x.router.hosts.allows_host(&host) {
-        format!("the host `{}` is not allowed here; list it in [security] hosts", exchange::header_safe(&host))
+        format!(
+            "the host `{}` is not allowed here; list it in [security] hosts",
+            exchange::header_safe(&host)
+        )
     } else if let Some(origin) = origin.filter(|origin| !x.router.hosts.allows_origin(origin)) {
-        format!("the origin `{}` is not allowed here", exchange::header_safe(&origin))
+        format!(
+            "the origin `{}` is not allowed here",
+            exchange::header_safe(&origin)
+        )
     } else {
         return true;
     };
@@ -403,10 +488,22 @@ fn preflight(x: &mut Exchange<'_, '_>) -> bool {
     if x.request.method() != "OPTIONS" || x.request.headers().get("origin").is_none() {
         return false;
     }
-    let wanted = x.request.headers().get_str("access-control-request-headers").map(exchange::header_safe);
-    let origin = x.request.headers().get_str("origin").map(exchange::header_safe).unwrap_or_default();
+    let wanted = x
+        .request
+        .headers()
+        .get_str("access-control-request-headers")
+        .map(exchange::header_safe);
+    let origin = x
+        .request
+        .headers()
+        .get_str("origin")
+        .map(exchange::header_safe)
+        .unwrap_or_default();
     let fields = dialect::cors_preflight(&origin, wanted.as_deref());
-    let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let fields: Vec<(&str, &str)> = fields
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
     x.answer_with(204, "", b"", &fields);
     true
 }

@@ -50,6 +50,10 @@ pub struct Tokens {
 
 /// Milliseconds by phase; `None` where a phase did not happen or nobody measured it.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the contract names them so, with their unit"
+)]
 pub struct Timings {
     /// Waiting for a slot here.
     pub queue_ms: Option<f64>,
@@ -155,7 +159,10 @@ impl Draft {
     pub(super) fn step(&mut self, event: impl Into<String>) {
         const MOST: usize = 64;
         if self.record.timeline.len() < MOST {
-            self.record.timeline.push(Step { ms: millis(self.started.elapsed()), event: event.into() });
+            self.record.timeline.push(Step {
+                ms: millis(self.started.elapsed()),
+                event: event.into(),
+            });
         }
     }
 }
@@ -174,14 +181,31 @@ impl RequestRecord {
         );
         let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
         // Writing to a String cannot fail.
-        let _ = write!(line, " {} model={} node={} tier={}", self.outcome.as_str(), word(&self.model), word(&self.node), word(&self.tier));
+        let _ = write!(
+            line,
+            " {} model={} node={} tier={}",
+            self.outcome.as_str(),
+            word(&self.model),
+            word(&self.node),
+            word(&self.tier)
+        );
         if let Some(complexity) = self.complexity {
             let _ = write!(line, " complexity={}", complexity.as_str());
         }
         let _ = write!(line, " reason={}", self.reason);
-        let count = |count: Option<u64>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
-        let _ = write!(line, " tokens={}+{}", count(self.tokens.prompt.or(self.tokens.prompt_estimated)), count(self.tokens.completion));
-        for (name, value) in [("queue", self.timings.queue_ms), ("ttft", self.timings.ttft_ms), ("total", self.timings.total_ms)] {
+        let count =
+            |count: Option<u64>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
+        let _ = write!(
+            line,
+            " tokens={}+{}",
+            count(self.tokens.prompt.or(self.tokens.prompt_estimated)),
+            count(self.tokens.completion)
+        );
+        for (name, value) in [
+            ("queue", self.timings.queue_ms),
+            ("ttft", self.timings.ttft_ms),
+            ("total", self.timings.total_ms),
+        ] {
             if let Some(ms) = value {
                 let _ = write!(line, " {name}={ms:.1}ms");
             }

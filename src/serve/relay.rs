@@ -5,11 +5,14 @@ use std::borrow::Cow;
 use serde::de::IgnoredAny;
 
 use super::exchange::{Exchange, header_safe};
-use super::trouble;
 use super::record::{Outcome, millis};
+use super::trouble;
 use crate::cluster::{ModelName, Node};
 use crate::dialect::translate::ReplyTranslator;
-use crate::dialect::{ApiError, End as StreamEnd, ErrorKind, StreamForm, StreamWatch, Usage, keep_response_header, usage_of_body};
+use crate::dialect::{
+    ApiError, End as StreamEnd, ErrorKind, StreamForm, StreamWatch, Usage, keep_response_header,
+    usage_of_body,
+};
 use crate::http::client::{Incoming, ReadError};
 use crate::http::server::Framing;
 use crate::routing::Candidate;
@@ -24,7 +27,7 @@ pub(super) struct Upstream<'n> {
     pub(super) incoming: Incoming,
     pub(super) node: &'n Node,
     pub(super) candidate: &'n Candidate,
-    pub(super) translator: Option<ReplyTranslator>,
+    pub(super) translator: Option<Box<ReplyTranslator>>,
     /// Whether the client asked for a stream.
     pub(super) stream: bool,
 }
@@ -32,14 +35,24 @@ pub(super) struct Upstream<'n> {
 /// Passes the answer on and completes the record.
 pub(super) fn relay(x: &mut Exchange<'_, '_>, mut upstream: Upstream<'_>) {
     let status = upstream.incoming.status();
-    let content_type = upstream.incoming.headers().get_str("content-type").unwrap_or("").to_owned();
-    let streamed = content_type.starts_with("text/event-stream") || content_type.starts_with("application/x-ndjson");
+    let content_type = upstream
+        .incoming
+        .headers()
+        .get_str("content-type")
+        .unwrap_or("")
+        .to_owned();
+    let streamed = content_type.starts_with("text/event-stream")
+        || content_type.starts_with("application/x-ndjson");
     x.draft.record.status = status;
     let usage = if status >= 400 {
         error_answer(x, &mut upstream, &content_type);
         None
     } else if let Some(translator) = upstream.translator.take() {
-        if upstream.stream && x.endpoint.stream_form().is_some() { translated_stream(x, &mut upstream, translator) } else { translated_whole(x, &mut upstream, translator) }
+        if upstream.stream && x.endpoint.stream_form().is_some() {
+            translated_stream(x, &mut upstream, translator)
+        } else {
+            translated_whole(x, &mut upstream, translator)
+        }
     } else if let Some(form) = x.endpoint.stream_form().filter(|_| streamed) {
         native_stream(x, &mut upstream, form)
     } else {
@@ -56,36 +69,77 @@ fn finish_record(x: &mut Exchange<'_, '_>, upstream: &Upstream<'_>, usage: Usage
     tokens.cached = usage.cached_tokens;
     x.draft.record.timings.load_ms = usage.load_ms;
     if x.draft.record.outcome == Outcome::Ok {
-        x.router.measurements.learn(&upstream.node.name, &ModelName::new(&upstream.candidate.model), &usage);
+        x.router.measurements.learn(
+            &upstream.node.name,
+            &ModelName::new(&upstream.candidate.model),
+            &usage,
+        );
         x.draft.record.cost_saved_usd = x.router.cost(&usage);
+        if !upstream.candidate.resident {
+            // The node has loaded the model for this answer; the next decision should know.
+            x.router.poke(&upstream.node.name);
+        }
     }
 }
 
 /// The head of a passed-on answer: the node's own fields that belong to the client, then the router's.
-fn head_fields(x: &Exchange<'_, '_>, incoming: &Incoming, translated: bool) -> Vec<(String, String)> {
+fn head_fields(
+    x: &Exchange<'_, '_>,
+    incoming: &Incoming,
+    translated: bool,
+) -> Vec<(String, String)> {
     let mut fields: Vec<(String, String)> = Vec::with_capacity(16);
     let connection = incoming.headers().get_str("connection");
     for (name, value) in incoming.headers().iter() {
-        let ours = name.get(..12).is_some_and(|prefix| prefix.eq_ignore_ascii_case("x-gpurouter-"));
-        if keep_response_header(name, connection) && !ours && !(translated && name.eq_ignore_ascii_case("content-type")) {
+        let ours = name
+            .get(..12)
+            .is_some_and(|prefix| prefix.eq_ignore_ascii_case("x-gpurouter-"));
+        if keep_response_header(name, connection)
+            && !ours
+            && !(translated && name.eq_ignore_ascii_case("content-type"))
+        {
             fields.push((name.to_owned(), String::from_utf8_lossy(value).into_owned()));
         }
     }
-    fields.extend(x.own_headers().into_iter().map(|(name, value)| (name.to_owned(), value)));
+    fields.extend(
+        x.own_headers()
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value)),
+    );
     fields
 }
 
+/// Tells proxies in front of this one not to hold the stream back.
+fn unbuffered(fields: &mut Vec<(String, String)>) {
+    if !fields
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("x-accel-buffering"))
+    {
+        fields.push(("X-Accel-Buffering".to_owned(), "no".to_owned()));
+    }
+}
+
 fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
-    fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    fields
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect()
 }
 
 /// A stream in the client's own form, passed on piece by piece.
-fn native_stream(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, form: StreamForm) -> Option<Usage> {
+fn native_stream(
+    x: &mut Exchange<'_, '_>,
+    upstream: &mut Upstream<'_>,
+    form: StreamForm,
+) -> Option<Usage> {
     let mut fields = head_fields(x, &upstream.incoming, false);
-    fields.push(("X-Accel-Buffering".to_owned(), "no".to_owned()));
+    unbuffered(&mut fields);
     let status = upstream.incoming.status();
     let mut watch = StreamWatch::new(form);
-    if x.reply.start(status, &borrowed(&fields), Framing::Chunked).is_err() {
+    if x.reply
+        .start(status, &borrowed(&fields), Framing::Chunked)
+        .is_err()
+    {
         client_gone(x);
         return None;
     }
@@ -110,7 +164,11 @@ fn native_stream(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, form: St
             Err(error) => break Some(error),
         }
     };
-    let (error_seen, finish_reason_seen, usage) = (watch.error_seen(), watch.finish_reason_seen(), watch.usage());
+    let (error_seen, finish_reason_seen, usage) = (
+        watch.error_seen(),
+        watch.finish_reason_seen(),
+        watch.usage(),
+    );
     match watch.finish() {
         StreamEnd::Complete { rest, missing } => {
             if error_seen {
@@ -120,12 +178,21 @@ fn native_stream(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, form: St
             end_reply(x, &[rest, missing.as_bytes()]);
         }
         // Some servers close after the last chunk without `[DONE]`: the answer is complete, its terminal event is supplied.
-        StreamEnd::NoTerminal { held: [], mid_event: false } if finish_reason_seen && trouble.is_none() => end_reply(x, &[b"data: [DONE]\n\n"]),
+        StreamEnd::NoTerminal {
+            held: [],
+            mid_event: false,
+        } if finish_reason_seen && trouble.is_none() => end_reply(x, &[b"data: [DONE]\n\n"]),
         StreamEnd::NoTerminal { mid_event, .. } => {
-            if mid_event && x.reply.push(&[b"\n\n".get(..if form == StreamForm::Ndjson { 1 } else { 2 }).unwrap_or_default()]).is_err() {
+            if mid_event
+                && x.reply
+                    .push(&[b"\n\n"
+                        .get(..if form == StreamForm::Ndjson { 1 } else { 2 })
+                        .unwrap_or_default()])
+                    .is_err()
+            {
                 client_gone(x);
             } else {
-                cut_stream(x, upstream.node, trouble);
+                cut_stream(x, upstream.node, trouble.as_ref());
             }
         }
     }
@@ -140,8 +207,8 @@ fn end_reply(x: &mut Exchange<'_, '_>, last: &[&[u8]]) {
 }
 
 /// A stream that ended without its terminal event: an error before the head, an error event after it, never a clean end.
-fn cut_stream(x: &mut Exchange<'_, '_>, node: &Node, broken: Option<ReadError>) {
-    let error = trouble::of_read(node, broken.as_ref());
+fn cut_stream(x: &mut Exchange<'_, '_>, node: &Node, broken: Option<&ReadError>) {
+    let error = trouble::of_read(node, broken);
     x.draft.step(error.message.clone());
     if !x.reply.committed() {
         x.tell(&error, Outcome::Cut);
@@ -159,6 +226,28 @@ fn client_gone(x: &mut Exchange<'_, '_>) {
     x.reply.abort();
 }
 
+/// The start of an answer that is read here instead of being relayed, at most `most` bytes; `None` when the client left (told already).
+pub(super) fn short_body(
+    x: &mut Exchange<'_, '_>,
+    incoming: &mut Incoming,
+    most: usize,
+) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        match incoming.next(Some(x.reply.watch())) {
+            Ok(Some(piece)) if body.len() + piece.len() <= most => {
+                body.extend_from_slice(piece);
+            }
+            Err(ReadError::ClientGone) => {
+                x.client_left();
+                return None;
+            }
+            // A cut error is told by its status alone.
+            Ok(_) | Err(_) => return Some(body),
+        }
+    }
+}
+
 /// Why a body could not be collected.
 enum NotCollected {
     ClientGone,
@@ -167,8 +256,16 @@ enum NotCollected {
 }
 
 /// The whole body, up to a limit.
-fn collect(x: &mut Exchange<'_, '_>, incoming: &mut Incoming, body: &mut Vec<u8>, most: usize) -> Result<(), NotCollected> {
-    if let Some(length) = incoming.length().and_then(|length| usize::try_from(length).ok()) {
+fn collect(
+    x: &mut Exchange<'_, '_>,
+    incoming: &mut Incoming,
+    body: &mut Vec<u8>,
+    most: usize,
+) -> Result<(), NotCollected> {
+    if let Some(length) = incoming
+        .length()
+        .and_then(|length| usize::try_from(length).ok())
+    {
         body.reserve_exact(length.min(most));
     }
     loop {
@@ -188,7 +285,11 @@ fn collect(x: &mut Exchange<'_, '_>, incoming: &mut Incoming, body: &mut Vec<u8>
 }
 
 /// A body that is not a stream: held until it is complete when it is short enough.
-fn whole(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, content_type: &str) -> Option<Usage> {
+fn whole(
+    x: &mut Exchange<'_, '_>,
+    upstream: &mut Upstream<'_>,
+    content_type: &str,
+) -> Option<Usage> {
     let mut body = Vec::new();
     match collect(x, &mut upstream.incoming, &mut body, HELD) {
         Ok(()) => {}
@@ -206,14 +307,29 @@ fn whole(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, content_type: &s
             return None;
         }
     }
-    let usage = if x.endpoint.routed() && content_type.starts_with("application/json") { serde_json::from_slice::<IgnoredAny>(&body).ok().map(|_| usage_of_body(&body)) } else { Some(Usage::default()) };
+    let usage = if x.endpoint.routed() && content_type.starts_with("application/json") {
+        serde_json::from_slice::<IgnoredAny>(&body)
+            .ok()
+            .map(|_| usage_of_body(&body))
+    } else {
+        Some(Usage::default())
+    };
     let Some(usage) = usage else {
-        let text = format!("node `{}` answered with a body that is not JSON", upstream.node.name);
-        x.tell(&ApiError::new(ErrorKind::Upstream, text), Outcome::UpstreamError);
+        let text = format!(
+            "node `{}` answered with a body that is not JSON",
+            upstream.node.name
+        );
+        x.tell(
+            &ApiError::new(ErrorKind::Upstream, text),
+            Outcome::UpstreamError,
+        );
         return None;
     };
     let fields = head_fields(x, &upstream.incoming, false);
-    if x.reply.full(upstream.incoming.status(), &borrowed(&fields), &body).is_err() {
+    if x.reply
+        .full(upstream.incoming.status(), &borrowed(&fields), &body)
+        .is_err()
+    {
         client_gone(x);
     }
     Some(usage)
@@ -222,9 +338,13 @@ fn whole(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, content_type: &s
 /// A long body: what was held so far, then the rest as it comes.
 fn pass_on(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, held: &[u8]) {
     let fields = head_fields(x, &upstream.incoming, false);
-    let framing = upstream.incoming.length().map_or(Framing::Chunked, Framing::Length);
+    let framing = upstream
+        .incoming
+        .length()
+        .map_or(Framing::Chunked, Framing::Length);
     let status = upstream.incoming.status();
-    if x.reply.start(status, &borrowed(&fields), framing).is_err() || x.reply.push(&[held]).is_err() {
+    if x.reply.start(status, &borrowed(&fields), framing).is_err() || x.reply.push(&[held]).is_err()
+    {
         return client_gone(x);
     }
     loop {
@@ -268,11 +388,21 @@ fn error_answer(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, content_t
 }
 
 /// A stream in another form, translated event by event.
-fn translated_stream(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, mut translator: ReplyTranslator) -> Option<Usage> {
+fn translated_stream(
+    x: &mut Exchange<'_, '_>,
+    upstream: &mut Upstream<'_>,
+    mut translator: Box<ReplyTranslator>,
+) -> Option<Usage> {
     let mut fields = head_fields(x, &upstream.incoming, true);
-    fields.push(("Content-Type".to_owned(), translator.content_type().to_owned()));
-    fields.push(("X-Accel-Buffering".to_owned(), "no".to_owned()));
-    if x.reply.start(200, &borrowed(&fields), Framing::Chunked).is_err() {
+    fields.push((
+        "Content-Type".to_owned(),
+        translator.content_type().to_owned(),
+    ));
+    unbuffered(&mut fields);
+    if x.reply
+        .start(200, &borrowed(&fields), Framing::Chunked)
+        .is_err()
+    {
         client_gone(x);
         return None;
     }
@@ -306,7 +436,7 @@ fn translated_stream(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, mut 
     } else if translator.finish(nanos(x), &mut out).is_ok() {
         end_reply(x, &[&out]);
     } else {
-        cut_stream(x, upstream.node, trouble);
+        cut_stream(x, upstream.node, trouble.as_ref());
     }
     Some(translated_usage(&translator))
 }
@@ -323,7 +453,11 @@ fn end_in_band(x: &mut Exchange<'_, '_>, error: &ApiError, outcome: Outcome) {
 }
 
 /// A complete answer in another form.
-fn translated_whole(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, mut translator: ReplyTranslator) -> Option<Usage> {
+fn translated_whole(
+    x: &mut Exchange<'_, '_>,
+    upstream: &mut Upstream<'_>,
+    mut translator: Box<ReplyTranslator>,
+) -> Option<Usage> {
     let mut body = Vec::new();
     match collect(x, &mut upstream.incoming, &mut body, TRANSLATED) {
         Ok(()) => {}
@@ -332,8 +466,14 @@ fn translated_whole(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, mut t
             return None;
         }
         Err(NotCollected::TooLong) => {
-            let text = format!("node `{}` answered with more than {TRANSLATED} bytes", upstream.node.name);
-            x.tell(&ApiError::new(ErrorKind::Upstream, text), Outcome::UpstreamError);
+            let text = format!(
+                "node `{}` answered with more than {TRANSLATED} bytes",
+                upstream.node.name
+            );
+            x.tell(
+                &ApiError::new(ErrorKind::Upstream, text),
+                Outcome::UpstreamError,
+            );
             return None;
         }
         Err(NotCollected::Broken(error)) => {
@@ -345,8 +485,14 @@ fn translated_whole(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, mut t
     let answer: Cow<'_, [u8]> = match translator.whole(&body, nanos(x)) {
         Ok(answer) => Cow::Owned(answer),
         Err(error) => {
-            let text = format!("node `{}` answered in a form that cannot be translated: {error}", upstream.node.name);
-            x.tell(&ApiError::new(ErrorKind::Upstream, header_safe(&text)), Outcome::UpstreamError);
+            let text = format!(
+                "node `{}` answered in a form that cannot be translated: {error}",
+                upstream.node.name
+            );
+            x.tell(
+                &ApiError::new(ErrorKind::Upstream, header_safe(&text)),
+                Outcome::UpstreamError,
+            );
             return None;
         }
     };
@@ -368,11 +514,17 @@ fn nanos(x: &Exchange<'_, '_>) -> u64 {
 
 fn translated_usage(translator: &ReplyTranslator) -> Usage {
     let (prompt_tokens, completion_tokens, cached_tokens) = translator.usage();
-    Usage { prompt_tokens, completion_tokens, cached_tokens, ..Usage::default() }
+    Usage {
+        prompt_tokens,
+        completion_tokens,
+        cached_tokens,
+        ..Usage::default()
+    }
 }
 
 /// Notes the total; called once per request, when everything is said.
 pub(super) fn close_record(x: &mut Exchange<'_, '_>) {
     x.draft.record.timings.total_ms = Some(millis(x.elapsed()));
-    x.draft.step(format!("done: {}", x.draft.record.outcome.as_str()));
+    x.draft
+        .step(format!("done: {}", x.draft.record.outcome.as_str()));
 }

@@ -26,11 +26,22 @@ impl Ring {
 
     /// The newest `limit` records.
     pub(super) fn newest(&self, limit: usize) -> Vec<Arc<RequestRecord>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner).iter().take(limit).map(Arc::clone).collect()
+        self.records
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .take(limit)
+            .map(Arc::clone)
+            .collect()
     }
 
     /// The record with that id.
     pub(super) fn find(&self, id: &str) -> Option<Arc<RequestRecord>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner).iter().find(|record| record.id == id).map(Arc::clone)
+        self.records
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .find(|record| record.id == id)
+            .map(Arc::clone)
     }
 }

@@ -105,7 +105,9 @@ impl Status {
             .nodes
             .iter()
             .enumerate()
-            .map(|(index, node)| node_status(node, loads.and_then(|loads| loads.get(index)), speeds))
+            .map(|(index, node)| {
+                node_status(node, loads.and_then(|loads| loads.get(index)), speeds)
+            })
             .collect();
         Self {
             schema: 1,
@@ -172,12 +174,22 @@ fn warnings(snapshot: &ClusterSnapshot) -> Vec<Warning> {
     }
     for node in &snapshot.nodes {
         let (code, cure) = match node.state {
-            NodeState::Down => ("node_down", format!("start the server at {}, or correct its address", node.url)),
-            NodeState::Misconfigured => ("node_misconfigured", format!("see what answers at {}", node.url)),
+            NodeState::Down => (
+                "node_down",
+                format!("start the server at {}, or correct its address", node.url),
+            ),
+            NodeState::Misconfigured => (
+                "node_misconfigured",
+                format!("see what answers at {}", node.url),
+            ),
             _ => continue,
         };
         let cause = node.cause.as_deref().unwrap_or("no cause known");
-        warnings.push(Warning { code, text: format!("node `{}` is {}: {cause}", node.name, node.state.as_str()), cure });
+        warnings.push(Warning {
+            code,
+            text: format!("node `{}` is {}: {cause}", node.name, node.state.as_str()),
+            cure,
+        });
     }
     warnings
 }

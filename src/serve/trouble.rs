@@ -30,20 +30,38 @@ pub(super) fn timed_out(error: &SendError) -> bool {
 
 /// Whether the node itself is out of reach, so that the next request should not go there.
 pub(super) fn unreachable(error: &SendError) -> bool {
-    matches!(error, SendError::Resolve(_) | SendError::Connect(_) | SendError::ConnectTimeout | SendError::Tls(_))
+    matches!(
+        error,
+        SendError::Resolve(_)
+            | SendError::Connect(_)
+            | SendError::ConnectTimeout
+            | SendError::Tls(_)
+    )
 }
 
 /// The error to tell when a node could not be reached or did not answer.
 pub(super) fn of_send(node: &Node, error: &SendError) -> ApiError {
-    let kind = if timed_out(error) { ErrorKind::Timeout } else { ErrorKind::Upstream };
-    ApiError::new(kind, format!("node `{}` at {}: {error}", node.name, node.url))
+    let kind = if timed_out(error) {
+        ErrorKind::Timeout
+    } else {
+        ErrorKind::Upstream
+    };
+    ApiError::new(
+        kind,
+        format!("node `{}` at {}: {error}", node.name, node.url),
+    )
 }
 
 /// The error to tell when an answer stopped; `None` stands for an end without the terminal event.
 pub(super) fn of_read(node: &Node, error: Option<&ReadError>) -> ApiError {
     let (kind, what) = match error {
-        None => (ErrorKind::Upstream, "ended the answer before it was complete".to_owned()),
-        Some(error @ (ReadError::Idle | ReadError::Total)) => (ErrorKind::Timeout, error.to_string()),
+        None => (
+            ErrorKind::Upstream,
+            "ended the answer before it was complete".to_owned(),
+        ),
+        Some(error @ (ReadError::Idle | ReadError::Total)) => {
+            (ErrorKind::Timeout, error.to_string())
+        }
         Some(error) => (ErrorKind::Upstream, error.to_string()),
     };
     ApiError::new(kind, format!("node `{}`: {what}", node.name))

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::ask::{self, Ask, Form, Refusal};
 use super::catalog::Model;
-use super::model::{Need, PREFIX_BLOCK, truncated};
+use super::model::{Grant, Need, PREFIX_BLOCK, truncated};
 use super::node::{Admitted, Exchange, Node, Refused};
 use super::reply::Stop;
-use super::routes::{Failure, document_with, is_unload, not_found, ok};
+use super::routes::{Failure, is_unload, not_found, ok};
 use super::seed::{Rng, hash};
 use super::text::{self, Answer};
 use super::wire::{Counters, Voice};
@@ -125,17 +125,14 @@ fn enter<'a>(node: &'a Node, exchange: &Exchange, need: Need) -> Result<Admitted
             )
             .into(),
         })?;
-    if !node
-        .clock
-        .wait_until(admitted.grant.ready_at, &exchange.cancel)
-    {
-        return Err(Stop::Gone.into());
-    }
+    wait(node, exchange, admitted.grant.ready_at)?;
     Ok(admitted)
 }
 
 fn seconds(tokens: u32, per_second: f64) -> Duration {
-    Duration::try_from_secs_f64(f64::from(tokens) / per_second.max(1e-6)).unwrap_or(Duration::MAX)
+    /// Below this speed the longest prompt would outlast the clock.
+    const SLOWEST: f64 = 1e-6;
+    Duration::from_secs_f64(f64::from(tokens) / per_second.max(SLOWEST))
 }
 
 /// Prefill and decode. The document of a whole answer, or none if the answer was streamed.
@@ -147,25 +144,10 @@ fn run(
     admitted: &Admitted<'_>,
 ) -> Result<Option<Value>, Failure> {
     let grant = admitted.grant;
-    let window = exchange
-        .struck
-        .truncate
-        .map_or(grant.num_ctx, |tokens| tokens.min(grant.num_ctx));
-    if !ask.truncate && ask.prompt_tokens > grant.num_ctx {
-        return Err(too_long(ask.prompt_tokens, grant.num_ctx).into());
-    }
-    let prompt_tokens = truncated(ask.prompt_tokens, window);
-    let cached = if prompt_tokens < ask.prompt_tokens {
-        0
-    } else {
-        u32::try_from(grant.cached_blocks * PREFIX_BLOCK / BYTES_PER_TOKEN).unwrap_or(u32::MAX)
-    };
-    let fresh = prompt_tokens.saturating_sub(cached).max(1);
+    let (prompt_tokens, fresh) = evaluated(ask, &grant, exchange.struck.truncate)?;
     let began = node.clock.now();
     let mut due = began + seconds(fresh, grant.speed.prefill);
-    if !node.clock.wait_until(due, &exchange.cancel) {
-        return Err(Stop::Gone.into());
-    }
+    wait(node, exchange, due)?;
     let prefilled = node.clock.now();
     let answer = compose(node, ask);
     if ask.stream {
@@ -176,9 +158,7 @@ fn run(
     }
     for piece in &answer.pieces {
         due += seconds(1, grant.speed.decode);
-        if !node.clock.wait_until(due, &exchange.cancel) {
-            return Err(Stop::Gone.into());
-        }
+        wait(node, exchange, due)?;
         if ask.stream {
             let at = node.clock.wall(node.clock.now());
             exchange.reply.piece(&voice.token(at, piece))?;
@@ -203,6 +183,31 @@ fn run(
         exchange.reply.piece(&piece)?;
     }
     Ok(None)
+}
+
+fn wait(node: &Node, exchange: &Exchange, until: Duration) -> Result<(), Stop> {
+    if node.clock.wait_until(until, &exchange.cancel) {
+        Ok(())
+    } else {
+        Err(Stop::Gone)
+    }
+}
+
+/// Tokens of the prompt that are left in the window, and those of them that are not in the slot's cache.
+fn evaluated(ask: &Ask, grant: &Grant, narrowed: Option<u32>) -> Result<(u32, u32), Refusal> {
+    if !ask.truncate && ask.prompt_tokens > grant.num_ctx {
+        return Err(too_long(ask.prompt_tokens, grant.num_ctx));
+    }
+    let window = narrowed.map_or(grant.num_ctx, |tokens| tokens.min(grant.num_ctx));
+    let left = truncated(ask.prompt_tokens, window);
+    // A cut moves every token to another place, which makes the cache worthless.
+    let cached = if left < ask.prompt_tokens {
+        0
+    } else {
+        u32::try_from(grant.cached_blocks * PREFIX_BLOCK / BYTES_PER_TOKEN).unwrap_or(u32::MAX)
+    };
+    // The last token is always computed: the answer starts from it.
+    Ok((left, left.saturating_sub(cached).max(1)))
 }
 
 fn compose(node: &Node, ask: &Ask) -> Answer {
@@ -287,9 +292,7 @@ pub(super) fn embeddings(node: &Node, exchange: &mut Exchange) -> Result<(), Fai
         .map(|input| text::tokens(input).min(window))
         .fold(0_u32, u32::saturating_add);
     let until = began + seconds(tokens, admitted.grant.speed.prefill);
-    if !node.clock.wait_until(until, &exchange.cancel) {
-        return Err(Stop::Gone.into());
-    }
+    wait(node, exchange, until)?;
     drop(admitted);
     let vectors: Vec<Vec<f64>> = inputs
         .iter()
@@ -297,17 +300,7 @@ pub(super) fn embeddings(node: &Node, exchange: &mut Exchange) -> Result<(), Fai
         .collect();
     let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
     let document = if openai {
-        let data: Vec<Value> = vectors
-            .iter()
-            .enumerate()
-            .map(|(index, vector)| json!({ "object": "embedding", "embedding": vector, "index": index }))
-            .collect();
-        json!({
-            "object": "list",
-            "data": data,
-            "model": written,
-            "usage": { "prompt_tokens": tokens, "total_tokens": tokens },
-        })
+        openai_vectors(&written, &vectors, tokens)
     } else if legacy {
         json!({ "embedding": vectors.first() })
     } else {
@@ -319,7 +312,23 @@ pub(super) fn embeddings(node: &Node, exchange: &mut Exchange) -> Result<(), Fai
             "prompt_eval_count": tokens,
         })
     };
-    Ok(document_with(exchange, 200, &document)?)
+    ok(exchange, &document)
+}
+
+fn openai_vectors(model: &str, vectors: &[Vec<f64>], tokens: u32) -> Value {
+    let data: Vec<Value> = vectors
+        .iter()
+        .enumerate()
+        .map(
+            |(index, vector)| json!({ "object": "embedding", "embedding": vector, "index": index }),
+        )
+        .collect();
+    json!({
+        "object": "list",
+        "data": data,
+        "model": model,
+        "usage": { "prompt_tokens": tokens, "total_tokens": tokens },
+    })
 }
 
 fn inputs(value: Option<&Value>) -> Result<Vec<String>, Refusal> {

@@ -6,8 +6,6 @@
 //! on the cards of the table it is some 30 times the decode speed for 4-bit models ([`PREFILL_GPU`]), on a CPU some 5 times.
 //! A model that is partly on the CPU pays for each part: the times add, not the speeds.
 
-use super::seed::hash;
-
 /// Share of the bandwidth that decoding reaches.
 const EFFICIENCY: f64 = 0.7;
 /// Prefill tokens per decoded token, on a GPU.
@@ -101,11 +99,6 @@ impl Gpu {
             return self.name.clone();
         }
         format!("{} {} GiB", self.name, self.vram_bytes / GIB)
-    }
-
-    /// A stable number of this GPU, for what has to differ between machines.
-    pub fn fingerprint(&self) -> u64 {
-        hash(&[self.name.as_bytes(), &self.vram_bytes.to_le_bytes()])
     }
 }
 

@@ -346,7 +346,7 @@ impl Machine {
             size_vram,
             num_ctx,
             expires_at: None,
-            ready_at: now + self.hardware.load_time(need.model.bytes),
+            ready_at: now.saturating_add(self.hardware.load_time(need.model.bytes)),
             num_gpu: need.num_gpu,
             keep_alive: self.hardware.keep_alive,
             last_used: now,

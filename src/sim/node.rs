@@ -43,7 +43,7 @@ pub struct Record {
     pub method: String,
     /// Path with its query.
     pub path: String,
-    /// Header fields as received, `Connection: close` of the edge first.
+    /// Header fields as received.
     pub headers: Vec<(String, String)>,
     /// The model in the body.
     pub model: Option<String>,
@@ -176,6 +176,11 @@ impl Node {
         self.active.load(Ordering::SeqCst)
     }
 
+    /// Requests that wait for memory or a slot.
+    pub fn queued(&self) -> usize {
+        lock(&self.machine).queued()
+    }
+
     /// Open connections.
     pub fn connections(&self) -> usize {
         lock(&self.edge).as_ref().map_or(0, Edge::connections)
@@ -245,26 +250,41 @@ impl Node {
     }
 
     fn answer(&self, mut request: tiny_http::Request) {
-        let method = request.method().to_string();
-        let url = request.url().to_owned();
-        let path = url.split('?').next().unwrap_or_default().to_owned();
-        let header = |name: &'static str| {
-            request
-                .headers()
-                .iter()
-                .find(|header| header.field.equiv(name))
-                .map(|header| header.value.to_string())
-        };
-        let origin = header("Origin");
-        let headers = request
-            .headers()
-            .iter()
-            .map(|header| (header.field.to_string(), header.value.to_string()))
-            .collect();
         let declared = request.body_length();
         let mut body = Vec::new();
         let read = request.as_reader().read_to_end(&mut body);
         let complete = read.is_ok() && declared.is_none_or(|length| length == body.len());
+        let mut exchange = self.exchange(request, body);
+        let result = if complete {
+            routes::answer(self, &mut exchange)
+        } else {
+            Err(Stop::Gone)
+        };
+        let outcome = match result {
+            Ok(()) if exchange.cancel.is_cancelled() => Outcome::Aborted,
+            Ok(()) => Outcome::Done,
+            Err(Stop::Gone) => Outcome::Aborted,
+            Err(Stop::Fault) => Outcome::Faulted,
+        };
+        self.end(&exchange, outcome);
+    }
+
+    /// Opens the books for a request whose body has been read.
+    fn exchange(&self, request: tiny_http::Request, body: Vec<u8>) -> Exchange {
+        let method = request.method().to_string();
+        let url = request.url().to_owned();
+        let path = url.split('?').next().unwrap_or_default().to_owned();
+        let headers: Vec<(String, String)> = request
+            .headers()
+            .iter()
+            // The first one is the edge's.
+            .skip(1)
+            .map(|header| (header.field.to_string(), header.value.to_string()))
+            .collect();
+        let origin = headers
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case("origin"))
+            .map(|(_, value)| value.clone());
         let cancel = request
             .remote_addr()
             .and_then(|inner| {
@@ -290,7 +310,7 @@ impl Node {
             outcome: None,
         });
         let arrived = self.clock.now();
-        let mut exchange = Exchange {
+        Exchange {
             reply: Reply::new(
                 request.into_writer(),
                 Arc::clone(&cancel),
@@ -307,18 +327,7 @@ impl Node {
             cancel,
             arrived,
             record,
-        };
-        let outcome = if complete {
-            match routes::answer(self, &mut exchange) {
-                Ok(()) if exchange.cancel.is_cancelled() => Outcome::Aborted,
-                Ok(()) => Outcome::Done,
-                Err(Stop::Gone) => Outcome::Aborted,
-                Err(Stop::Fault) => Outcome::Faulted,
-            }
-        } else {
-            Outcome::Aborted
-        };
-        self.end(&exchange, outcome);
+        }
     }
 
     fn begin(&self, record: Record) -> u64 {

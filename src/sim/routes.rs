@@ -77,7 +77,7 @@ pub(super) fn answer(node: &Node, exchange: &mut Exchange) -> Result<(), Stop> {
     if let Some(delay) = exchange.struck.delay
         && !node
             .clock
-            .wait_until(exchange.arrived + delay, &exchange.cancel)
+            .wait_until(exchange.arrived.saturating_add(delay), &exchange.cancel)
     {
         return Err(Stop::Gone);
     }
@@ -239,15 +239,12 @@ fn percent_decoded(text: &str) -> String {
             .get(..2)
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match (first, code) {
-            (b'%', Some(code)) => {
-                bytes.push(code);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            _ => {
-                bytes.push(*first);
-                rest = tail;
-            }
+        if let (b'%', Some(code)) = (first, code) {
+            bytes.push(code);
+            rest = tail.get(2..).unwrap_or_default();
+        } else {
+            bytes.push(*first);
+            rest = tail;
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()

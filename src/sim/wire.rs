@@ -14,8 +14,12 @@ pub(super) const VERSION: &str = "0.32.15";
 /// Ollama's `expires_at` for a model that stays for ever: 292 years, the longest that its durations hold.
 const FOREVER: Duration = Duration::from_secs(292 * 365 * 86_400);
 
+/// The last second of the year 9999, beyond which RFC 3339 has no form. A client may ask for a longer `keep_alive`.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
+
 /// A time stamp with nanoseconds.
 pub(super) fn timestamp(at: SystemTime) -> String {
+    let at = at.min(SystemTime::UNIX_EPOCH + LAST);
     humantime::format_rfc3339_nanos(at).to_string()
 }
 

@@ -26,7 +26,8 @@ get() {
 start() {
   local name=$1 log=$run/$1.log address i
   shift
-  "$@" >"$log" 2>&1 </dev/null &
+  : >"$log"
+  "$@" >>"$log" 2>&1 </dev/null &
   echo "$!" >>"$run/pids"
   for ((i = 0; i < 300; i++)); do
     address=$(grep -oiE 'listening on (http://)?127\.0\.0\.1:[0-9]+' "$log" | grep -oE '[0-9.]+:[0-9]+$' | head -1 || true)

@@ -1,5 +1,7 @@
 //! Answers as Anthropic's message or its events.
 
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::body::arguments_object;
@@ -18,6 +20,37 @@ pub(super) struct MessagesReply {
     /// Blocks begun so far; the open one has the index before it.
     blocks: usize,
     calls: usize,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    id: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    role: &'static str,
+    model: &'a str,
+    content: &'a [Block<'a>],
+    stop_reason: Option<&'a str>,
+    stop_sequence: Option<&'a str>,
+    usage: Value,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Block<'a> {
+    Thinking {
+        thinking: &'a str,
+        /// Anthropic's proof that the thinking is its own; nobody else has one.
+        signature: &'static str,
+    },
+    Text {
+        text: &'a str,
+    },
+    ToolUse {
+        id: &'a str,
+        name: &'a str,
+        input: Box<RawValue>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,14 +74,22 @@ impl MessagesReply {
         }
     }
 
-    fn message(&self, content: Value, stop_reason: Value, stop_sequence: Value, usage: Value) -> Value {
-        // Moved in one by one: `json!` would copy the content.
-        let mut message = json!({"id": self.id, "type": "message", "role": "assistant", "model": self.model});
-        message["content"] = content;
-        message["stop_reason"] = stop_reason;
-        message["stop_sequence"] = stop_sequence;
-        message["usage"] = usage;
-        message
+    fn message<'a>(
+        &'a self,
+        content: &'a [Block<'a>],
+        stop: Option<(&'static str, Option<&'a str>)>,
+        usage: Value,
+    ) -> Message<'a> {
+        Message {
+            id: &self.id,
+            kind: "message",
+            role: "assistant",
+            model: &self.model,
+            content,
+            stop_reason: stop.map(|(reason, _)| reason),
+            stop_sequence: stop.and_then(|(_, sequence)| sequence),
+            usage,
+        }
     }
 
     fn start(&mut self, out: &mut Vec<u8>) {
@@ -58,7 +99,7 @@ impl MessagesReply {
         self.started = true;
         // The node tells its counts at the end; `message_delta` brings them.
         let usage = json!({"input_tokens": 0, "output_tokens": 0});
-        let message = self.message(json!([]), Value::Null, Value::Null, usage);
+        let message = self.message(&[], None, usage);
         event(&json!({"type": "message_start", "message": message}), out);
     }
 
@@ -68,7 +109,8 @@ impl MessagesReply {
             return;
         }
         self.close(out);
-        let start = json!({"type": "content_block_start", "index": self.blocks, "content_block": block});
+        let start =
+            json!({"type": "content_block_start", "index": self.blocks, "content_block": block});
         event(&start, out);
         self.open = Some(wanted);
         self.blocks += 1;
@@ -76,7 +118,10 @@ impl MessagesReply {
 
     fn close(&mut self, out: &mut Vec<u8>) {
         if self.open.take().is_some() {
-            event(&json!({"type": "content_block_stop", "index": self.index()}), out);
+            event(
+                &json!({"type": "content_block_stop", "index": self.index()}),
+                out,
+            );
         }
     }
 
@@ -85,37 +130,49 @@ impl MessagesReply {
     }
 
     fn add(&self, delta: &Value, out: &mut Vec<u8>) {
-        event(&json!({"type": "content_block_delta", "index": self.index(), "delta": delta}), out);
+        event(
+            &json!({"type": "content_block_delta", "index": self.index(), "delta": delta}),
+            out,
+        );
     }
 
     fn call(&mut self, fragment: &CallFragment, out: &mut Vec<u8>) -> Result<(), TranslateError> {
         let wanted = Open::ToolUse(fragment.ordinal);
         if self.open != Some(wanted) {
             if fragment.ordinal < self.calls {
-                return Err(TranslateError::new("the node mixed the parts of several tool calls"));
+                return Err(TranslateError::new(
+                    "the node mixed the parts of several tool calls",
+                ));
             }
             if fragment.name.is_empty() {
-                return Err(TranslateError::new("the node sent a tool call without a name"));
+                return Err(TranslateError::new(
+                    "the node sent a tool call without a name",
+                ));
             }
             self.calls = fragment.ordinal + 1;
-            let block = json!({"type": "tool_use", "id": fragment.id, "name": fragment.name, "input": {}});
+            let block =
+                json!({"type": "tool_use", "id": fragment.id, "name": fragment.name, "input": {}});
             self.open(wanted, &block, out);
         }
         if !fragment.arguments.is_empty() {
-            self.add(&json!({"type": "input_json_delta", "partial_json": fragment.arguments}), out);
+            self.add(
+                &json!({"type": "input_json_delta", "partial_json": fragment.arguments}),
+                out,
+            );
         }
         Ok(())
     }
 
-    fn stop(&self, facts: &Facts<'_>) -> (&'static str, Value) {
+    /// The reason, and the stop sequence where that is the reason.
+    fn stop<'a>(&self, facts: &Facts<'a>) -> (&'static str, Option<&'a str>) {
         let upstream = facts.upstream;
         match upstream.finish_reason.as_deref() {
-            Some("length") => ("max_tokens", Value::Null),
-            Some("content_filter") => ("refusal", Value::Null),
-            _ if self.calls > 0 => ("tool_use", Value::Null),
-            _ => match &upstream.stop_sequence {
-                Some(sequence) => ("stop_sequence", json!(sequence)),
-                None => ("end_turn", Value::Null),
+            Some("length") => ("max_tokens", None),
+            Some("content_filter") => ("refusal", None),
+            _ if self.calls > 0 => ("tool_use", None),
+            _ => match upstream.stop_sequence.as_deref() {
+                Some(sequence) => ("stop_sequence", Some(sequence)),
+                None => ("end_turn", None),
             },
         }
     }
@@ -151,13 +208,19 @@ impl ReplyForm for MessagesReply {
         if !delta.reasoning.is_empty() {
             let block = json!({"type": "thinking", "thinking": "", "signature": ""});
             self.open(Open::Thinking, &block, out);
-            self.add(&json!({"type": "thinking_delta", "thinking": delta.reasoning}), out);
+            self.add(
+                &json!({"type": "thinking_delta", "thinking": delta.reasoning}),
+                out,
+            );
         }
         if !delta.content.is_empty() {
             self.open(Open::Text, &json!({"type": "text", "text": ""}), out);
             self.add(&json!({"type": "text_delta", "text": delta.content}), out);
         }
-        delta.calls.iter().try_for_each(|fragment| self.call(fragment, out))
+        delta
+            .calls
+            .iter()
+            .try_for_each(|fragment| self.call(fragment, out))
     }
 
     fn end(&mut self, facts: &Facts<'_>, out: &mut Vec<u8>) -> Result<(), TranslateError> {
@@ -166,7 +229,10 @@ impl ReplyForm for MessagesReply {
         let (stop_reason, stop_sequence) = self.stop(facts);
         let delta = json!({"stop_reason": stop_reason, "stop_sequence": stop_sequence});
         let usage = usage(&facts.upstream.usage);
-        event(&json!({"type": "message_delta", "delta": delta, "usage": usage}), out);
+        event(
+            &json!({"type": "message_delta", "delta": delta, "usage": usage}),
+            out,
+        );
         event(&json!({"type": "message_stop"}), out);
         Ok(())
     }
@@ -177,23 +243,6 @@ impl ReplyForm for MessagesReply {
     }
 
     fn whole(&mut self, delta: Delta, facts: &Facts<'_>) -> Result<Vec<u8>, TranslateError> {
-        /// Content blocks keep the text of `input`, which a `Value` would not.
-        #[derive(serde::Serialize)]
-        #[serde(tag = "type", rename_all = "snake_case")]
-        enum Block<'a> {
-            Thinking {
-                thinking: &'a str,
-                signature: &'a str,
-            },
-            Text {
-                text: &'a str,
-            },
-            ToolUse {
-                id: &'a str,
-                name: &'a str,
-                input: Box<serde_json::value::RawValue>,
-            },
-        }
         let mut calls: Vec<HeldCall> = Vec::new();
         for fragment in delta.calls {
             hold_call(&mut calls, fragment)?;
@@ -224,22 +273,8 @@ impl ReplyForm for MessagesReply {
             }
         }
         self.calls = calls.len();
-        let (stop_reason, stop_sequence) = self.stop(facts);
         let usage = usage(&facts.upstream.usage);
-        let shell = self.message(Value::Null, json!(stop_reason), stop_sequence, usage);
-        let mut body = super::body::Body::default();
-        for (name, value) in [
-            ("id", &shell["id"]),
-            ("type", &shell["type"]),
-            ("role", &shell["role"]),
-            ("model", &shell["model"]),
-        ] {
-            body.set(name, value)?;
-        }
-        body.set("content", &content)?;
-        for name in ["stop_reason", "stop_sequence", "usage"] {
-            body.set(name, &shell[name])?;
-        }
-        body.into_bytes()
+        let message = self.message(&content, Some(self.stop(facts)), usage);
+        Ok(serde_json::to_vec(&message)?)
     }
 }

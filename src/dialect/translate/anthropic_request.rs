@@ -132,14 +132,21 @@ pub(super) fn messages(
     body: &[u8],
     model_at_node: &str,
     shown_model: &str,
-    stamp: Stamp,
+    stamp: &Stamp,
 ) -> Result<Action, TranslateError> {
     let request: Request<'_> = serde_json::from_slice(body)?;
     if request.messages.is_empty() {
-        return Err(TranslateError::new("messages: at least one message is required"));
+        return Err(TranslateError::new(
+            "messages: at least one message is required",
+        ));
     }
-    if request.mcp_servers.is_some_and(|servers| !servers.is_empty()) {
-        return Err(TranslateError::new("`mcp_servers` are not supported by this node"));
+    if request
+        .mcp_servers
+        .is_some_and(|servers| !servers.is_empty())
+    {
+        return Err(TranslateError::new(
+            "`mcp_servers` are not supported by this node",
+        ));
     }
     let mut out = Body::new(model_at_node)?;
     let mut chat = Vec::new();
@@ -175,12 +182,11 @@ pub(super) fn messages(
     }
     let stream = request.stream.unwrap_or(false);
     out.stream(stream)?;
-    let seed = stamp.id.clone();
-    let reply = MessagesReply::new(shown_model, &stamp, stream);
+    let reply = MessagesReply::new(shown_model, stamp, stream);
     Ok(Action::Send(Box::new(Translated {
         path: "/v1/chat/completions",
         body: out.into_bytes()?,
-        reply: ReplyTranslator::new(Box::new(reply), stream, seed),
+        reply: ReplyTranslator::new(Box::new(reply), stream, stamp.id.clone()),
     })))
 }
 
@@ -243,7 +249,9 @@ fn set_thinking(
         }
     }
     match effort {
-        Some(level @ ("low" | "medium" | "high")) if !disabled => out.set("reasoning_effort", level),
+        Some(level @ ("low" | "medium" | "high")) if !disabled => {
+            out.set("reasoning_effort", level)
+        }
         Some("xhigh" | "max") if !disabled => out.set("reasoning_effort", "high"),
         _ => Ok(()),
     }
@@ -279,7 +287,9 @@ fn assistant(blocks: Vec<Block<'_>>) -> Result<ChatMessage, TranslateError> {
             "redacted_thinking" => {}
             "tool_use" => {
                 let (Some(id), Some(name)) = (block.id, block.name) else {
-                    return Err(TranslateError::new("a `tool_use` block needs `id` and `name`"));
+                    return Err(TranslateError::new(
+                        "a `tool_use` block needs `id` and `name`",
+                    ));
                 };
                 let input = block.input.map_or("{}", RawValue::get);
                 tool_calls.push(ToolCall::new(id, name, one_line(input)));
@@ -347,7 +357,12 @@ fn part(block: Block<'_>) -> Result<Part, TranslateError> {
         "text" => Ok(Part::text(block.text.unwrap_or_default())),
         "image" => {
             let source = source(block.source, "image")?;
-            match (source.kind.as_str(), source.media_type, source.data, source.url) {
+            match (
+                source.kind.as_str(),
+                source.media_type,
+                source.data,
+                source.url,
+            ) {
                 ("base64", Some(mime), Some(data), _) => {
                     Ok(Part::image(format!("data:{mime};base64,{data}")))
                 }
@@ -371,7 +386,10 @@ fn part(block: Block<'_>) -> Result<Part, TranslateError> {
             Ok(Part::text(titled(block.title, text)))
         }
         "search_result" => {
-            let text = block.content.map(|content| plain_text(content, "\n")).transpose()?;
+            let text = block
+                .content
+                .map(|content| plain_text(content, "\n"))
+                .transpose()?;
             Ok(Part::text(titled(block.title, text.unwrap_or_default())))
         }
         kind => Err(unknown_block(kind)),
@@ -379,8 +397,9 @@ fn part(block: Block<'_>) -> Result<Part, TranslateError> {
 }
 
 fn source<'a>(source: Option<&'a RawValue>, block: &str) -> Result<Source<'a>, TranslateError> {
-    let source = source
-        .ok_or_else(|| TranslateError::new(format!("a block of type `{block}` needs a `source`")))?;
+    let source = source.ok_or_else(|| {
+        TranslateError::new(format!("a block of type `{block}` needs a `source`"))
+    })?;
     Ok(serde_json::from_str(source.get())?)
 }
 

@@ -41,7 +41,10 @@ impl<'a> Body<'a> {
     pub(super) fn stream(&mut self, stream: bool) -> Result<(), TranslateError> {
         self.set("stream", &stream)?;
         if stream {
-            self.set("stream_options", &serde_json::json!({"include_usage": true}))?;
+            self.set(
+                "stream_options",
+                &serde_json::json!({"include_usage": true}),
+            )?;
         }
         Ok(())
     }
@@ -149,7 +152,10 @@ impl Default for Content {
 impl Content {
     /// Text joined by `separator`, or parts when an image is among them.
     pub(super) fn from_parts(parts: Vec<Part>, separator: &str) -> Self {
-        if parts.iter().any(|part| matches!(part, Part::ImageUrl { .. })) {
+        if parts
+            .iter()
+            .any(|part| matches!(part, Part::ImageUrl { .. }))
+        {
             return Self::Parts(parts);
         }
         let texts: Vec<String> = parts
@@ -286,6 +292,16 @@ pub(super) fn arguments_object(name: &str, text: &str) -> Result<Box<RawValue>, 
         })
 }
 
+/// The signatures of the formats as base64 spells them.
+const SIGNATURES: [(&str, &str); 6] = [
+    ("iVBORw0KGgo", "image/png"),
+    ("/9j/", "image/jpeg"),
+    ("R0lGOD", "image/gif"),
+    ("UklGR", "image/webp"),
+    ("Qk", "image/bmp"),
+    ("SUkqA", "image/tiff"),
+];
+
 /// A `data:` URI for a base64 image, its type told from the first bytes.
 ///
 /// An image of a type not known here is called JPEG: every engine looks at the bytes, not at the name.
@@ -293,15 +309,6 @@ pub(super) fn data_uri(image: &str) -> Result<String, TranslateError> {
     if image.starts_with("data:") {
         return Ok(image.to_owned());
     }
-    // The signatures of the formats as base64 spells them.
-    const SIGNATURES: [(&str, &str); 6] = [
-        ("iVBORw0KGgo", "image/png"),
-        ("/9j/", "image/jpeg"),
-        ("R0lGOD", "image/gif"),
-        ("UklGR", "image/webp"),
-        ("Qk", "image/bmp"),
-        ("SUkqA", "image/tiff"),
-    ];
     let base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_\r\n".contains(&byte);
     if image.is_empty() || !image.bytes().all(base64) {
         return Err(TranslateError::new("an image is not base64"));

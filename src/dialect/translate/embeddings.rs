@@ -66,7 +66,9 @@ pub(super) fn embed(
         });
     };
     if !input.get().starts_with(['"', '[']) {
-        return Err(TranslateError::new("`input` must be a string or a list of strings"));
+        return Err(TranslateError::new(
+            "`input` must be a string or a list of strings",
+        ));
     }
     let mut out = Body::new(model_at_node)?;
     out.copy("input", Some(input));
@@ -101,7 +103,11 @@ fn send(mut out: Body<'_>, model: Option<String>) -> Result<Action, TranslateErr
 }
 
 fn is_empty(input: &str) -> bool {
-    input == "\"\"" || input.bytes().filter(|byte| !byte.is_ascii_whitespace()).eq(*b"[]")
+    input == "\"\""
+        || input
+            .bytes()
+            .filter(|byte| !byte.is_ascii_whitespace())
+            .eq(*b"[]")
 }
 
 impl EmbeddingsReply {
@@ -112,8 +118,9 @@ impl EmbeddingsReply {
         elapsed_ns: u64,
         upstream: &mut Upstream,
     ) -> Result<Vec<u8>, TranslateError> {
-        let answer: Answer<'_> = serde_json::from_slice(body)
-            .map_err(|error| TranslateError::new(format!("the node sent no embeddings: {error}")))?;
+        let answer: Answer<'_> = serde_json::from_slice(body).map_err(|error| {
+            TranslateError::new(format!("the node sent no embeddings: {error}"))
+        })?;
         let rest = serde_json::json!({"usage": answer.usage, "error": answer.error});
         upstream.absorb_rest(&rest).map_err(TranslateError::new)?;
         let mut rows = answer
@@ -123,27 +130,26 @@ impl EmbeddingsReply {
         let mut vectors = Vec::with_capacity(rows.len());
         for row in rows {
             if !row.embedding.get().starts_with('[') {
-                return Err(TranslateError::new("the node sent an embedding that is not a list"));
+                return Err(TranslateError::new(
+                    "the node sent an embedding that is not a list",
+                ));
             }
             vectors.push(RawValue::from_string(one_line(row.embedding.get()))?);
         }
         upstream.done = true;
-        let answer = match &self.model {
-            Some(model) => serde_json::to_vec(&Told {
+        if let Some(model) = &self.model {
+            return Ok(serde_json::to_vec(&Told {
                 model,
                 embeddings: vectors,
                 total_duration: elapsed_ns,
                 prompt_eval_count: upstream.usage.prompt,
-            })?,
-            None => {
-                let [vector] = <[_; 1]>::try_from(vectors)
-                    .map_err(|_| TranslateError::new("the node did not send exactly one embedding"))?;
-                let mut answer = b"{\"embedding\":".to_vec();
-                answer.extend_from_slice(vector.get().as_bytes());
-                answer.push(b'}');
-                answer
-            }
-        };
+            })?);
+        }
+        let [vector] = <[_; 1]>::try_from(vectors)
+            .map_err(|_| TranslateError::new("the node did not send exactly one embedding"))?;
+        let mut answer = b"{\"embedding\":".to_vec();
+        answer.extend_from_slice(vector.get().as_bytes());
+        answer.push(b'}');
         Ok(answer)
     }
 }

@@ -15,10 +15,13 @@ mod embeddings;
 mod ollama_reply;
 mod ollama_request;
 mod reply;
+mod responses_reply;
 mod responses_request;
 mod sse;
 mod upstream;
 
+#[cfg(test)]
+mod tests;
 
 pub use reply::{ReplyTranslator, Unfinished};
 
@@ -127,7 +130,7 @@ pub fn request(
         Form::OllamaGenerate => ollama_request::generate(body, model_at_node, shown_model, stamp),
         Form::OllamaEmbed => embeddings::embed(body, model_at_node, shown_model),
         Form::OllamaLegacyEmbeddings => embeddings::legacy(body, model_at_node, shown_model),
-        Form::Messages => anthropic_request::messages(body, model_at_node, shown_model, stamp),
-        Form::Responses => responses_request::responses(body, model_at_node, shown_model, stamp),
+        Form::Messages => anthropic_request::messages(body, model_at_node, shown_model, &stamp),
+        Form::Responses => responses_request::responses(body, model_at_node, shown_model, &stamp),
     }
 }

@@ -93,7 +93,12 @@ impl OllamaReply {
         }
     }
 
-    fn line(&self, delta: &Delta, calls: &[Call], end: Option<End<'_>>) -> Result<Vec<u8>, TranslateError> {
+    fn line(
+        &self,
+        delta: &Delta,
+        calls: &[Call],
+        end: Option<End<'_>>,
+    ) -> Result<Vec<u8>, TranslateError> {
         let thinking = Some(delta.reasoning.as_str()).filter(|thinking| !thinking.is_empty());
         let chat = self.told == Told::Chat;
         let line = Line {
@@ -151,7 +156,10 @@ impl End<'_> {
             eval_count: upstream.usage.completion,
             eval_duration: upstream.eval_ns.or_else(|| {
                 let first = facts.first_content_ns?;
-                facts.elapsed_ns.checked_sub(first).filter(|&spent| spent > 0)
+                facts
+                    .elapsed_ns
+                    .checked_sub(first)
+                    .filter(|&spent| spent > 0)
             }),
         }
     }

@@ -119,7 +119,14 @@ pub(super) fn chat(
     }
     out.copy("logprobs", common.logprobs);
     out.copy("top_logprobs", common.top_logprobs);
-    send(out, "/v1/chat/completions", &common, Told::Chat, shown_model, stamp)
+    send(
+        out,
+        "/v1/chat/completions",
+        &common,
+        Told::Chat,
+        shown_model,
+        stamp,
+    )
 }
 
 pub(super) fn generate(
@@ -153,20 +160,34 @@ pub(super) fn generate(
         if let Some(suffix) = suffix {
             out.set("suffix", &suffix)?;
         }
-        return send(out, "/v1/completions", &common, Told::Generate, shown_model, stamp);
+        return send(
+            out,
+            "/v1/completions",
+            &common,
+            Told::Generate,
+            shown_model,
+            stamp,
+        );
     }
     let mut messages = Vec::new();
     if let Some(system) = system {
         messages.push(ChatMessage::text("system", system));
     }
     messages.push(ChatMessage {
-        content: with_images(prompt, images)?,
+        content: with_images(prompt, &images)?,
         ..ChatMessage::text("user", "")
     });
     out.set("messages", &messages)?;
     out.copy("logprobs", common.logprobs);
     out.copy("top_logprobs", common.top_logprobs);
-    send(out, "/v1/chat/completions", &common, Told::Generate, shown_model, stamp)
+    send(
+        out,
+        "/v1/chat/completions",
+        &common,
+        Told::Generate,
+        shown_model,
+        stamp,
+    )
 }
 
 fn only_load(common: &Common<'_>, told: Told, shown_model: &str, stamp: &Stamp) -> Action {
@@ -217,7 +238,12 @@ fn set_options<'a>(out: &mut Body<'a>, common: &Common<'a>) -> Result<(), Transl
     let Some(options) = &common.options else {
         return Ok(());
     };
-    let option = |name: &str| options.get(name).copied().filter(|value| value.get() != "null");
+    let option = |name: &str| {
+        options
+            .get(name)
+            .copied()
+            .filter(|value| value.get() != "null")
+    };
     for (name, theirs) in OPTIONS {
         for their in theirs {
             out.copy(their, option(name));
@@ -237,17 +263,16 @@ fn set_options<'a>(out: &mut Body<'a>, common: &Common<'a>) -> Result<(), Transl
     Ok(())
 }
 
-fn set_format(
-    out: &mut Body<'_>,
-    common: &Common<'_>,
-    path: &str,
-) -> Result<(), TranslateError> {
+fn set_format(out: &mut Body<'_>, common: &Common<'_>, path: &str) -> Result<(), TranslateError> {
     let Some(format) = common.format else {
         return Ok(());
     };
     match format.get() {
         "\"\"" => Ok(()),
-        "\"json\"" => out.set("response_format", &serde_json::json!({"type": "json_object"})),
+        "\"json\"" => out.set(
+            "response_format",
+            &serde_json::json!({"type": "json_object"}),
+        ),
         schema if schema.starts_with('{') => {
             if path == "/v1/completions" {
                 // llama-server reads a schema for plain completions only under this name.
@@ -261,7 +286,7 @@ fn set_format(
     }
 }
 
-fn with_images(text: String, images: Vec<String>) -> Result<Content, TranslateError> {
+fn with_images(text: String, images: &[String]) -> Result<Content, TranslateError> {
     if images.is_empty() {
         return Ok(Content::Text(text));
     }
@@ -269,7 +294,7 @@ fn with_images(text: String, images: Vec<String>) -> Result<Content, TranslateEr
     if !text.is_empty() {
         parts.push(Part::text(text));
     }
-    for image in &images {
+    for image in images {
         parts.push(Part::image(data_uri(image)?));
     }
     Ok(Content::Parts(parts))
@@ -284,7 +309,10 @@ fn chat_messages(messages: Vec<Message<'_>>) -> Result<Vec<ChatMessage>, Transla
     for message in messages {
         let mut tool_calls = Vec::new();
         for call in message.tool_calls.into_iter().flatten() {
-            let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call_{calls}"));
+            let id = call
+                .id
+                .filter(|id| !id.is_empty())
+                .unwrap_or_else(|| format!("call_{calls}"));
             calls += 1;
             unanswered.push_back((call.function.name.clone(), id.clone()));
             let arguments = call.function.arguments.map_or("{}", RawValue::get);
@@ -306,16 +334,19 @@ fn chat_messages(messages: Vec<Message<'_>>) -> Result<Vec<ChatMessage>, Transla
                 }
             });
             let answered = position.and_then(|position| unanswered.remove(position));
-            tool_call_id = message.tool_call_id.or(answered.map(|(_, id)| id)).or_else(|| {
-                // A result without a call is kept; the model may still use it.
-                Some(format!("call_{calls}"))
-            });
+            tool_call_id = message
+                .tool_call_id
+                .or(answered.map(|(_, id)| id))
+                .or_else(|| {
+                    // A result without a call is kept; the model may still use it.
+                    Some(format!("call_{calls}"))
+                });
         }
         out.push(ChatMessage {
             role: Cow::Owned(message.role),
             content: with_images(
                 message.content.unwrap_or_default(),
-                message.images.unwrap_or_default(),
+                message.images.as_deref().unwrap_or_default(),
             )?,
             reasoning_content: message.thinking.filter(|thinking| !thinking.is_empty()),
             tool_calls,

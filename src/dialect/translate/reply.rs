@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use super::TranslateError;
 use super::embeddings::EmbeddingsReply;
 use super::sse::{EVENT_LIMIT, EventReader};
 use super::upstream::{CallFragment, Delta, Upstream};
-use super::TranslateError;
 
 /// The most text of one answer that is held back (tool arguments, and for the Responses form everything, since its last event repeats the
 /// whole answer), in bytes. About four million tokens.
@@ -56,12 +56,26 @@ pub(super) struct HeldCall {
     pub(super) arguments: String,
 }
 
+impl HeldCall {
+    /// Some servers send nothing for a call without arguments; clients expect JSON. True when something was filled in.
+    pub(super) fn fill_in(&mut self) -> bool {
+        let empty = self.arguments.is_empty();
+        if empty {
+            self.arguments.push_str("{}");
+        }
+        empty
+    }
+}
+
 /// Adds a fragment to its call.
 pub(super) fn hold_call(
     calls: &mut Vec<HeldCall>,
     fragment: CallFragment,
 ) -> Result<(), TranslateError> {
-    let held: usize = calls.iter().map(|call| call.arguments.len() + call.name.len()).sum();
+    let held: usize = calls
+        .iter()
+        .map(|call| call.arguments.len() + call.name.len())
+        .sum();
     if held + fragment.arguments.len() + fragment.name.len() > HELD_LIMIT {
         return Err(too_long());
     }
@@ -161,9 +175,16 @@ impl ReplyTranslator {
         if flow.failed.is_some() || flow.closed {
             return;
         }
-        if events.push(piece, |data| flow.event(data, elapsed_ns, out)).is_err() && !flow.closed {
+        if events
+            .push(piece, |data| flow.event(data, elapsed_ns, out))
+            .is_err()
+            && !flow.closed
+        {
             flow.failed.get_or_insert_with(|| {
-                format!("the node sent an event longer than {} MiB", EVENT_LIMIT >> 20)
+                format!(
+                    "the node sent an event longer than {} MiB",
+                    EVENT_LIMIT >> 20
+                )
             });
         }
     }
@@ -179,7 +200,8 @@ impl ReplyTranslator {
             if flow.terminal_seen() {
                 flow.end(elapsed_ns, out);
             } else {
-                flow.failed = Some("the node's stream ended before the answer was complete".to_owned());
+                flow.failed =
+                    Some("the node's stream ended before the answer was complete".to_owned());
             }
         }
         match &flow.failed {

@@ -66,7 +66,7 @@ pub(super) struct Upstream {
 }
 
 #[derive(Debug)]
-struct KnownCall {
+pub(super) struct KnownCall {
     index: Option<u64>,
     id: String,
     /// The id is the node's own, so another id at the same index is another call.
@@ -89,7 +89,11 @@ impl Upstream {
         let choice = value
             .get("choices")
             .and_then(Value::as_array)
-            .and_then(|choices| choices.iter().find(|choice| number(choice, "index").unwrap_or(0) == 0));
+            .and_then(|choices| {
+                choices
+                    .iter()
+                    .find(|choice| number(choice, "index").unwrap_or(0) == 0)
+            });
         let Some(choice) = choice else {
             return Ok(Delta::default());
         };
@@ -104,11 +108,14 @@ impl Upstream {
             delta.content = spoken(said.get("content"))
                 .or_else(|| text(said, "refusal").map(str::to_owned))
                 .unwrap_or_default();
-            delta.reasoning = text(said, "reasoning_content")
-                .or_else(|| text(said, "reasoning"))
-                .unwrap_or_default()
-                .to_owned();
-            for call in said.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
+            let thought = text(said, "reasoning_content").or_else(|| text(said, "reasoning"));
+            delta.reasoning.push_str(thought.unwrap_or_default());
+            for call in said
+                .get("tool_calls")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+            {
                 delta.calls.push(self.fragment(call)?);
             }
         } else {
@@ -133,14 +140,16 @@ impl Upstream {
         if let Some(usage) = value.get("usage").filter(|usage| usage.is_object()) {
             self.usage.prompt = number(usage, "prompt_tokens").or(self.usage.prompt);
             self.usage.completion = number(usage, "completion_tokens").or(self.usage.completion);
-            let detail = |list: &str, name: &str| usage.get(list).and_then(|list| number(list, name));
+            let detail =
+                |list: &str, name: &str| usage.get(list).and_then(|list| number(list, name));
             self.usage.cached =
                 detail("prompt_tokens_details", "cached_tokens").or(self.usage.cached);
-            self.usage.reasoning = detail("completion_tokens_details", "reasoning_tokens")
-                .or(self.usage.reasoning);
+            self.usage.reasoning =
+                detail("completion_tokens_details", "reasoning_tokens").or(self.usage.reasoning);
         }
         if let Some(timings) = value.get("timings").filter(|timings| timings.is_object()) {
-            let nanoseconds = |name: &str| timings.get(name).and_then(Value::as_f64).and_then(ms_to_ns);
+            let nanoseconds =
+                |name: &str| timings.get(name).and_then(Value::as_f64).and_then(ms_to_ns);
             self.prompt_ns = nanoseconds("prompt_ms").or(self.prompt_ns);
             self.eval_ns = nanoseconds("predicted_ms").or(self.eval_ns);
             let (cached, fresh) = (number(timings, "cache_n"), number(timings, "prompt_n"));
@@ -160,9 +169,10 @@ impl Upstream {
         let id = text(call, "id").filter(|id| !id.is_empty());
         let function = call.get("function").unwrap_or(&Value::Null);
         let known = match (index, id) {
-            (_, Some(id)) => self.calls.iter().position(|known| {
-                known.index == index && (!known.id_given || known.id == id)
-            }),
+            (_, Some(id)) => self
+                .calls
+                .iter()
+                .position(|known| known.index == index && (!known.id_given || known.id == id)),
             (Some(_), None) => self.calls.iter().rposition(|known| known.index == index),
             (None, None) if text(function, "name").is_none_or(str::is_empty) => {
                 self.calls.len().checked_sub(1)
@@ -182,7 +192,11 @@ impl Upstream {
         }
         Ok(CallFragment {
             ordinal,
-            id: self.calls.get(ordinal).map(|known| known.id.clone()).unwrap_or_default(),
+            id: self
+                .calls
+                .get(ordinal)
+                .map(|known| known.id.clone())
+                .unwrap_or_default(),
             name: text(function, "name").unwrap_or_default().to_owned(),
             arguments: match function.get("arguments") {
                 None | Some(Value::Null) => String::new(),

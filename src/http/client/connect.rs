@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs},
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -14,11 +14,11 @@ use std::{
 use rustix::{
     event::PollFlags,
     io::Errno,
-    net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt},
+    net::{AddressFamily, SocketType, connect, sockopt},
 };
 
 use super::{Origin, SendError};
-use crate::http::poll::{Ready, Watch, wait};
+use crate::http::poll::{Ready, Watch, after, wait};
 
 /// Names that are being looked up at the same time. A look-up cannot be cancelled, so a broken resolver must not collect threads.
 const MAX_LOOKUPS: usize = 64;
@@ -38,7 +38,7 @@ pub(super) struct Attempt<'w> {
 
 impl Attempt<'_> {
     pub(super) fn deadline(&self) -> Instant {
-        let own = Instant::now() + self.limit;
+        let own = after(self.limit);
         self.total.map_or(own, |total| own.min(total))
     }
 
@@ -74,8 +74,7 @@ fn open_one(address: SocketAddr, attempt: Attempt<'_>) -> Result<TcpStream, Send
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
     let failed = |error: Errno| SendError::Connect(error.into());
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family, SocketType::STREAM, flags, None).map_err(failed)?;
+    let socket = open_socket(family).map_err(failed)?;
     configure(&socket).map_err(failed)?;
     match connect(&socket, &address) {
         Ok(()) => {}
@@ -94,6 +93,22 @@ fn open_one(address: SocketAddr, attempt: Attempt<'_>) -> Result<TcpStream, Send
         Err(error) => return Err(failed(error)),
     }
     Ok(TcpStream::from(socket))
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn open_socket(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
+    use rustix::net::{SocketFlags, socket_with};
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    socket_with(family, SocketType::STREAM, flags, None)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn open_socket(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
+    use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionbio};
+    let socket = rustix::net::socket(family, SocketType::STREAM, None)?;
+    fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+    ioctl_fionbio(&socket, true)?;
+    Ok(socket)
 }
 
 fn configure(socket: impl AsFd) -> rustix::io::Result<()> {

@@ -13,7 +13,7 @@ use super::{
 use crate::http::{
     Watch,
     field::{is_hop_by_hop, is_token, push_decimal, push_field, push_hex},
-    poll::Ready,
+    poll::{Ready, after},
     scan::HeadScan,
 };
 
@@ -21,6 +21,9 @@ use crate::http::{
 const MAX_INTERIM: usize = 64;
 /// Bytes of a streamed body that are read before they are sent.
 const PIECE: usize = 64 * 1024;
+
+/// Up to so many bytes, copying a body behind its head costs less than a gathering write.
+const COPIED: usize = 2048;
 
 /// One request on its way.
 pub(super) struct Exchange<'o, 'a, 'w> {
@@ -69,10 +72,7 @@ impl Exchange<'_, '_, '_> {
             // The rest of the request was not sent, so nothing may follow on this connection.
             link.unusable = true;
         }
-        let first_byte = self
-            .deadlines
-            .first_byte
-            .map(|limit| Instant::now() + limit);
+        let first_byte = self.deadlines.first_byte.map(after);
         let deadline = earlier(first_byte, self.total);
         while !answer.complete {
             match link.receive(self.watch, deadline) {
@@ -88,6 +88,7 @@ impl Exchange<'_, '_, '_> {
             .map_err(|what| SendError::Malformed(what.into()))
     }
 
+    /// Writes the head, and a small body behind it.
     fn write_head(&self, out: &mut Vec<u8>) -> Result<(), SendError> {
         let graphic = |text: &str| text.bytes().all(|byte| byte > b' ' && byte != 127);
         if self.method.is_empty() || !self.method.bytes().all(is_token) || !graphic(self.target) {
@@ -100,7 +101,7 @@ impl Exchange<'_, '_, '_> {
         out.extend_from_slice(self.method.as_bytes());
         out.push(b' ');
         out.extend_from_slice(self.origin.prefix().as_bytes());
-        if !self.target.starts_with('/') && !self.origin.prefix().is_empty() {
+        if !self.target.starts_with('/') && self.target != "*" {
             out.push(b'/');
         }
         out.extend_from_slice(self.target.as_bytes());
@@ -127,6 +128,11 @@ impl Exchange<'_, '_, '_> {
             out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(b"\r\n");
+        if let OutgoingBody::Bytes(body) = &self.body
+            && body.len() <= COPIED
+        {
+            out.extend_from_slice(body);
+        }
         Ok(())
     }
 
@@ -156,10 +162,13 @@ impl Exchange<'_, '_, '_> {
             watch: self.watch,
         };
         match &mut self.body {
-            OutgoingBody::Empty => pace.send(link, &mut [IoSlice::new(head)], answer),
-            OutgoingBody::Bytes(body) => {
+            OutgoingBody::Bytes(body) if body.len() > COPIED => {
                 let mut parts = [IoSlice::new(head), IoSlice::new(body)];
                 pace.send(link, &mut parts, answer)
+            }
+            // A small body stands behind the head already.
+            OutgoingBody::Empty | OutgoingBody::Bytes(_) => {
+                pace.send(link, &mut [IoSlice::new(head)], answer)
             }
             OutgoingBody::Stream { reader, length } => {
                 if pace.send(link, &mut [IoSlice::new(head)], answer)? == Sent::Answered {
@@ -207,9 +216,8 @@ impl Pace<'_> {
                 // An upstream that refuses a large body answers and closes; the answer may be here already.
                 Err(error) => return answer.salvage(link, error).map(|()| Sent::Answered),
             }
-            let until = *deadline.get_or_insert_with(|| {
-                earlier(self.between.map(|limit| Instant::now() + limit), self.total)
-            });
+            let until =
+                *deadline.get_or_insert_with(|| earlier(self.between.map(after), self.total));
             match link.wait_both(self.watch, until) {
                 Ok(Ready::Socket) => {}
                 Ok(Ready::Gone) => return Err(SendError::ClientGone),
@@ -299,6 +307,9 @@ impl Answer {
             let Some(length) = link.head.parse(link.input.unread()).map_err(malformed)? else {
                 break;
             };
+            if length > MAX_HEAD {
+                return Err(malformed("the head is too large"));
+            }
             link.input.consume(length);
             self.scan = HeadScan::default();
             if link.head.interim() {

@@ -114,6 +114,8 @@ impl ResponseHead {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn framing(head: &str, method: &str) -> Result<BodyFraming, &'static str> {
@@ -164,5 +166,22 @@ mod tests {
         assert!(!keeps(
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
         ));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_parsed(
+            bytes in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b' '), Just(b':'), any::<u8>()], 0..300),
+        ) {
+            let mut line = b"HTTP/1.1 200 OK\r\n".to_vec();
+            line.extend(&bytes);
+            for bytes in [&bytes, &line] {
+                let mut head = ResponseHead::default();
+                if let Ok(Some(length)) = head.parse(bytes) {
+                    prop_assert!(length <= bytes.len());
+                    let _ = head.framing("GET");
+                }
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The answer of an upstream, piece by piece as it arrives.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,10 +12,9 @@ use super::{
     head::{BodyFraming, ResponseHead},
     link::{Link, Received},
 };
-use crate::http::{Watch, chunk::ChunkDecoder, headers::Headers};
+use crate::http::{Watch, chunk::ChunkDecoder, headers::Headers, poll::after};
 
 /// An answer whose head has been read. Dropping it before its end closes the connection; after its end, the connection is kept.
-#[derive(Debug)]
 pub struct Incoming {
     shared: Arc<Shared>,
     origin: Origin,
@@ -37,6 +37,16 @@ enum Body {
     Chunked(Box<ChunkDecoder>),
     Close,
     Ended(Headers),
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("origin", &self.origin)
+            .field("head", &self.head)
+            .field("ended", &self.ended())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Incoming {
@@ -111,24 +121,36 @@ impl Incoming {
         }
     }
 
-    /// The payload of one read from the upstream, freed from chunk framing; `None` at the proper end. After an error the connection is
-    /// closed, and every further call reports [`ReadError::Cut`].
+    /// The payload of one read from the upstream, freed from chunk framing; `None` at the proper end. See [`Self::advance`].
     pub fn next(&mut self, watch: Option<Watch<'_>>) -> Result<Option<&[u8]>, ReadError> {
-        match self.advance(watch) {
-            Ok(false) => Ok(None),
-            Ok(true) => {
-                let unread = self.link.as_ref().map(|link| link.input.unread());
-                Ok(unread.and_then(|unread| unread.get(..self.piece)))
-            }
-            Err(error) => {
-                self.link = None;
-                Err(error)
-            }
+        Ok(if self.advance(watch)? {
+            Some(self.piece())
+        } else {
+            None
+        })
+    }
+
+    /// Waits for the next [`Self::piece`]; false at the proper end. After an error the connection is closed, and every further call reports
+    /// [`ReadError::Cut`].
+    pub fn advance(&mut self, watch: Option<Watch<'_>>) -> Result<bool, ReadError> {
+        let advanced = self.try_advance(watch);
+        if advanced.is_err() {
+            self.piece = 0;
+            self.link = None;
         }
+        advanced
+    }
+
+    /// The payload that the last [`Self::advance`] found. Together with [`Self::ended`] it tells the last piece from the others.
+    pub fn piece(&self) -> &[u8] {
+        let unread = self.link.as_ref().map(|link| link.input.unread());
+        unread
+            .and_then(|unread| unread.get(..self.piece))
+            .unwrap_or_default()
     }
 
     /// Puts the next payload at the front of the buffer; false at the end of the body.
-    fn advance(&mut self, watch: Option<Watch<'_>>) -> Result<bool, ReadError> {
+    fn try_advance(&mut self, watch: Option<Watch<'_>>) -> Result<bool, ReadError> {
         let link = match &mut self.link {
             Some(link) => link,
             None if matches!(self.body, Body::Ended(_)) => return Ok(false),
@@ -153,7 +175,7 @@ impl Incoming {
                 link.input.consume(consumed);
                 continue;
             }
-            let idle = self.between.map(|limit| Instant::now() + limit);
+            let idle = self.between.map(after);
             let deadline = earlier(idle, self.total);
             match link.receive(watch, deadline) {
                 Ok(Received::Bytes) => {}

@@ -19,7 +19,6 @@ use crate::http::{
 };
 
 /// A connected upstream with the memory that its exchanges use again.
-#[derive(Debug)]
 pub(super) struct Link {
     stream: TcpStream,
     tls: Option<Box<ClientConnection>>,
@@ -32,6 +31,16 @@ pub(super) struct Link {
     pub(super) torn: bool,
     /// It must not carry another exchange.
     pub(super) unusable: bool,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link")
+            .field("stream", &self.stream)
+            .field("tls", &self.tls.is_some())
+            .field("reused", &self.reused)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a wait for bytes ended with.

@@ -15,7 +15,7 @@ mod pool;
 use std::{
     io::Read,
     sync::{Arc, atomic::AtomicUsize},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 pub use error::{ReadError, SendError};
@@ -24,7 +24,7 @@ pub use origin::{Origin, UrlError};
 use rustls::{ClientConfig, RootCertStore};
 
 use self::{connect::Attempt, exchange::Exchange, link::Link, pool::Pool};
-use super::Watch;
+use super::{Watch, poll::after};
 
 /// Limits of the phases of one request. `None`: no limit of its own.
 #[derive(Debug, Clone)]
@@ -78,12 +78,17 @@ impl std::fmt::Debug for OutgoingBody<'_> {
 }
 
 /// A client whose idle connections are shared by all threads that use it. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Client({} idle)", self.idle())
+    }
+}
+
 struct Shared {
     pool: Pool,
     tls: Arc<ClientConfig>,
@@ -135,7 +140,7 @@ impl Client {
             headers: outgoing.headers,
             body: outgoing.body,
             deadlines,
-            total: deadlines.total.map(|limit| Instant::now() + limit),
+            total: deadlines.total.map(after),
             watch,
         };
         if exchange.repeatable()

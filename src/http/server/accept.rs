@@ -6,7 +6,7 @@ use std::{
     os::fd::AsFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::{
@@ -22,6 +22,7 @@ use super::{
 };
 use crate::http::{
     field::{push_decimal, push_field, reason},
+    poll::after,
     socket,
 };
 
@@ -124,7 +125,7 @@ impl Server {
         let mut accept = Accept {
             limits: &limits,
             registry: &self.registry,
-            handler: &handler,
+            handler,
             refused: &refused,
         };
         loop {
@@ -144,7 +145,7 @@ impl Server {
         }
         drop(self.listener);
         self.registry.close_idle();
-        let deadline = Instant::now() + limits.drain;
+        let deadline = after(limits.drain);
         Ok(Drained {
             cut: self.registry.drain(GRACE, deadline),
         })
@@ -164,7 +165,7 @@ fn configure(socket: impl AsFd) -> io::Result<()> {
 struct Accept<'s, H> {
     limits: &'s Arc<Limits>,
     registry: &'s Arc<Registry>,
-    handler: &'s Arc<H>,
+    handler: Arc<H>,
     refused: &'s Refused,
 }
 
@@ -200,7 +201,7 @@ impl<H: Handler> Accept<'_, H> {
     }
 
     fn spawn(&mut self, entry: Entry) {
-        let (limits, handler) = (Arc::clone(self.limits), Arc::clone(self.handler));
+        let (limits, handler) = (Arc::clone(self.limits), Arc::clone(&self.handler));
         let registry = Arc::clone(self.registry);
         let connection = Arc::clone(&entry.connection);
         let spawned = std::thread::Builder::new()

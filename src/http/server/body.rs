@@ -14,7 +14,7 @@ use super::{Limits, head::BodyFraming};
 use crate::http::{
     buffer::Buffer,
     chunk::ChunkDecoder,
-    poll::{Ready, wait},
+    poll::{Ready, after, wait},
     socket,
 };
 
@@ -165,7 +165,7 @@ impl<'c> Body<'c> {
             _ => {}
         }
         self.ask_for_it()?;
-        let deadline = Instant::now() + self.limits.body;
+        let deadline = after(self.limits.body);
         if let Left::Bytes(length) = self.progress.left.get() {
             self.read_length(&mut body, length, deadline)?;
             return Ok(body);
@@ -289,7 +289,7 @@ impl<'c> Body<'c> {
         if into.is_empty() {
             return Ok(0);
         }
-        let deadline = Instant::now() + self.limits.idle;
+        let deadline = after(self.limits.idle);
         match self.progress.left.get() {
             Left::Nothing => Ok(0),
             Left::Lost => Err(BodyError::Truncated),
@@ -344,7 +344,7 @@ impl<'c> Body<'c> {
         if !self.progress.skippable() {
             return false;
         }
-        let deadline = Instant::now() + DRAIN_TIME;
+        let deadline = after(DRAIN_TIME);
         let mut sink = [0_u8; 4096];
         while self.progress.left.get() != Left::Nothing {
             if Instant::now() >= deadline || self.skip_some(&mut sink, deadline).is_err() {

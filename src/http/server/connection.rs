@@ -5,7 +5,7 @@ use std::{
     os::fd::AsFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::event::PollFlags;
@@ -22,9 +22,12 @@ use super::{
 };
 use crate::http::{
     buffer::Buffer,
-    poll::{Ready, wait},
+    poll::{Ready, after, wait},
     scan::HeadScan,
 };
+
+const SHORTEST_IDLE: Duration = Duration::from_millis(1);
+const LONGEST_IDLE: Duration = Duration::from_secs(86_400);
 
 /// What follows after a head was looked for or a request was answered.
 enum Next {
@@ -90,7 +93,7 @@ impl Session<'_> {
         if !first && !self.connection.begin() {
             return Ok(Next::Close);
         }
-        let deadline = Instant::now() + self.limits.head;
+        let deadline = after(self.limits.head);
         let mut scan = HeadScan::default();
         let mut silent = first && self.input.is_empty();
         loop {
@@ -116,11 +119,10 @@ impl Session<'_> {
             }
             match self.more(deadline) {
                 Ok(true) => {}
-                Ok(false) => return Ok(Next::Close),
                 Err(error) if error.kind() == io::ErrorKind::TimedOut && !silent => {
                     return Err(Refusal::HeadTimeout);
                 }
-                Err(_) => return Ok(Next::Close),
+                Ok(false) | Err(_) => return Ok(Next::Close),
             }
         }
     }
@@ -134,7 +136,9 @@ impl Session<'_> {
         let stream = &self.connection.stream;
         // The receive time-out of the socket is the idle limit: set once, it saves a poll per request.
         if !self.waits {
-            if stream.set_read_timeout(Some(self.limits.idle)).is_err() {
+            // The kernel knows neither zero nor more than its clock can count.
+            let idle = self.limits.idle.clamp(SHORTEST_IDLE, LONGEST_IDLE);
+            if stream.set_read_timeout(Some(idle)).is_err() {
                 return false;
             }
             self.waits = true;

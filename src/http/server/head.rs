@@ -46,7 +46,7 @@ impl RequestHead {
 
     /// Parses a head from the front of `bytes`. `Ok(None)`: more bytes are needed. Otherwise the length of the head.
     ///
-    /// After an error the target is known if it could be read.
+    /// In the first case and after an error the target is known if it could be read.
     pub(crate) fn parse(
         &mut self,
         bytes: &[u8],
@@ -61,16 +61,16 @@ impl RequestHead {
         let mut request = httparse::Request::new(&mut []);
         let length = match request.parse_with_uninit_headers(bytes, fields) {
             Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) => return Ok(None),
+            Ok(httparse::Status::Partial) => {
+                self.note_target(request.path);
+                return Ok(None);
+            }
             Err(error) => {
-                if let Some(target) = request.path {
-                    self.headers.fill(target.as_bytes(), std::iter::empty());
-                    self.target = 0..target.len();
-                }
+                self.note_target(request.path);
                 return Err(match error {
                     httparse::Error::TooManyHeaders => Refusal::TooManyHeaders,
                     httparse::Error::Version => Refusal::UnsupportedVersion,
-                    _ => Refusal::Malformed("the request head is not HTTP/1.1"),
+                    _ => Refusal::Malformed("the request head is malformed"),
                 });
             }
         };
@@ -91,6 +91,14 @@ impl RequestHead {
         }
         self.interpret()?;
         Ok(Some(length))
+    }
+
+    /// Keeps the target of a head that is not complete, for the answer in case it never will be.
+    fn note_target(&mut self, target: Option<&str>) {
+        if let Some(target) = target {
+            self.headers.fill(target.as_bytes(), std::iter::empty());
+            self.target = 0..target.len();
+        }
     }
 
     fn interpret(&mut self) -> Result<(), Refusal> {
@@ -168,6 +176,149 @@ fn framing(headers: &Headers, minor: u8) -> Result<BodyFraming, Refusal> {
             } else {
                 Err(Refusal::UnsupportedTransferCoding)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::http::scan::HeadScan;
+
+    fn parse(head: &str) -> Result<RequestHead, Refusal> {
+        let mut parsed = RequestHead::default();
+        match parsed.parse(head.as_bytes(), &Limits::default()) {
+            Ok(Some(_)) => Ok(parsed),
+            Ok(None) => panic!("incomplete: {head:?}"),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    #[test]
+    fn a_target_is_reduced_to_path_and_query() {
+        for (target, origin) in [
+            ("/a?b=c", "/a?b=c"),
+            ("http://host/a?b", "/a?b"),
+            ("HTTPS://host", "/"),
+            ("*", "*"),
+        ] {
+            let head = parse(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")).unwrap();
+            assert_eq!(head.target(), origin);
+        }
+        for target in ["host:443", "ftp://host/", "a/b", "http://host?x"] {
+            let head = parse(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+            assert_eq!(head.unwrap_err().status(), 400, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_delimited_in_exactly_one_way() {
+        let of = |fields: &str| {
+            parse(&format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}\r\n"))
+                .map(|head| head.framing)
+                .map_err(|refusal| refusal.status())
+        };
+        assert_eq!(of(""), Ok(BodyFraming::Empty));
+        assert_eq!(of("Content-Length: 007\r\n"), Ok(BodyFraming::Length(7)));
+        assert_eq!(
+            of("Transfer-Encoding: CHUNKED\r\n"),
+            Ok(BodyFraming::Chunked)
+        );
+        for (fields, status) in [
+            ("Content-Length: 5\r\nContent-Length: 5\r\n", 400),
+            ("Content-Length: +5\r\n", 400),
+            ("Content-Length: 5, 5\r\n", 400),
+            ("Content-Length:\r\n", 400),
+            ("Content-Length: 99999999999999999999\r\n", 400),
+            ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 400),
+            (
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+                400,
+            ),
+            ("Transfer-Encoding: gzip, chunked\r\n", 501),
+            ("Transfer-Encoding: identity\r\n", 501),
+            ("Transfer-Encoding: xchunked\r\n", 501),
+            ("Expect: 200-ok\r\n", 417),
+            ("Content-Length : 5\r\n", 400),
+            (" folded\r\n", 400),
+        ] {
+            assert_eq!(of(fields), Err(status), "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_required_once() {
+        assert!(parse("GET / HTTP/1.1\r\n\r\n").is_err());
+        assert!(parse("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n").is_err());
+        assert!(parse("GET / HTTP/1.0\r\n\r\n").is_ok());
+    }
+
+    #[test]
+    fn other_versions_are_told_so() {
+        for head in ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/2.0\r\n\r\n"] {
+            assert_eq!(parse(head).unwrap_err(), Refusal::UnsupportedVersion);
+        }
+    }
+
+    #[test]
+    fn persistence_follows_the_version() {
+        let keeps = |head: &str| parse(head).unwrap().keep_alive;
+        assert!(keeps("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+        assert!(!keeps(
+            "GET / HTTP/1.1\r\nHost: h\r\nConnection: te, close\r\n\r\n"
+        ));
+        assert!(!keeps("GET / HTTP/1.0\r\n\r\n"));
+        assert!(keeps("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"));
+    }
+
+    /// What a connection makes of bytes that arrive in pieces ending at `cuts`.
+    fn arrive(bytes: &[u8], cuts: &[usize]) -> Option<Result<(usize, String, u8), Refusal>> {
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
+        ends.push(bytes.len());
+        ends.sort_unstable();
+        let mut head = RequestHead::default();
+        let mut scan = HeadScan::default();
+        for end in ends {
+            if !scan.worth_parsing(&bytes[..end]) {
+                continue;
+            }
+            match head.parse(&bytes[..end], &Limits::default()) {
+                Ok(None) => {}
+                Ok(Some(length)) => {
+                    return Some(Ok((length, head.target().to_owned(), head.minor)));
+                }
+                Err(refusal) => return Some(Err(refusal)),
+            }
+        }
+        None
+    }
+
+    proptest! {
+        #[test]
+        fn a_head_means_the_same_however_it_is_split(
+            lead in "(\r\n){0,2}",
+            target in "/[a-z?=&%]{0,20}",
+            fields in prop::collection::vec("[A-Za-z-]{1,12}: [ -~é]{0,30}(\r\n|\n)", 0..8),
+            tail in "[ -~\r\n]{0,40}",
+            cuts in prop::collection::vec(any::<usize>(), 0..10),
+        ) {
+            let text = format!("{lead}POST {target} HTTP/1.1\r\nHost: h\r\n{}\r\n{tail}", fields.concat());
+            let whole = arrive(text.as_bytes(), &[]);
+            prop_assert!(whole.is_some());
+            prop_assert_eq!(arrive(text.as_bytes(), &cuts), whole);
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_parsed(
+            bytes in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b' '), Just(b':'), any::<u8>()], 0..300),
+        ) {
+            let mut head = RequestHead::default();
+            let _ = head.parse(&bytes, &Limits::default());
+            let mut line = b"GET / HTTP/1.1\r\n".to_vec();
+            line.extend(&bytes);
+            let _ = head.parse(&line, &Limits::default());
         }
     }
 }

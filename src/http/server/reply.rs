@@ -15,6 +15,11 @@ use crate::http::{
     socket,
 };
 
+/// Up to so many bytes, copying a piece behind its framing costs less than a gathering write.
+const COPIED: usize = 2048;
+/// Capacity of the outgoing buffer that a connection keeps.
+const LARGEST_KEPT: usize = 8192;
+
 /// How the body of an answer is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
@@ -268,13 +273,13 @@ impl<'c> Reply<'c> {
             State::Broken => return Err(io::ErrorKind::BrokenPipe.into()),
         }
         match &mut self.delimiter {
-            Delimiter::Bytes(left) => match left.checked_sub(length) {
-                Some(rest) => *left = rest,
-                None => {
+            Delimiter::Bytes(left) => {
+                let Some(rest) = left.checked_sub(length) else {
                     self.state = State::Broken;
                     return Err(misuse("the body is longer than declared"));
-                }
-            },
+                };
+                *left = rest;
+            }
             Delimiter::Chunks if length > 0 => {
                 push_hex(&mut self.memory.out, length);
                 self.memory.out.extend_from_slice(b"\r\n");
@@ -287,34 +292,33 @@ impl<'c> Reply<'c> {
 
     /// Sends what was written down, then the parts, then `end`.
     fn send(&mut self, parts: &[&[u8]], end: &[u8]) -> io::Result<()> {
-        /// Parts that a piece usually has at most; more are copied together.
-        const DIRECT: usize = 6;
-        let mut slices = [IoSlice::new(b""); DIRECT + 2];
-        let gathered;
-        let parts = if parts.len() > DIRECT {
-            gathered = [&parts.concat()[..]].concat();
-            &[&gathered[..]][..]
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let sent = if length <= COPIED || parts.len() > 1 {
+            for part in parts {
+                self.memory.out.extend_from_slice(part);
+            }
+            self.memory.out.extend_from_slice(end);
+            self.write(&mut [IoSlice::new(&self.memory.out)])
         } else {
-            parts
+            let piece = parts.first().copied().unwrap_or_default();
+            self.write(&mut [
+                IoSlice::new(&self.memory.out),
+                IoSlice::new(piece),
+                IoSlice::new(end),
+            ])
         };
-        let all = std::iter::once(self.memory.out.as_slice())
-            .chain(parts.iter().copied())
-            .chain(std::iter::once(end))
-            .filter(|part| !part.is_empty());
-        let mut count = 0;
-        for (slot, part) in slices.iter_mut().zip(all) {
-            *slot = IoSlice::new(part);
-            count += 1;
-        }
-        let filled = slices.get_mut(..count).unwrap_or_default();
-        let sent = socket::send_all(self.stream.as_fd(), filled, self.limits.write);
         self.memory.out.clear();
+        self.memory.out.shrink_to(LARGEST_KEPT);
         self.state = if sent.is_ok() {
             State::Sent
         } else {
             State::Broken
         };
         sent
+    }
+
+    fn write(&self, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        socket::send_all(self.stream.as_fd(), slices, self.limits.write)
     }
 
     /// Gives the answer up: what was sent arrives, but the connection ends without the end of the body, so that the client cannot take the

@@ -126,6 +126,13 @@ pub enum Refusal {
         /// The nearest name that some node has.
         nearest: Option<String>,
     },
+    /// The prompt is longer than the model's window on every node that could take it.
+    TooLong {
+        /// Estimated tokens of the prompt.
+        tokens: u64,
+        /// Tokens of the largest window.
+        limit: u64,
+    },
     /// A node that has the model is still loading it.
     Loading {
         /// What was tried and why not, as a sentence.
@@ -153,8 +160,14 @@ pub fn decide(
     let mut admitted: Vec<Candidate> = Vec::new();
     let mut lost: Vec<Candidate> = Vec::new();
     let mut chosen: Option<&Target> = None;
+    let mut largest_window: Option<u64> = None;
     for target in &wanted.targets {
-        let (mut group, out) = consider(target, facts, snapshot, load, speeds);
+        let Considered {
+            admitted: mut group,
+            lost: out,
+            window,
+        } = consider(target, facts, snapshot, load, speeds);
+        largest_window = largest_window.max(window);
         group.retain(|new| {
             !admitted
                 .iter()
@@ -173,7 +186,13 @@ pub fn decide(
         }
     }
     let (Some(target), Some(winner)) = (chosen, admitted.first()) else {
-        return Err(refusal(&wanted.requested, snapshot, &lost));
+        return Err(match largest_window {
+            Some(limit) => Refusal::TooLong {
+                tokens: facts.prompt_tokens,
+                limit,
+            },
+            None => refusal(&wanted.requested, snapshot, &lost),
+        });
     };
     let (reason, detail) = explain(winner, target, &wanted.tier, admitted.len());
     admitted.extend(lost);
@@ -191,6 +210,8 @@ pub fn decide(
 struct Entry {
     candidate: Candidate,
     capable: bool,
+    /// The window, when the prompt is surely longer than it.
+    too_small: Option<u64>,
     preferred: bool,
     full: bool,
     load: NodeLoad,
@@ -204,7 +225,7 @@ fn consider(
     snapshot: &ClusterSnapshot,
     load: &[NodeLoad],
     speeds: &Speeds,
-) -> (Vec<Candidate>, Vec<Candidate>) {
+) -> Considered {
     let digests = digests_of(&target.model, snapshot);
     let mut entries = Vec::new();
     let mut lost = Vec::new();
@@ -236,6 +257,7 @@ fn consider(
                 resident,
             },
             capable: capable(model, facts),
+            too_small: model.context.filter(|window| surely_longer(facts, *window)),
             preferred: target.prefer.as_deref() == Some(node.name.as_str()),
             full: load.full() || node.state == NodeState::Busy,
             load,
@@ -252,7 +274,39 @@ fn consider(
         }));
         entries = able;
     }
-    (rank(entries), lost)
+    let (small, entries): (Vec<_>, Vec<_>) = entries
+        .into_iter()
+        .partition(|entry| entry.too_small.is_some());
+    let window = if entries.is_empty() {
+        small.iter().filter_map(|entry| entry.too_small).max()
+    } else {
+        None
+    };
+    lost.extend(small.into_iter().map(|entry| Candidate {
+        admitted: false,
+        reason: "context_too_small",
+        ..entry.candidate
+    }));
+    Considered {
+        admitted: rank(entries),
+        lost,
+        window,
+    }
+}
+
+/// What became of one target.
+struct Considered {
+    /// Best first.
+    admitted: Vec<Candidate>,
+    lost: Vec<Candidate>,
+    /// The largest window, when the prompt is longer than every one.
+    window: Option<u64>,
+}
+
+/// Whether the prompt is longer than a window even when the estimate is too high by a quarter, which it hardly ever is
+/// (tests/classify.rs prints its errors). Embeddings are cut by the servers on purpose.
+fn surely_longer(facts: &RequestFacts, window: u64) -> bool {
+    facts.task == Task::Complete && facts.prompt_tokens / 5 * 4 > window
 }
 
 /// Orders the candidates and gives each the reason for its place.
@@ -368,6 +422,10 @@ fn capable(model: &Model, facts: &RequestFacts) -> bool {
 }
 
 /// Milliseconds by phase from measurements alone.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "token counts are far below 2^52"
+)]
 fn predict(facts: &RequestFacts, resident: bool, load: NodeLoad, speed: Speed) -> Predicted {
     let prefill_ms = speed
         .prefill_tps
@@ -448,12 +506,15 @@ fn explain(winner: &Candidate, target: &Target, tier: &str, admitted: usize) -> 
             other => format!("{other}_on_{node}"),
         }
     };
-    let note = target
+    let addition = target
         .note
         .as_deref()
         .map(|note| format!(" ({note})"))
         .unwrap_or_default();
-    (code, format!("`{}` on {node}: {why}{note}", winner.model))
+    (
+        code,
+        format!("`{}` on {node}: {why}{addition}", winner.model),
+    )
 }
 
 /// Why nothing was admitted.

@@ -1,3 +1,5 @@
+//! Tests of the decision.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -97,7 +99,9 @@ fn saying(text: &str) -> RequestFacts {
 #[test]
 fn only_a_changed_measured_speed_changes_the_winner() {
     let mut nodes = vec![node("a", &["m"]), node("b", &["m"])];
-    nodes.iter_mut().for_each(|node| load_model(node, "m"));
+    for node in &mut nodes {
+        load_model(node, "m");
+    }
     let snapshot = cluster(nodes);
     let winner = |a: Speed, b: Speed| {
         let speeds = speeds(&[("a", "m", a), ("b", "m", b)]);
@@ -377,4 +381,29 @@ fn an_explicit_name_is_honoured_and_an_alias_is_its_model() {
     );
     let aliased = go(&asking("claude-haiku-4-5-20260101"));
     assert_eq!(aliased.winner().unwrap().model, "small");
+}
+
+#[test]
+fn a_prompt_goes_where_its_context_fits_and_nowhere_when_none_does() {
+    let mut small = node("small", &["m"]);
+    small.models[0].context = Some(500);
+    let mut large = node("large", &["m"]);
+    large.models[0].context = Some(32_768);
+    let snapshot = cluster(vec![small.clone(), large]);
+    let decision = simply(&asking("m"), &snapshot).unwrap();
+    assert_eq!(decision.winner().unwrap().node, "large");
+    assert_eq!(decision.candidates[1].reason, "context_too_small");
+    let expected = Refusal::TooLong {
+        tokens: 1000,
+        limit: 500,
+    };
+    assert_eq!(
+        simply(&asking("m"), &cluster(vec![small.clone()])),
+        Err(expected)
+    );
+    let embedding = RequestFacts {
+        task: Task::Embed,
+        ..asking("m")
+    };
+    assert!(simply(&embedding, &cluster(vec![small])).is_ok());
 }

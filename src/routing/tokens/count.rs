@@ -99,27 +99,22 @@ impl Counter {
         let mut end = 0;
         let bytes = text.as_bytes();
         while let Some(&byte) = bytes.get(end) {
-            let (upper, length) = if byte.is_ascii_alphabetic() {
-                (byte.is_ascii_uppercase(), 1)
-            } else {
-                let latin = (byte >= 0x80)
-                    .then(|| text.get(end..)?.chars().next())
-                    .flatten()
-                    .filter(|letter| is_latin(*letter));
-                let Some(letter) = latin else {
-                    break;
-                };
+            let upper;
+            if byte.is_ascii_alphabetic() {
+                upper = byte & 0x20 == 0;
+                end += 1;
+            } else if let Some(letter) = latin_at(text, end) {
+                upper = letter.is_uppercase();
                 accents += 1;
-                (letter.is_uppercase(), letter.len_utf8())
-            };
-            if upper && after_lower {
-                humps += 1;
-            } else if upper && letters > 0 {
-                capitals += 1;
+                end += letter.len_utf8();
+            } else {
+                break;
             }
+            // Arithmetic instead of branches: this is the innermost loop.
+            humps += u64::from(upper & after_lower);
+            capitals += u64::from(upper & !after_lower & (letters > 0));
             after_lower = !upper;
             letters += 1;
-            end += length;
         }
         self.add(Feature::Camel, humps);
         self.add(Feature::Upper, capitals);
@@ -144,38 +139,31 @@ impl Counter {
         end
     }
 
-    /// Counts the run of the kind of `first` that starts the text; returns its length in bytes.
-    fn ascii(&mut self, text: &str, first: u8) -> usize {
-        let bytes = text.as_bytes();
-        let run = |same: fn(u8) -> bool| {
-            bytes
-                .iter()
-                .position(|byte| !same(*byte))
-                .unwrap_or(bytes.len())
-        };
-        match first {
-            b'0'..=b'9' => {
-                let length = run(|byte| byte.is_ascii_digit());
-                self.add(Feature::Digit, length as u64);
-                self.add(Feature::DigitGroup, length.div_ceil(3) as u64);
-                length
-            }
-            b'\n' | b'\r' => {
-                self.add(Feature::Newline, 1);
-                run(|byte| matches!(byte, b'\n' | b'\r'))
-            }
-            b' ' | b'\t' => {
-                let length = run(|byte| matches!(byte, b' ' | b'\t'));
-                if length >= 2 || first == b'\t' {
+    /// Counts the run of the kind of its first byte that starts the text; returns its length in bytes.
+    fn ascii(&mut self, bytes: &[u8]) -> usize {
+        match bytes.first() {
+            Some(b' ' | b'\t') => {
+                let length = run(bytes, |byte| matches!(byte, b' ' | b'\t'));
+                if length >= 2 {
                     self.add(Feature::Indent, 1);
                     let extra = length.saturating_sub(LONG_INDENT);
                     self.add(Feature::ExtraIndent, extra as u64);
                 }
                 length
             }
+            Some(b'0'..=b'9') => {
+                let length = run(bytes, |byte| byte.is_ascii_digit());
+                self.add(Feature::Digit, length as u64);
+                self.add(Feature::DigitGroup, length.div_ceil(3) as u64);
+                length
+            }
+            Some(b'\n' | b'\r') => {
+                self.add(Feature::Newline, 1);
+                run(bytes, |byte| matches!(byte, b'\n' | b'\r'))
+            }
+            // Control characters are as rare and as expensive as punctuation.
             _ => {
-                // Control characters are as rare and as expensive as punctuation.
-                let length = run(|byte| {
+                let length = run(bytes, |byte| {
                     byte.is_ascii()
                         && !byte.is_ascii_alphanumeric()
                         && !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
@@ -197,6 +185,21 @@ impl Counter {
             self.add(Feature::CyrillicWord, 1);
         }
     }
+}
+
+/// How many bytes at the start are alike.
+fn run(bytes: &[u8], alike: impl Fn(u8) -> bool) -> usize {
+    bytes
+        .iter()
+        .position(|byte| !alike(*byte))
+        .unwrap_or(bytes.len())
+}
+
+/// The Latin letter outside ASCII that starts at a byte.
+fn latin_at(text: &str, at: usize) -> Option<char> {
+    text.as_bytes().get(at).filter(|byte| !byte.is_ascii())?;
+    let letter = text.get(at..)?.chars().next()?;
+    is_latin(letter).then_some(letter)
 }
 
 fn is_latin(character: char) -> bool {
@@ -237,24 +240,25 @@ pub(super) fn weighted(text: &str, weights: &Weights) -> f64 {
     };
     let mut position = 0;
     let mut previous = None;
-    while let Some(rest) = text.get(position..) {
-        let Some(first) = rest.chars().next() else {
-            break;
-        };
-        let length = if first.is_ascii_alphabetic() || is_latin(first) {
-            counter.word(rest)
-        } else if let Ok(byte) = u8::try_from(first)
-            && byte.is_ascii()
-        {
-            counter.ascii(rest, byte)
-        } else {
-            counter.non_ascii(first, previous);
-            first.len_utf8()
-        };
-        position += length;
-        previous = Some(first);
+    while let Some(rest) = text.get(position..).filter(|rest| !rest.is_empty()) {
+        let bytes = rest.as_bytes();
+        let first = bytes.first().copied().unwrap_or_default();
+        if first.is_ascii_alphabetic() {
+            position += counter.word(rest);
+            previous = None;
+        } else if first.is_ascii() {
+            position += counter.ascii(bytes);
+            previous = None;
+        } else if latin_at(rest, 0).is_some() {
+            position += counter.word(rest);
+            previous = None;
+        } else if let Some(character) = rest.chars().next() {
+            counter.non_ascii(character, previous);
+            position += character.len_utf8();
+            previous = Some(character);
+        }
         let stretch = position - counter.stretch.start;
-        if stretch >= STRETCH && (first == '\n' || stretch >= STRETCH_MAX) {
+        if stretch >= STRETCH && (first == b'\n' || stretch >= STRETCH_MAX) {
             counter.settle(position);
         }
     }

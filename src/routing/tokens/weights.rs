@@ -29,7 +29,7 @@ pub(super) enum Feature {
     ExtraPunctuation,
     /// A run of line ends.
     Newline,
-    /// A run of two or more blanks, or a tab.
+    /// A run of two or more blanks.
     Indent,
     /// Its characters beyond the eighth.
     ExtraIndent,

@@ -1,0 +1,246 @@
+//! Real Ollama and llama-server processes, with the tiny model of `tests/tools/make_tiny_gguf.py`.
+//!
+//! `GPUROUTER_TEST_OLLAMA` and `GPUROUTER_TEST_LLAMA_SERVER` name the programs
+//! (`tests/tools/real-servers.sh get DIR` brings them); without both, tests that need them are skipped by name.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
+
+use super::{LIMIT, Scratch, eventually};
+
+const OLLAMA: &str = "GPUROUTER_TEST_OLLAMA";
+const LLAMA_SERVER: &str = "GPUROUTER_TEST_LLAMA_SERVER";
+
+/// The model that only the llama-server has.
+pub const SOLO: &str = "solo";
+
+/// A running real server; ended on drop, with the runners it started.
+pub struct Server {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    child: Child,
+    home: Scratch,
+}
+
+/// Two Ollamas with `tiny` and `tiny-embed`, and a llama-server with [`SOLO`].
+pub struct Fleet {
+    /// The Ollamas.
+    pub ollama: [Server; 2],
+    /// The llama-server.
+    pub llama: Server,
+}
+
+impl Fleet {
+    /// A fleet that tests running at the same time share, or `None`, told on stderr, where the programs are not named.
+    pub fn shared(test: &str) -> Option<Arc<Self>> {
+        static RUNNING: Mutex<Weak<Fleet>> = Mutex::new(Weak::new());
+        let programs = programs(test)?;
+        // A test that fails while starting it must not fail the others for that reason.
+        let mut running = RUNNING
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(fleet) = running.upgrade() {
+            return Some(fleet);
+        }
+        let fleet = Arc::new(Self::start(&programs));
+        *running = Arc::downgrade(&fleet);
+        Some(fleet)
+    }
+
+    /// A fleet of the test's own, to be killed.
+    pub fn own(test: &str) -> Option<Self> {
+        programs(test).map(|programs| Self::start(&programs))
+    }
+
+    fn start(programs: &Programs) -> Self {
+        Self {
+            ollama: [ollama(programs), ollama(programs)],
+            llama: llama_server(programs, SOLO),
+        }
+    }
+
+    /// The URLs of all three.
+    pub fn urls(&self) -> Vec<String> {
+        let [one, two] = &self.ollama;
+        [one, two, &self.llama].map(Server::url).to_vec()
+    }
+}
+
+impl Server {
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Kills it and its runners at once (SIGKILL), as a crash would.
+    pub fn kill(&mut self) {
+        let runners = children(self.child.id());
+        drop(self.child.kill());
+        drop(self.child.wait());
+        for runner in runners {
+            signal(runner, rustix::process::Signal::KILL);
+        }
+    }
+
+    fn start(program: &Path, home: Scratch, command: &mut Command) -> Self {
+        let log = home.path().join("log");
+        let file = fs::File::create(&log).expect("a writable scratch directory");
+        let child = command
+            .env("HOME", home.path())
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a descriptor"))
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        let mut server = Self {
+            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            child,
+            home,
+        };
+        let listens = eventually(LIMIT, || {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            announced(&text).map(|addr| server.addr = addr).is_some()
+        });
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        assert!(listens, "{} does not listen: {text}", program.display());
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        signal(self.child.id(), rustix::process::Signal::TERM);
+        if !eventually(Duration::from_secs(5), || {
+            matches!(self.child.try_wait(), Ok(Some(_)))
+        }) {
+            self.kill();
+        }
+    }
+}
+
+struct Programs {
+    ollama: PathBuf,
+    llama_server: PathBuf,
+}
+
+fn programs(test: &str) -> Option<Programs> {
+    let named = |variable| std::env::var_os(variable).filter(|value| !value.is_empty());
+    if let (Some(ollama), Some(llama_server)) = (named(OLLAMA), named(LLAMA_SERVER)) {
+        return Some(Programs {
+            ollama: ollama.into(),
+            llama_server: llama_server.into(),
+        });
+    }
+    // Past libtest's capture, which would hide it in a passing test.
+    let told = writeln!(
+        io::stderr(),
+        "skipped: {test}: set {OLLAMA} and {LLAMA_SERVER} (bash tests/tools/real-servers.sh get .real)"
+    );
+    told.expect("stderr");
+    None
+}
+
+fn ollama(programs: &Programs) -> Server {
+    let home = Scratch::new();
+    let models = home.path().join("models");
+    let mut command = Command::new(&programs.ollama);
+    command
+        .arg("serve")
+        .env("OLLAMA_HOST", "127.0.0.1:0")
+        .env("OLLAMA_MODELS", &models)
+        .env("OLLAMA_NO_CLOUD", "1");
+    let server = Server::start(&programs.ollama, home, &mut command);
+    let files = models_files();
+    for (name, file) in [("tiny", &files.0), ("tiny-embed", &files.1)] {
+        // One thread: workers that spin for each other make a token a thousand times slower on a busy machine.
+        let text = format!(
+            "FROM {}\nPARAMETER num_thread 1\nPARAMETER num_predict 256\n",
+            file.display()
+        );
+        let modelfile = server.home.write("Modelfile", &text);
+        let output = Command::new(&programs.ollama)
+            .args(["create", name, "-f"])
+            .arg(modelfile)
+            .env("HOME", server.home.path())
+            .env("OLLAMA_HOST", server.addr.to_string())
+            .output()
+            .expect("the program that just served");
+        assert!(output.status.success(), "ollama create: {output:?}");
+    }
+    server
+}
+
+fn llama_server(programs: &Programs, alias: &str) -> Server {
+    let mut command = Command::new(&programs.llama_server);
+    command
+        .arg("-m")
+        .arg(&models_files().0)
+        .args(["--host", "127.0.0.1", "--port", "0", "--alias", alias])
+        .args(["-n", "256", "-t", "1"]);
+    Server::start(&programs.llama_server, Scratch::new(), &mut command)
+}
+
+/// The chat and the embedding model, made once a test run.
+fn models_files() -> &'static (PathBuf, PathBuf) {
+    static FILES: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+    FILES.get_or_init(|| {
+        let make = |name: &str, args: &[&str]| {
+            let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+            let made = dir.join(format!("{name}.{}", std::process::id()));
+            let script =
+                Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/make_tiny_gguf.py");
+            let status = Command::new("python3")
+                .arg(script)
+                .arg(&made)
+                .args(args)
+                .status()
+                .expect("python3, to write the tiny model");
+            assert!(status.success(), "make_tiny_gguf.py: {status}");
+            let path = dir.join(name);
+            fs::rename(made, &path).expect("a writable target directory");
+            path
+        };
+        (
+            make("tiny.gguf", &[]),
+            make("tiny-embed.gguf", &["--pooling", "mean"]),
+        )
+    })
+}
+
+/// The address in `listening on [http://]127.0.0.1:PORT`.
+fn announced(log: &str) -> Option<SocketAddr> {
+    let (_, rest) = log.split_once("istening on ")?;
+    let rest = rest.strip_prefix("http://").unwrap_or(rest);
+    let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'))?;
+    rest[..end].parse().ok()
+}
+
+/// The processes that any thread of `pid` started.
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    tasks
+        .into_iter()
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok())
+        .flat_map(|text| {
+            text.split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<u32>>()
+        })
+        .collect()
+}
+
+fn signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid {
+        // It may have ended already.
+        rustix::process::kill_process(pid, signal).ok();
+    }
+}
