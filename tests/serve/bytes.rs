@@ -171,7 +171,5 @@ fn a_compressed_body_is_read_for_its_model_and_sent_on_plain() {
     assert_eq!(answer.status, 200, "{answer:?}");
     let seen = &node.requests()[0];
     assert_eq!(seen.header("content-encoding"), None);
-    assert_eq!(
-        String::from_utf8_lossy(&seen.body), ODD
-    );
+    assert_eq!(String::from_utf8_lossy(&seen.body), ODD);
 }
