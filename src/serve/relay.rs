@@ -199,6 +199,7 @@ fn native_stream(
 
 /// Ends a stream that is complete.
 fn end_reply(x: &mut Exchange<'_, '_>, last: &[&[u8]]) {
+    x.node_done();
     if x.reply.push_last(last).is_err() {
         client_gone(x);
     }
@@ -324,6 +325,7 @@ fn whole(
         return None;
     };
     let fields = head_fields(x, &upstream.incoming, false);
+    x.node_done();
     if x.reply
         .full(upstream.incoming.status(), &borrowed(&fields), &body)
         .is_err()
@@ -377,6 +379,7 @@ fn error_answer(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, content_t
     if content_type.starts_with("application/json") && ApiError::speaks(x.dialect, &body) {
         x.draft.record.detail = error.message;
         let fields = head_fields(x, &upstream.incoming, false);
+        x.node_done();
         if x.reply.full(status, &borrowed(&fields), &body).is_err() {
             client_gone(x);
         }
@@ -504,6 +507,7 @@ fn translated_whole(
         "Content-Type".to_owned(),
         translator.content_type().to_owned(),
     ));
+    x.node_done();
     if x.reply.full(200, &borrowed(&fields), &answer).is_err() {
         client_gone(x);
     }
