@@ -452,9 +452,8 @@ fn answer_to_probe(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
         "/v1/models",
     ];
     let answer = special(shared, request).or_else(|| probe(shared, request));
-    let asked_in_vain = shared.kind != Kind::Bare
-        && request.method == "GET"
-        && LOOKED_AT.contains(&request.path());
+    let asked_in_vain =
+        shared.kind != Kind::Bare && request.method == "GET" && LOOKED_AT.contains(&request.path());
     answer.or_else(|| asked_in_vain.then(|| reply::text(404, "404 page not found")))
 }
 
