@@ -17,6 +17,7 @@
 pub mod client;
 pub mod fleet;
 mod router;
+mod sim;
 mod stub;
 
 use std::io::ErrorKind;
@@ -25,6 +26,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub use router::{Resources, Router, command};
+pub use sim::Sim;
 pub use stub::{Kind, Peer, RefusedPort, Request, Stub, reply};
 
 /// The longest a test waits for anything; generous, because CI shares two cores.
