@@ -21,36 +21,12 @@ use serde_json::json;
 
 use crate::cli::{Cli, Command};
 use crate::config::{Config, NodeConfig};
+pub use crate::render::Exit;
 use crate::render::Told;
 use crate::routing::Refusal;
 
 /// Longest prompt or request file that a command reads.
 const LONGEST_INPUT: u64 = 64 * 1024 * 1024;
-
-/// Exit codes of every command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// Yes, done.
-    Yes,
-    /// No: a check failed, it does not fit.
-    No,
-    /// The command line or the configuration is wrong.
-    Usage,
-    /// No backend could be reached.
-    Unreachable,
-}
-
-impl Exit {
-    /// The process's exit code.
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Yes => 0,
-            Self::No => 1,
-            Self::Usage => 2,
-            Self::Unreachable => 3,
-        }
-    }
-}
 
 /// Runs a parsed command line.
 pub fn run(cli: &Cli) -> anyhow::Result<Exit> {

@@ -4,7 +4,7 @@
 //! told in that node's own bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -66,16 +66,17 @@ fn merged(snapshot: &ClusterSnapshot) -> Vec<Offers<'_>> {
     all
 }
 
-fn modified(model: &Model) -> Option<SystemTime> {
+fn modified(model: &Model) -> Option<Duration> {
     parse_time(model.modified_at.as_deref()?)
 }
 
-/// An RFC 3339 time with any offset; Ollama writes its local one.
-pub(super) fn parse_time(text: &str) -> Option<SystemTime> {
+/// An RFC 3339 time with any offset (Ollama writes its local one), since the Unix epoch; `None` for one before it.
+pub(super) fn parse_time(text: &str) -> Option<Duration> {
     let date_end = text.find(['T', 't', ' '])?;
     let zone = date_end + text.get(date_end..)?.find(['Z', 'z', '+', '-'])?;
     let (local, offset) = text.split_at_checked(zone)?;
     let local = humantime::parse_rfc3339_weak(local).ok()?;
+    let local = local.duration_since(UNIX_EPOCH).ok()?;
     if offset.eq_ignore_ascii_case("z") {
         return Some(local);
     }
@@ -249,9 +250,7 @@ fn openai_entry(node: &Node, model: &Model, id: &str) -> String {
     {
         return own.to_owned();
     }
-    let created = modified(model)
-        .and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok())
-        .map_or(0, |since| since.as_secs());
+    let created = modified(model).map_or(0, |since| since.as_secs());
     let owner = model
         .name
         .as_str()

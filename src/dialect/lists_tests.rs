@@ -1,3 +1,5 @@
+//! Tests of the merged lists.
+
 use std::sync::Arc;
 
 use super::super::wire_samples::body_of;

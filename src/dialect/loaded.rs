@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ pub fn ps(snapshot: &ClusterSnapshot) -> Vec<u8> {
 /// When a model goes; what has no time never does, so it sorts last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Expiry {
-    At(SystemTime),
+    At(Duration),
     Never,
 }
 

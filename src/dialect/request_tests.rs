@@ -1,3 +1,5 @@
+//! Tests of what is read from requests.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of the scanner that follows streams.
+
 use proptest::prelude::*;
 
 use super::super::wire_samples::body_of;

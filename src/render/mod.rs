@@ -6,8 +6,32 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::cmd::Exit;
 pub use tables::{route, status, why};
+
+/// Exit codes of every command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Yes, done.
+    Yes,
+    /// No: a check failed, it does not fit.
+    No,
+    /// The command line or the configuration is wrong.
+    Usage,
+    /// No backend could be reached.
+    Unreachable,
+}
+
+impl Exit {
+    /// The process's exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Yes => 0,
+            Self::No => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 3,
+        }
+    }
+}
 
 /// Prints one JSON document on stdout.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {

@@ -76,6 +76,7 @@ pub(super) fn forward(x: &mut Exchange<'_, '_>) {
         match attempt(x, &parsed, &body, candidate, &node) {
             Tried::Answered => return,
             Tried::Failed(failure) => {
+                x.node_done();
                 x.failed(candidate, &failure.reason);
                 failures.push(failure);
             }
@@ -294,8 +295,8 @@ fn attempt<'b>(
             || reply.client_gone(),
         )
     };
-    let _permit = match permit {
-        Ok(permit) => permit,
+    x.permit = match permit {
+        Ok(permit) => Some(permit),
         Err(NotAdmitted::ClientGone) => {
             x.client_left();
             return Tried::Answered;
@@ -326,7 +327,6 @@ fn attempt<'b>(
         node,
         candidate,
         translator,
-        stream: parsed.stream(),
     };
     relay::relay(x, upstream);
     Tried::Answered
@@ -418,10 +418,13 @@ fn refused_by_node(
     parsed: &Parsed<'_>,
 ) -> Tried {
     let status = incoming.status();
+    let seconds = incoming.headers().get_str("retry-after");
+    let seconds = seconds.and_then(|seconds| seconds.trim().parse().ok());
     let Some(body) = relay::short_body(x, &mut incoming, KEPT_ERROR) else {
         return Tried::Answered;
     };
-    let error = ApiError::from_upstream(status, &body);
+    let mut error = ApiError::from_upstream(status, &body);
+    error.retry_after_s = seconds;
     let reason = match status {
         404 => format!("model_missing ({})", parsed.model().unwrap_or_default()),
         other => format!("status {other}"),
@@ -459,7 +462,10 @@ pub(super) fn count_tokens(x: &mut Exchange<'_, '_>) {
     if let Some((candidate, node)) = counting {
         match attempt(x, &parsed, &body, candidate, node) {
             Tried::Answered => return,
-            Tried::Failed(failure) => x.failed(candidate, &failure.reason),
+            Tried::Failed(failure) => {
+                x.node_done();
+                x.failed(candidate, &failure.reason);
+            }
         }
     }
     x.draft.record.node = None;

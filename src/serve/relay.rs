@@ -28,8 +28,6 @@ pub(super) struct Upstream<'n> {
     pub(super) node: &'n Node,
     pub(super) candidate: &'n Candidate,
     pub(super) translator: Option<Box<ReplyTranslator>>,
-    /// Whether the client asked for a stream.
-    pub(super) stream: bool,
 }
 
 /// Passes the answer on and completes the record.
@@ -48,7 +46,7 @@ pub(super) fn relay(x: &mut Exchange<'_, '_>, mut upstream: Upstream<'_>) {
         error_answer(x, &mut upstream, &content_type);
         None
     } else if let Some(translator) = upstream.translator.take() {
-        if upstream.stream && x.endpoint.stream_form().is_some() {
+        if streamed && translator.streams() {
             translated_stream(x, &mut upstream, translator)
         } else {
             translated_whole(x, &mut upstream, translator)
@@ -201,6 +199,7 @@ fn native_stream(
 
 /// Ends a stream that is complete.
 fn end_reply(x: &mut Exchange<'_, '_>, last: &[&[u8]]) {
+    x.node_done();
     if x.reply.push_last(last).is_err() {
         client_gone(x);
     }
@@ -326,6 +325,7 @@ fn whole(
         return None;
     };
     let fields = head_fields(x, &upstream.incoming, false);
+    x.node_done();
     if x.reply
         .full(upstream.incoming.status(), &borrowed(&fields), &body)
         .is_err()
@@ -379,6 +379,7 @@ fn error_answer(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, content_t
     if content_type.starts_with("application/json") && ApiError::speaks(x.dialect, &body) {
         x.draft.record.detail = error.message;
         let fields = head_fields(x, &upstream.incoming, false);
+        x.node_done();
         if x.reply.full(status, &borrowed(&fields), &body).is_err() {
             client_gone(x);
         }
@@ -420,6 +421,9 @@ fn translated_stream(
                     return Some(translated_usage(&translator));
                 }
                 x.first_byte();
+                if translator.upstream_error().is_some() {
+                    break None;
+                }
             }
             Ok(None) => break None,
             Err(ReadError::ClientGone) => {
@@ -430,26 +434,28 @@ fn translated_stream(
         }
     };
     out.clear();
-    if let Some(told) = translator.upstream_error().map(str::to_owned) {
+    let (error, outcome) = if let Some(told) = translator.upstream_error() {
         let error = ApiError::new(ErrorKind::Upstream, told);
-        end_in_band(x, &error, Outcome::UpstreamError);
+        (error, Outcome::UpstreamError)
     } else if translator.finish(nanos(x), &mut out).is_ok() {
         end_reply(x, &[&out]);
+        return Some(translated_usage(&translator));
     } else {
-        cut_stream(x, upstream.node, trouble.as_ref());
+        (
+            trouble::of_read(upstream.node, trouble.as_ref()),
+            Outcome::Cut,
+        )
+    };
+    if x.reply.committed() {
+        x.draft.record.outcome = outcome;
+        x.draft.record.detail.clone_from(&error.message);
+        out.clear();
+        translator.fail(&error.message, &mut out);
+        end_reply(x, &[&out]);
+    } else {
+        x.tell(&error, outcome);
     }
     Some(translated_usage(&translator))
-}
-
-/// Ends a stream with an error event, or with an error answer while nothing was sent.
-fn end_in_band(x: &mut Exchange<'_, '_>, error: &ApiError, outcome: Outcome) {
-    if !x.reply.committed() {
-        return x.tell(error, outcome);
-    }
-    x.draft.record.outcome = outcome;
-    x.draft.record.detail.clone_from(&error.message);
-    let event = error.in_band(&x.endpoint, &x.draft.record.id);
-    end_reply(x, &[&event]);
 }
 
 /// A complete answer in another form.
@@ -497,7 +503,11 @@ fn translated_whole(
         }
     };
     let mut fields = head_fields(x, &upstream.incoming, true);
-    fields.push(("Content-Type".to_owned(), "application/json".to_owned()));
+    fields.push((
+        "Content-Type".to_owned(),
+        translator.content_type().to_owned(),
+    ));
+    x.node_done();
     if x.reply.full(200, &borrowed(&fields), &answer).is_err() {
         client_gone(x);
     }

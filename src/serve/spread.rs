@@ -400,7 +400,6 @@ fn answer_from(
                     node,
                     candidate: &candidate,
                     translator: None,
-                    stream: false,
                 },
             );
         }

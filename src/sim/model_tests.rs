@@ -1,3 +1,5 @@
+//! Tests of the simulated node as a model of its own.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -135,6 +135,10 @@ struct Shared {
     accepted: AtomicU64,
     stop: AtomicBool,
     handler: Box<Handler>,
+    /// Documents that take the place of a probe's usual answer, by path.
+    documents: Mutex<HashMap<String, Value>>,
+    /// Paths of request forms beside the kind's own that it says to have when it is asked with an empty body.
+    forms: Mutex<Vec<String>>,
 }
 
 /// A running stub; gone, with all its connections, on drop.
@@ -152,7 +156,17 @@ impl Stub {
         models: &[&str],
         handler: impl Fn(&Request, &mut Peer) + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), kind, models, handler)
+    }
+
+    /// The same at a given address, where a stub may have been killed before.
+    pub fn start_at(
+        addr: SocketAddr,
+        kind: Kind,
+        models: &[&str],
+        handler: impl Fn(&Request, &mut Peer) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(addr).expect("a loopback port");
         let addr = listener.local_addr().expect("a bound socket");
         let shared = Arc::new(Shared {
             kind,
@@ -166,6 +180,8 @@ impl Stub {
             accepted: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             handler: Box::new(handler),
+            documents: Mutex::default(),
+            forms: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
         let listener = std::thread::spawn(move || accept(&listener, &accepting));
@@ -240,6 +256,17 @@ impl Stub {
     pub fn set_native(&self, paths: &[&str]) {
         let paths = paths.iter().map(|&path| path.to_owned()).collect();
         *self.shared.native.lock().unwrap() = Some(paths);
+    }
+
+    /// From now on a probe of `path` is answered with this document.
+    pub fn set_document(&self, path: &str, document: Value) {
+        let mut documents = self.shared.documents.lock().unwrap();
+        documents.insert(path.to_owned(), document);
+    }
+
+    /// It has these request forms too (`/v1/messages`, …); the handler answers the requests. To be said before the router asks.
+    pub fn set_forms(&self, paths: &[&str]) {
+        *self.shared.forms.lock().unwrap() = paths.iter().map(|&path| path.to_owned()).collect();
     }
 
     /// Dies: the port refuses and every connection is closed when this returns.
@@ -324,7 +351,7 @@ fn serve(id: u64, peer: &mut Peer, shared: &Shared) {
         let Some(request) = read_request(id, &mut peer.stream, &mut buffer) else {
             return;
         };
-        if let Some(answer) = probe(shared, &request) {
+        if let Some(answer) = answer_to_probe(shared, &request) {
             shared.probes.lock().unwrap().push(request);
             peer.send(&answer);
         } else {
@@ -409,6 +436,45 @@ fn more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
+}
+
+/// The answer to whatever a monitor asks; a route that the kind does not have is 404.
+fn answer_to_probe(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
+    const LOOKED_AT: [&str; 9] = [
+        "/api/version",
+        "/api/tags",
+        "/api/ps",
+        "/health",
+        "/props",
+        "/slots",
+        "/metrics",
+        "/version",
+        "/v1/models",
+    ];
+    let answer = special(shared, request).or_else(|| probe(shared, request));
+    let asked_in_vain =
+        shared.kind != Kind::Bare && request.method == "GET" && LOOKED_AT.contains(&request.path());
+    answer.or_else(|| asked_in_vain.then(|| reply::text(404, "404 page not found")))
+}
+
+/// The answer to a probe of which the test has said something, or of a request form (asked with an empty body).
+fn special(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
+    if shared.kind == Kind::Bare {
+        return None;
+    }
+    let path = request.path();
+    if request.method == "POST" && request.body.is_empty() && path.starts_with("/v1/") {
+        let has = shared.forms.lock().unwrap().iter().any(|form| form == path);
+        let error = json!({"error": {"message": "missing request body"}});
+        return Some(reply::json(if has { 400 } else { 404 }, &error));
+    }
+    if request.method != "GET" {
+        return None;
+    }
+    let documents = shared.documents.lock().unwrap();
+    documents
+        .get(path)
+        .map(|document| reply::json(200, document))
 }
 
 /// The answer of a healthy node of the stub's kind, when the request is one that a monitor makes.
@@ -570,6 +636,43 @@ pub mod reply {
         pieces.push(line("", true));
         pieces.push(last_chunk());
         pieces
+    }
+
+    /// A whole answer of `/api/chat`.
+    pub fn ollama_whole(model: &str, content: &str) -> Value {
+        json!({"model": model, "created_at": "2026-11-01T00:00:00Z",
+               "message": {"role": "assistant", "content": content}, "done": true, "done_reason": "stop",
+               "total_duration": 5_000_000, "load_duration": 1_000_000, "prompt_eval_count": 10,
+               "prompt_eval_duration": 1_000_000, "eval_count": 3, "eval_duration": 3_000_000})
+    }
+
+    /// A whole answer of `/v1/chat/completions`.
+    pub fn openai_whole(model: &str, content: &str) -> Value {
+        json!({"id": "chatcmpl-1", "object": "chat.completion", "created": 1_700_000_000, "model": model,
+               "choices": [{"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}],
+               "usage": {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13}})
+    }
+
+    /// What a healthy node answers to a request for an answer in Ollama's or OpenAI's form; 404 to anything else.
+    pub fn healthy(request: &super::Request, peer: &mut super::Peer) {
+        const TOKENS: [&str; 3] = ["one ", "two ", "three"];
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let model = body["model"].as_str().unwrap_or("");
+        let stream = body["stream"].as_bool();
+        let whole = |document: Value| vec![json(200, &document)];
+        let pieces = match request.path() {
+            "/api/chat" if stream != Some(false) => ollama_chat(model, &TOKENS),
+            "/api/chat" => whole(ollama_whole(model, "one two three")),
+            "/api/generate" => {
+                let mut document = ollama_whole(model, "");
+                document["response"] = json!("one two three");
+                whole(document)
+            }
+            "/v1/chat/completions" if stream == Some(true) => openai_chat(model, &TOKENS),
+            "/v1/chat/completions" => whole(openai_whole(model, "one two three")),
+            _ => vec![text(404, "404 page not found")],
+        };
+        peer.send(&pieces.concat());
     }
 
     /// A whole `/v1/chat/completions` stream: its head, one piece per event, `[DONE]`, the end.

@@ -1,3 +1,5 @@
+//! Tests of the decision.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
