@@ -28,6 +28,8 @@ pub(super) struct Upstream<'n> {
     pub(super) node: &'n Node,
     pub(super) candidate: &'n Candidate,
     pub(super) translator: Option<Box<ReplyTranslator>>,
+    /// Whether the client asked for a stream.
+    pub(super) stream: bool,
 }
 
 /// Passes the answer on and completes the record.
