@@ -254,7 +254,7 @@ fn after_the_chaos_nothing_is_left_of_it() {
     );
     let slow = seeded(
         "2",
-        &["delay=300ms@0.3", "hang@0.1", "hang=4@0.1", "cut@0.1"],
+        &["delay=100ms@0.3", "cut=2@0.1", "hang=4@0.01"],
     );
     let nodes = [stub.url(), rough.urls[0].clone(), slow.urls[0].clone()];
     let mut args = vec!["--log-format", "json"];
