@@ -127,7 +127,6 @@ struct Shared {
     kind: Kind,
     models: Mutex<Vec<String>>,
     loaded: Mutex<Vec<String>>,
-    native: Mutex<Option<Vec<String>>>,
     probe_status: Mutex<Option<u16>>,
     requests: Mutex<Vec<Request>>,
     probes: Mutex<Vec<Request>>,
@@ -172,7 +171,6 @@ impl Stub {
             kind,
             models: Mutex::new(models.iter().map(|&name| name.to_owned()).collect()),
             loaded: Mutex::default(),
-            native: Mutex::default(),
             probe_status: Mutex::new(None),
             requests: Mutex::default(),
             probes: Mutex::default(),
@@ -248,14 +246,6 @@ impl Stub {
     /// From now on `/api/ps` says that these models are in memory, all of them on a GPU.
     pub fn set_loaded(&self, models: &[&str]) {
         *self.shared.loaded.lock().unwrap() = models.iter().map(|&name| name.to_owned()).collect();
-    }
-
-    /// From now on it tells the router's question (a POST without a body) that of the forms not every server has
-    /// (`/v1/messages`, `/v1/messages/count_tokens`, `/v1/responses`) it answers these; before, the handler sees the
-    /// question.
-    pub fn set_native(&self, paths: &[&str]) {
-        let paths = paths.iter().map(|&path| path.to_owned()).collect();
-        *self.shared.native.lock().unwrap() = Some(paths);
     }
 
     /// From now on a probe of `path` is answered with this document.
@@ -481,13 +471,6 @@ fn special(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
 fn probe(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
     let models = shared.models.lock().unwrap().clone();
     let route = (request.method.as_str(), request.path());
-    let forms = ["/v1/messages", "/v1/messages/count_tokens", "/v1/responses"];
-    if request.method == "POST" && request.body.is_empty() && forms.contains(&request.path()) {
-        let native = shared.native.lock().unwrap();
-        let has = native.as_ref()?.iter().any(|path| path == request.path());
-        let status = if has { 400 } else { 404 };
-        return Some(reply::json(status, &json!({"error": "no body"})));
-    }
     let answer = match (shared.kind, route) {
         (Kind::Bare, _) => return None,
         (Kind::Ollama, ("GET" | "HEAD", "/")) => {
