@@ -351,7 +351,7 @@ fn usage(upstream: &Upstream) -> Option<Value> {
     let (input, output) = usage.prompt.zip(usage.completion)?;
     Some(json!({
         "input_tokens": input,
-        "input_tokens_details": {"cached_tokens": usage.cached.unwrap_or(0)},
+        "input_tokens_details": {"cached_tokens": usage.cached.unwrap_or(0), "cache_write_tokens": 0},
         "output_tokens": output,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning.unwrap_or(0)},
         "total_tokens": input.saturating_add(output),
