@@ -45,9 +45,6 @@ fn a_typing_mistake_is_answered_with_what_was_meant() {
     user.run(&["completions", "bsh"]).refused(2, "bsh", "bash");
     user.run(&["serve", "--log-format", "jsn"])
         .refused(2, "jsn", "json");
-    let stub = node();
-    user.run(&["route", "--node", &stub.url(), "--model", "n", "hi"])
-        .refused(1, "`n`", "did you mean `m`?");
     // A part that does not exist yet is not silently accepted.
     user.run(&["optimize"]).refused(2, "optimize", "");
     user.run(&["serve", "--record", "x"])

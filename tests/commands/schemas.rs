@@ -123,7 +123,7 @@ fn what_the_router_tells() {
         let answer = client::post(router.addr, path, &chat(model));
         assert_eq!(answer.status, status, "{path} {model}: {answer:?}");
         let id = answer.header("x-gpurouter-id").unwrap();
-        holds("record", &router.wait_record(|record| record["id"] == id));
+        holds("log", &router.wait_record(|record| record["id"] == id));
         holds("why", &router.api(&format!("/gpurouter/api/why/{id}")));
     }
     let decisions = router.api("/gpurouter/api/decisions");
