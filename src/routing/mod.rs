@@ -8,6 +8,7 @@ mod decide;
 mod facts;
 mod policy;
 mod speed;
+mod tier;
 mod tokens;
 
 pub use ask::{Turn, TurnRole, shape_ask};
@@ -18,4 +19,5 @@ pub use decide::{Candidate, Decision, NodeLoad, Plan, Predicted, Refusal, decide
 pub use facts::{RequestFacts, Task};
 pub use policy::{ClassTarget, Policy, Tier};
 pub use speed::{Speed, Speeds};
+pub use tier::{TierChoice, target, tier_of};
 pub use tokens::{Family, chars4, estimate_tokens};
