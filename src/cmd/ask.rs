@@ -43,7 +43,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let prompt = super::prompt_of(&args.prompt)?;
     let router = match Running::find(global, &loaded.config) {
         Some(router) => Asked { router, own: None },
-        None => Asked::start(loaded.config)?,
+        None => Asked::start(loaded.config, global.verbose)?,
     };
     let id = stream_answer(
         &mut io::stdout().lock(),
@@ -65,11 +65,12 @@ struct Asked {
 }
 
 impl Asked {
-    fn start(mut config: config::Config) -> anyhow::Result<Self> {
+    fn start(mut config: config::Config, verbose: u8) -> anyhow::Result<Self> {
         let nodes = super::nodes(&config);
         "127.0.0.1:0".clone_into(&mut config.listen);
         let log = Log {
-            level: LogLevel::Warning,
+            // What goes wrong is the command's own error; the log would tell it twice.
+            level: (verbose > 0).then_some(LogLevel::Info),
             format: LogFormat::Text,
         };
         let bound = Bound::new(config, &nodes, log)?;
@@ -137,7 +138,7 @@ pub(super) fn stream_answer(
     if !status.is_success() {
         let message = error_text(&answer.text()?);
         let told = if status.is_server_error() {
-            Told::unreachable(message)
+            Told::unreachable(message).hint(super::SEE_NODES)
         } else {
             Told {
                 message,
