@@ -23,16 +23,18 @@ const LONGEST_LINE: u64 = 8 * 1024 * 1024;
 Examples:
   gpurouter ask \"Write a docstring for a sort function\"
   git diff | gpurouter ask --model qwen2.5-coder:7b -
+
 Uses the running router when it answers, else decides and sends by itself.
-Exit codes: 0 answered, 1 the node refused or broke off, 3 no node could be reached.")]
+With --json the answer is followed by the record of the request.
+Exit codes: 0 answered, 1 refused or broken off, 3 no node could be reached.")]
 pub struct Args {
     /// The prompt; `-` reads standard input
     #[arg(value_name = "PROMPT", required = true)]
     pub prompt: Vec<String>,
-    /// The model to ask; `auto` chooses by class
+    /// The model; `auto` chooses by class
     #[arg(long, value_name = "M", default_value = "auto")]
     pub model: String,
-    /// What the request is for; written to the log record
+    /// What it is for; noted in the log
     #[arg(long, value_name = "NAME", default_value = "general")]
     pub task: String,
 }

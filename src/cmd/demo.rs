@@ -39,11 +39,15 @@ const ANSWER_TOKENS: u32 = 24;
 /// Flags of `demo`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
+Examples:
   gpurouter demo --once
-The nodes are simulated: no GPU and no model is used, the answers are made up. What decides and relays is the real router.")]
+  gpurouter demo --listen 127.0.0.1:8512
+
+The nodes are simulated: no GPU and no model is used, the answers are made up.
+What decides and relays is the real router.
+Exit codes: 0 done; a demo that goes on serving ends with Ctrl-C or SIGTERM.")]
 pub struct Args {
-    /// Exit after the three prompts instead of going on serving
+    /// Exit after the three prompts, do not go on serving
     #[arg(long)]
     pub once: bool,
     /// Address of the router
