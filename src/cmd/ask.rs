@@ -138,7 +138,8 @@ pub(super) fn stream_answer(
         .to_owned();
     if !status.is_success() {
         let message = error_text(&answer.text()?);
-        let told = if status.is_server_error() {
+        // A node's own 500 is an answer: somebody was reached.
+        let told = if matches!(status.as_u16(), 502..=504) {
             Told::unreachable(message)
         } else {
             Told {

@@ -33,8 +33,8 @@ const CARDS: [(&str, Role, &str); 2] = [
 ];
 const SMALL: &str = "qwen2.5-coder:1.5b";
 const LARGE: &str = "qwen2.5-coder:7b";
-/// Length of every simulated answer in tokens: long enough to be seen streaming.
-const ANSWER_TOKENS: u32 = 24;
+/// Length of every simulated answer in tokens: long enough to be seen streaming, short enough for a line.
+const ANSWER_TOKENS: u32 = 11;
 
 /// Flags of `demo`.
 #[derive(Debug, clap::Args)]
