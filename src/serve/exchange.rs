@@ -111,6 +111,13 @@ impl<'x, 'c> Exchange<'x, 'c> {
         record.node = Some(candidate.node.clone());
         record.model = Some(candidate.model.clone());
         record.predicted = candidate.predicted;
+        if let Some(tried) = record.fallbacks.last() {
+            record.reason = format!("fallback_to_{}", candidate.node);
+            record.detail = format!(
+                "`{}` on {}: took over after {} ({})",
+                candidate.model, candidate.node, tried.node, tried.reason
+            );
+        }
         self.draft.step(format!("sent to {}", candidate.node));
     }
 

@@ -327,6 +327,7 @@ fn attempt<'b>(
         node,
         candidate,
         translator,
+        stream: parsed.stream(),
     };
     relay::relay(x, upstream);
     Tried::Answered

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::record::{Outcome, RequestRecord};
+use super::record::{LogLine, Outcome, RequestRecord};
 use crate::config::LogLevel;
 
 /// Form of the log lines.
@@ -51,7 +51,7 @@ impl Log {
     }
 
     /// Writes the line of a finished request.
-    pub(super) fn request(self, record: &RequestRecord) {
+    pub(super) fn request(self, record: &RequestRecord, nodes: usize) {
         let level = match record.outcome {
             Outcome::Ok | Outcome::ClientGone | Outcome::Refused => LogLevel::Info,
             Outcome::UpstreamError | Outcome::Cut => LogLevel::Error,
@@ -61,7 +61,7 @@ impl Log {
         }
         match self.format {
             LogFormat::Text => write_line(record.text()),
-            LogFormat::Json => match serde_json::to_string(record) {
+            LogFormat::Json => match serde_json::to_string(&LogLine::of(record, nodes)) {
                 Ok(line) => write_line(line),
                 Err(error) => write_line(format!("{} error {error}", record.ts)),
             },

@@ -370,10 +370,10 @@ impl Router {
         if model_work {
             self.gpu_of(&mut record);
             self.metrics.count(&record);
-            self.log.request(&record);
+            self.log.request(&record, self.snapshot().nodes.len());
             self.ring.push(Arc::new(record));
         } else if record.outcome != Ended::Ok || self.log.level == LogLevel::Debug {
-            self.log.request(&record);
+            self.log.request(&record, self.snapshot().nodes.len());
         }
     }
 }

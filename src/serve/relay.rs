@@ -10,8 +10,8 @@ use super::trouble;
 use crate::cluster::{ModelName, Node};
 use crate::dialect::translate::ReplyTranslator;
 use crate::dialect::{
-    ApiError, End as StreamEnd, ErrorKind, StreamForm, StreamWatch, Usage, keep_response_header,
-    usage_of_body,
+    ApiError, End as StreamEnd, Endpoint, ErrorKind, StreamForm, StreamWatch, Usage,
+    keep_response_header, usage_of_body,
 };
 use crate::http::client::{Incoming, ReadError};
 use crate::http::server::Framing;
@@ -28,6 +28,8 @@ pub(super) struct Upstream<'n> {
     pub(super) node: &'n Node,
     pub(super) candidate: &'n Candidate,
     pub(super) translator: Option<Box<ReplyTranslator>>,
+    /// Whether the client asked for a stream.
+    pub(super) stream: bool,
 }
 
 /// Passes the answer on and completes the record.
@@ -39,11 +41,19 @@ pub(super) fn relay(x: &mut Exchange<'_, '_>, mut upstream: Upstream<'_>) {
         .get_str("content-type")
         .unwrap_or("")
         .to_owned();
+    // Without a type, what was asked for decides how the answer is watched.
     let streamed = content_type.starts_with("text/event-stream")
-        || content_type.starts_with("application/x-ndjson");
+        || content_type.starts_with("application/x-ndjson")
+        || (content_type.is_empty() && upstream.stream);
     x.draft.record.status = status;
     let usage = if status >= 400 {
         error_answer(x, &mut upstream, &content_type);
+        None
+    } else if let Some(text) = no_answer(x, &upstream, streamed) {
+        x.tell(
+            &ApiError::new(ErrorKind::Upstream, text),
+            Outcome::UpstreamError,
+        );
         None
     } else if let Some(translator) = upstream.translator.take() {
         if streamed && translator.streams() {
@@ -54,9 +64,26 @@ pub(super) fn relay(x: &mut Exchange<'_, '_>, mut upstream: Upstream<'_>) {
     } else if let Some(form) = x.endpoint.stream_form().filter(|_| streamed) {
         native_stream(x, &mut upstream, form)
     } else {
-        whole(x, &mut upstream, &content_type)
+        whole(x, &mut upstream)
     };
     finish_record(x, &upstream, usage.unwrap_or_default());
+}
+
+/// Why what came from the node cannot be a model's answer, whatever its body says.
+fn no_answer(x: &Exchange<'_, '_>, upstream: &Upstream<'_>, streamed: bool) -> Option<String> {
+    let (status, node) = (upstream.incoming.status(), &upstream.node.name);
+    let streams = x.endpoint.stream_form().is_some();
+    if !x.endpoint.routed() {
+        None
+    } else if status != 200 {
+        Some(format!("node `{node}` answered with status {status}"))
+    } else if streamed && streams && !upstream.stream && upstream.translator.is_none() {
+        Some(format!(
+            "node `{node}` answered with a stream that was not asked for"
+        ))
+    } else {
+        None
+    }
 }
 
 /// What the answer's own counters say goes into the record and the measurements.
@@ -284,11 +311,7 @@ fn collect(
 }
 
 /// A body that is not a stream: held until it is complete when it is short enough.
-fn whole(
-    x: &mut Exchange<'_, '_>,
-    upstream: &mut Upstream<'_>,
-    content_type: &str,
-) -> Option<Usage> {
+fn whole(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>) -> Option<Usage> {
     let mut body = Vec::new();
     match collect(x, &mut upstream.incoming, &mut body, HELD) {
         Ok(()) => {}
@@ -306,7 +329,7 @@ fn whole(
             return None;
         }
     }
-    let usage = if x.endpoint.routed() && content_type.starts_with("application/json") {
+    let usage = if only_json(x) {
         serde_json::from_slice::<IgnoredAny>(&body)
             .ok()
             .map(|_| usage_of_body(&body))
@@ -335,6 +358,17 @@ fn whole(
     Some(usage)
 }
 
+/// Whether nothing but a JSON document can be the answer; a transcription may be text.
+fn only_json(x: &Exchange<'_, '_>) -> bool {
+    x.endpoint.routed() && x.endpoint != Endpoint::Transcriptions
+}
+
+/// The last byte that is no white space.
+fn last_byte(piece: &[u8]) -> Option<u8> {
+    let mut backwards = piece.iter().rev();
+    backwards.find(|byte| !byte.is_ascii_whitespace()).copied()
+}
+
 /// A long body: what was held so far, then the rest as it comes.
 fn pass_on(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, held: &[u8]) {
     let fields = head_fields(x, &upstream.incoming, false);
@@ -347,22 +381,32 @@ fn pass_on(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, held: &[u8]) {
     {
         return client_gone(x);
     }
+    // The end of a connection may be a cut: then the end of the document decides.
+    let must_close = upstream.incoming.close_delimited() && only_json(x);
+    let mut last = last_byte(held);
     loop {
         match upstream.incoming.next(Some(x.reply.watch())) {
             Ok(Some(piece)) => {
+                last = last_byte(piece).or(last);
                 if x.reply.push(&[piece]).is_err() {
                     return client_gone(x);
                 }
             }
+            Ok(None) if must_close && !matches!(last, Some(b'}' | b']')) => {
+                return cut_document(x, upstream.node, None);
+            }
             Ok(None) => return end_reply(x, &[]),
             Err(ReadError::ClientGone) => return client_gone(x),
-            Err(error) => {
-                x.draft.record.outcome = Outcome::Cut;
-                x.draft.record.detail = trouble::of_read(upstream.node, Some(&error)).message;
-                return x.reply.abort();
-            }
+            Err(error) => return cut_document(x, upstream.node, Some(&error)),
         }
     }
+}
+
+/// A long document that stopped short: there is no place for an error in it, so its framing stays open.
+fn cut_document(x: &mut Exchange<'_, '_>, node: &Node, broken: Option<&ReadError>) {
+    x.draft.record.outcome = Outcome::Cut;
+    x.draft.record.detail = trouble::of_read(node, broken).message;
+    x.reply.abort();
 }
 
 /// An error of the node: its own words where they are in the client's dialect, else the same said in it.

@@ -400,6 +400,7 @@ fn answer_from(
                     node,
                     candidate: &candidate,
                     translator: None,
+                    stream: false,
                 },
             );
         }

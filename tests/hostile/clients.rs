@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::common::client::{self, Connection};
 use super::common::{LIMIT, Peer, Request, eventually, reply};
-use super::{SOON, at_rest, chat_body, grown_mib, metric, proper, stack, stack_with, survived};
+use super::{
+    SOON, at_rest, chat_body, counted, grown_mib, metric, proper, stack, stack_with, survived,
+};
 
 /// When a client leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,18 +112,8 @@ fn a_client_that_leaves_closes_the_node_at_once() {
     }
     eprintln!("worst: {worst:?}");
     survived(&mut router, "clients that left");
-    assert_eq!(
-        metric(
-            &router,
-            "gpurouter_requests_total{",
-            "outcome=\"client_gone\""
-        ),
-        16.0
-    );
-    assert_eq!(
-        metric(&router, "gpurouter_requests_total{", "outcome=\"ok\""),
-        1.0
-    );
+    counted(&router, "client_gone", 16.0);
+    counted(&router, "ok", 1.0);
     router.wait_record(|record| record["outcome"] == "client_gone" && record["status"] == 499);
 }
 

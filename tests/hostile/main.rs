@@ -109,6 +109,18 @@ fn metric(router: &Router, name: &str, label: &str) -> f64 {
         .sum()
 }
 
+/// Waits until as many requests have ended with that outcome; they are counted after the client has its answer.
+fn counted(router: &Router, outcome: &str, requests: f64) {
+    let label = format!("outcome=\"{outcome}\"");
+    let count = || metric(router, "gpurouter_requests_total{", &label);
+    let reached = eventually(Duration::from_secs(5), || count() >= requests);
+    assert!(
+        reached && count() < requests + 0.5,
+        "{} of {requests} requests ended with {outcome}",
+        count()
+    );
+}
+
 /// Whether nothing is in flight, queued or connected but the one who asks.
 fn at_rest(router: &Router) -> bool {
     metric(router, "gpurouter_in_flight{", "") == 0.0
