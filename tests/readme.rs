@@ -250,8 +250,6 @@ fn varying(line: &str, router: &str) -> String {
             "[..]".to_owned()
         } else if let Some((before, _)) = port {
             format!("{before}127.0.0.1:[..]")
-        } else if let Some((name, _)) = word.split_once(": ") {
-            name.to_owned()
         } else {
             (*word).to_owned()
         }
@@ -406,7 +404,15 @@ fn metrics_and_record_fields_exist() {
             "README.md names the metric {name}"
         );
     }
-    let record = running.router.api(&format!("/gpurouter/api/why/{id}"));
+    // Written when the last byte of the answer is out.
+    let path = format!("/gpurouter/api/why/{id}");
+    assert!(eventually(LIMIT, || client::get(
+        running.router.addr,
+        &path
+    )
+    .status
+        == 200));
+    let record = running.router.api(&path);
     let section = text
         .split("## What it logs")
         .nth(1)

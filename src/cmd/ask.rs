@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Deserialize;
@@ -16,6 +17,10 @@ use crate::serve::{Bound, Log, LogFormat};
 
 /// Longest line of a stream: the limit of Ollama's own client.
 const LONGEST_LINE: u64 = 8 * 1024 * 1024;
+
+/// Time for the record of an answered request to be there, and between two looks for it.
+const RECORD_LIMIT: Duration = Duration::from_secs(1);
+const RECORD_PAUSE: Duration = Duration::from_millis(5);
 
 /// Flags of `ask`.
 #[derive(Debug, clap::Args)]
@@ -55,7 +60,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         &prompt,
     )?;
     if global.json {
-        render::line(&router.router.get(&format!("/gpurouter/api/why/{id}"))?)?;
+        render::line(&record(&router.router, &id)?)?;
     }
     Ok(Exit::Yes)
 }
@@ -93,6 +98,18 @@ impl Drop for Asked {
             stopper.stop();
             // A panic of the router was told when it happened.
             let _ = thread.join();
+        }
+    }
+}
+
+/// The record of an answered request. The router writes it after the answer's last byte, so it may take a moment to be there.
+pub(super) fn record(router: &Running, id: &str) -> anyhow::Result<String> {
+    let path = format!("/gpurouter/api/why/{id}");
+    let started = Instant::now();
+    loop {
+        match router.get(&path) {
+            Err(_) if started.elapsed() < RECORD_LIMIT => thread::sleep(RECORD_PAUSE),
+            result => return result,
         }
     }
 }
