@@ -21,30 +21,84 @@ const LONG_INDENT: usize = 8;
 const STOP_WORD: usize = 5;
 
 /// What a word says about the language around it.
+#[derive(Clone, Copy)]
 enum Language {
     English,
     Foreign,
 }
 
-/// What a short word in lower case says: frequent words that only one side writes that way.
+/// Frequent English words in lower case that other languages do not have.
 #[rustfmt::skip]
-fn language(word: &[u8]) -> Option<Language> {
-    match word {
-        b"the" | b"of" | b"and" | b"to" | b"in" | b"is" | b"that" | b"for" | b"it" | b"with" | b"as" | b"this" | b"be" | b"are"
-        | b"on" | b"not" | b"or" | b"by" | b"from" | b"an" | b"was" | b"at" | b"if" | b"have" | b"has" | b"can" | b"will" | b"you"
-        | b"your" | b"which" | b"when" | b"do" | b"how" | b"what" | b"does" | b"my" | b"we" | b"its" => Some(Language::English),
-        // Portuguese, Spanish, French, Italian.
-        b"de" | b"la" | b"el" | b"los" | b"las" | b"que" | b"en" | b"por" | b"con" | b"para" | b"una" | b"un" | b"del" | b"se"
-        | b"es" | b"su" | b"al" | b"os" | b"da" | b"dos" | b"das" | b"em" | b"um" | b"uma" | b"com" | b"ao" | b"le" | b"les" | b"des"
-        | b"et" | b"est" | b"du" | b"pour" | b"dans" | b"une" | b"sur" | b"pas" | b"au" | b"qui" | b"plus" | b"avec" | b"ce" | b"il"
-        | b"ne" | b"di" | b"che" | b"sono" | b"della" | b"este" | b"esta" | b"como" | b"mais" | b"lo" | b"si"
-        // German, Dutch, Swedish, Norwegian, Danish.
-        | b"der" | b"und" | b"ist" | b"von" | b"den" | b"mit" | b"auf" | b"ein" | b"eine" | b"im" | b"dem" | b"nicht" | b"zu"
-        | b"auch" | b"wird" | b"sind" | b"sich" | b"oder" | b"wenn" | b"het" | b"van" | b"een" | b"niet" | b"voor" | b"dat" | b"och"
-        | b"att" | b"det" | b"som" | b"av" | b"till" | b"inte" | b"kan" | b"ikke" | b"til"
-        // Polish, Czech, Turkish.
-        | b"na" | b"jest" | b"nie" | b"je" | b"lub" | b"przez" | b"nebo" | b"ve" | b"bir" | b"bu" | b"ile" => Some(Language::Foreign),
-        _ => None,
+const ENGLISH: &[&[u8]] = &[
+    b"the", b"of", b"and", b"to", b"in", b"is", b"that", b"for", b"it", b"with", b"as", b"this", b"be", b"are",
+    b"on", b"not", b"or", b"by", b"from", b"an", b"was", b"at", b"if", b"have", b"has", b"can", b"will", b"you",
+    b"your", b"which", b"when", b"do", b"how", b"what", b"does", b"my", b"we", b"its",
+];
+
+/// Frequent words in lower case that English does not have.
+#[rustfmt::skip]
+const FOREIGN: &[&[u8]] = &[
+    // Portuguese, Spanish, French, Italian.
+    b"de", b"la", b"el", b"los", b"las", b"que", b"en", b"por", b"con", b"para", b"una", b"un", b"del", b"se",
+    b"es", b"su", b"al", b"os", b"da", b"dos", b"das", b"em", b"um", b"uma", b"com", b"ao", b"le", b"les", b"des",
+    b"et", b"est", b"du", b"pour", b"dans", b"une", b"sur", b"pas", b"au", b"qui", b"plus", b"avec", b"ce", b"il",
+    b"ne", b"di", b"che", b"sono", b"della", b"este", b"esta", b"como", b"mais", b"lo", b"si",
+    // German, Dutch, Swedish, Norwegian, Danish.
+    b"der", b"und", b"ist", b"von", b"den", b"mit", b"auf", b"ein", b"eine", b"im", b"dem", b"nicht", b"zu",
+    b"auch", b"wird", b"sind", b"sich", b"oder", b"wenn", b"het", b"van", b"een", b"niet", b"voor", b"dat", b"och",
+    b"att", b"det", b"som", b"av", b"till", b"inte", b"kan", b"ikke", b"til",
+    // Polish, Czech, Turkish.
+    b"na", b"jest", b"nie", b"je", b"lub", b"przez", b"nebo", b"ve", b"bir", b"bu", b"ile",
+];
+
+/// Slots of [`STOP_WORDS`], a power of two; about three of four are empty.
+const SLOTS: usize = 512;
+
+/// The stop words by their letters, packed as [`packed`] does it, in an open-addressing table.
+static STOP_WORDS: [(u64, Language); SLOTS] = {
+    let mut table = [(0, Language::English); SLOTS];
+    let mut at = 0;
+    while at < ENGLISH.len() + FOREIGN.len() {
+        let (word, language) = if at < ENGLISH.len() {
+            (packed(ENGLISH[at]), Language::English)
+        } else {
+            (packed(FOREIGN[at - ENGLISH.len()]), Language::Foreign)
+        };
+        let mut slot = slot_of(word);
+        while table[slot].0 != 0 {
+            slot = (slot + 1) % SLOTS;
+        }
+        table[slot] = (word, language);
+        at += 1;
+    }
+    table
+};
+
+const fn packed(word: &[u8]) -> u64 {
+    assert!(word.len() <= STOP_WORD);
+    let mut packed = 0;
+    let mut at = 0;
+    while at < word.len() {
+        packed = packed << 8 | word[at] as u64;
+        at += 1;
+    }
+    packed
+}
+
+const fn slot_of(word: u64) -> usize {
+    // Fibonacci hashing: the upper bits of the product depend on every letter.
+    (word.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - SLOTS.ilog2())) as usize
+}
+
+/// What a short word in lower case says: frequent words that only one side writes that way.
+fn language(word: u64) -> Option<Language> {
+    let mut slot = slot_of(word);
+    loop {
+        match STOP_WORDS.get(slot) {
+            Some(&(known, language)) if known == word => return Some(language),
+            Some((1.., _)) => slot = (slot + 1) % SLOTS,
+            _ => return None,
+        }
     }
 }
 
@@ -94,6 +148,37 @@ impl Counter {
 
     /// Counts the word that starts the text; returns its length in bytes.
     fn word(&mut self, text: &str) -> usize {
+        let (mut letters, mut humps, mut uppers, mut after_lower) = (0_u32, 0_u64, 0_u64, 0_u64);
+        let mut packed = 0_u64;
+        for &byte in text.as_bytes() {
+            let lower = byte | 0x20;
+            if !lower.is_ascii_lowercase() {
+                if !byte.is_ascii() && latin_at(text, letters as usize).is_some() {
+                    return self.accented_word(text);
+                }
+                break;
+            }
+            // Arithmetic instead of branches: this is the innermost loop.
+            let upper = u64::from(byte & 0x20 == 0);
+            humps += upper & after_lower;
+            uppers += upper;
+            after_lower = 1 - upper;
+            packed = packed << 8 | u64::from(lower);
+            letters += 1;
+        }
+        // Neither the first letter nor a hump is a capital within the word.
+        let first = text.bytes().next().map_or(0, |byte| u64::from(byte & 0x20 == 0));
+        self.add(Feature::Camel, humps);
+        self.add(Feature::Upper, uppers - humps - first);
+        self.add_word(letters);
+        if letters as usize <= STOP_WORD {
+            self.note_language(packed);
+        }
+        letters as usize
+    }
+
+    /// The same for a word with letters outside ASCII.
+    fn accented_word(&mut self, text: &str) -> usize {
         let (mut letters, mut accents, mut humps, mut capitals) = (0_u32, 0_u64, 0_u64, 0_u64);
         let mut after_lower = false;
         let mut end = 0;
@@ -110,7 +195,6 @@ impl Counter {
             } else {
                 break;
             }
-            // Arithmetic instead of branches: this is the innermost loop.
             humps += u64::from(upper & after_lower);
             capitals += u64::from(upper & !after_lower & (letters > 0));
             after_lower = !upper;
@@ -119,24 +203,26 @@ impl Counter {
         self.add(Feature::Camel, humps);
         self.add(Feature::Upper, capitals);
         self.add(Feature::Accent, accents);
+        self.add_word(letters);
+        self.stretch.evidence.foreign += 1;
+        end
+    }
+
+    fn add_word(&mut self, letters: u32) {
         let stretch = &mut self.stretch;
         stretch.words += 1;
         stretch.words7 += u64::from(letters >= 7);
         stretch.words11 += u64::from(letters >= 11);
         stretch.extra_letters += u64::from(letters.saturating_sub(LONG_WORD));
         stretch.foreign_letters += u64::from(letters.saturating_sub(3));
-        stretch.evidence.foreign += u32::from(accents > 0);
-        let mut lower = [0_u8; STOP_WORD];
-        if let (Some(lower), Some(word)) = (lower.get_mut(..end), bytes.get(..end)) {
-            lower.copy_from_slice(word);
-            lower.make_ascii_lowercase();
-            match language(lower) {
-                Some(Language::English) => stretch.evidence.english += 1,
-                Some(Language::Foreign) => stretch.evidence.foreign += 1,
-                None => {}
-            }
+    }
+
+    fn note_language(&mut self, packed: u64) {
+        match language(packed) {
+            Some(Language::English) => self.stretch.evidence.english += 1,
+            Some(Language::Foreign) => self.stretch.evidence.foreign += 1,
+            None => {}
         }
-        end
     }
 
     /// Counts the run of the kind of its first byte that starts the text; returns its length in bytes.
@@ -240,22 +326,28 @@ pub(super) fn weighted(text: &str, weights: &Weights) -> f64 {
     };
     let mut position = 0;
     let mut previous = None;
-    while let Some(rest) = text.get(position..).filter(|rest| !rest.is_empty()) {
-        let bytes = rest.as_bytes();
-        let first = bytes.first().copied().unwrap_or_default();
-        if first.is_ascii_alphabetic() {
-            position += counter.word(rest);
+    let bytes = text.as_bytes();
+    while let Some(&first) = bytes.get(position) {
+        // What follows is on a boundary between characters: every branch takes whole ones.
+        if first == b' ' && !matches!(bytes.get(position + 1), Some(b' ' | b'\t')) {
+            // The blank between two words, the most frequent run of all, costs nothing.
+            position += 1;
+            previous = None;
+        } else if first.is_ascii_alphabetic() {
+            position += counter.word(text.get(position..).unwrap_or_default());
             previous = None;
         } else if first.is_ascii() {
-            position += counter.ascii(bytes);
+            position += counter.ascii(bytes.get(position..).unwrap_or_default());
             previous = None;
-        } else if latin_at(rest, 0).is_some() {
-            position += counter.word(rest);
+        } else if latin_at(text, position).is_some() {
+            position += counter.accented_word(text.get(position..).unwrap_or_default());
             previous = None;
-        } else if let Some(character) = rest.chars().next() {
+        } else if let Some(character) = text.get(position..).and_then(|rest| rest.chars().next()) {
             counter.non_ascii(character, previous);
             position += character.len_utf8();
             previous = Some(character);
+        } else {
+            break;
         }
         let stretch = position - counter.stretch.start;
         if stretch >= STRETCH && (first == b'\n' || stretch >= STRETCH_MAX) {
