@@ -4,12 +4,11 @@
 //! them. What is complete within a piece is released as a slice of the piece, uncopied. JSON is parsed only where a byte search found a
 //! word that can end the stream or carry its usage.
 
-use memchr::{memchr_iter, memmem};
+use memchr::memchr_iter;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::StreamForm;
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Kind};
 use super::usage::{Event, Usage, of_usage};
 
 /// Most bytes of an incomplete line or event that are held back; beyond it they pass as they come. Far above any token's event, and
@@ -80,16 +79,6 @@ impl LongLine {
     }
 }
 
-#[derive(Debug)]
-struct Finders {
-    done: memmem::Finder<'static>,
-    status: memmem::Finder<'static>,
-    error: memmem::Finder<'static>,
-    usage: memmem::Finder<'static>,
-    timings: memmem::Finder<'static>,
-    finish_reason: memmem::Finder<'static>,
-}
-
 /// Watches one streamed answer.
 #[derive(Debug)]
 #[expect(
@@ -113,7 +102,6 @@ pub struct StreamWatch {
     content: bool,
     finish_reason: bool,
     usage: Usage,
-    find: Finders,
 }
 
 impl StreamWatch {
@@ -132,14 +120,6 @@ impl StreamWatch {
             content: false,
             finish_reason: false,
             usage: Usage::default(),
-            find: Finders {
-                done: memmem::Finder::new("\"done\""),
-                status: memmem::Finder::new("\"status\""),
-                error: memmem::Finder::new("\"error\""),
-                usage: memmem::Finder::new("\"usage\""),
-                timings: memmem::Finder::new("\"timings\""),
-                finish_reason: memmem::Finder::new("\"finish_reason\""),
-            },
         }
     }
 
@@ -318,13 +298,10 @@ impl StreamWatch {
 
     fn ndjson_object(&mut self, line: &[u8]) {
         self.content = self.content || ndjson_has_content(line);
-        let can_end = value_starts(line, &self.find.done, b"t")
-            || value_starts(line, &self.find.status, b"\"")
-            || value_starts(line, &self.find.error, b"\"{[");
-        if !can_end {
+        if tells(line, &[DONE, STATUS, ERROR]).is_none() {
             return;
         }
-        let Ok(event) = serde_json::from_slice::<Event>(line) else {
+        let Some(event) = Event::read(line) else {
             return;
         };
         if event.error.is_some() {
@@ -341,12 +318,15 @@ impl StreamWatch {
             return;
         }
         self.content = self.content || openai_has_content(data);
-        self.finish_reason =
-            self.finish_reason || value_starts(data, &self.find.finish_reason, b"\"");
-        let can_tell = value_starts(data, &self.find.usage, b"{")
-            || value_starts(data, &self.find.timings, b"{")
-            || value_starts(data, &self.find.error, b"\"{[");
-        if can_tell && let Ok(event) = serde_json::from_slice::<Event>(data) {
+        let Some(first) = tells(data, &[FINISH_REASON, USAGE, TIMINGS, ERROR]) else {
+            return;
+        };
+        self.finish_reason = self.finish_reason
+            || first == FINISH_REASON.name
+            || tells(data, &[FINISH_REASON]).is_some();
+        let can_tell =
+            first != FINISH_REASON.name || tells(data, &[USAGE, TIMINGS, ERROR]).is_some();
+        if can_tell && let Some(event) = Event::read(data) {
             if event.error.is_some() {
                 self.ends(true);
             }
@@ -359,10 +339,10 @@ impl StreamWatch {
             self.content = self.content || self.event_name != b"ping";
             return;
         }
-        let Ok(event) = serde_json::from_slice::<Event>(data) else {
+        let Some(event) = Event::read(data) else {
             return;
         };
-        let name = event.kind.map_or("", RawValue::get).trim_matches('"');
+        let name = event.kind.unwrap_or_default().trim_matches('"');
         self.usage.update(event.usage());
         match name {
             "message_stop" | "response.completed" | "response.incomplete" => self.ends(false),
@@ -392,8 +372,7 @@ impl StreamWatch {
         let tail = String::from_utf8_lossy(&line.tail);
         match self.form {
             StreamForm::Ndjson => {
-                let done = &self.find.done;
-                if value_starts(&line.head, done, b"t") || value_starts(&line.tail, done, b"t") {
+                if tells(&line.head, &[DONE]).is_some() || tells(&line.tail, &[DONE]).is_some() {
                     if let Some(start) = tail.find("\"total_duration\"") {
                         let counters = format!("{{{}", tail.get(start..).unwrap_or_default());
                         self.usage.update(super::usage_of_body(counters.as_bytes()));
@@ -449,62 +428,136 @@ fn may_tell(name: &[u8]) -> bool {
     )
 }
 
-/// Whether the key stands somewhere in the line with a value that starts with one of those bytes. In a text within the line the key's
-/// quotes would be escaped, so only deeper objects can pretend to be it; parsing the line settles that.
-fn value_starts(line: &[u8], key: &memmem::Finder<'_>, first: &[u8]) -> bool {
-    let width = key.needle().len();
-    key.find_iter(line).any(|at| {
-        let after = line.get(at + width..).unwrap_or_default();
-        let value = after.trim_ascii_start().strip_prefix(b":");
-        value
-            .and_then(|value| value.trim_ascii_start().first())
-            .is_some_and(|byte| first.contains(byte))
+/// A key whose value is worth parsing the line for when it starts with one of some bytes.
+#[derive(Debug, Clone, Copy)]
+struct Key {
+    /// With its closing quote.
+    name: &'static [u8],
+    first: &'static [u8],
+}
+
+const DONE: Key = Key {
+    name: b"done\"",
+    first: b"t",
+};
+const STATUS: Key = Key {
+    name: b"status\"",
+    first: b"\"",
+};
+const ERROR: Key = Key {
+    name: b"error\"",
+    first: b"\"{[",
+};
+const USAGE: Key = Key {
+    name: b"usage\"",
+    first: b"{",
+};
+const TIMINGS: Key = Key {
+    name: b"timings\"",
+    first: b"{",
+};
+const FINISH_REASON: Key = Key {
+    name: b"finish_reason\"",
+    first: b"\"",
+};
+
+/// The name of the first of the keys that stands somewhere in the line with such a value. In a text within the line the key's quotes
+/// would be escaped, so only deeper objects can pretend to be it; parsing the line settles that.
+fn tells(line: &[u8], keys: &[Key]) -> Option<&'static [u8]> {
+    memchr_iter(b'"', line).find_map(|quote| {
+        let rest = line.get(quote + 1..)?;
+        let key = keys
+            .iter()
+            .find(|key| rest.first() == key.name.first() && rest.starts_with(key.name))?;
+        let value = rest
+            .get(key.name.len()..)?
+            .trim_ascii_start()
+            .strip_prefix(b":")?;
+        let starts = value.trim_ascii_start().first()?;
+        key.first.contains(starts).then_some(key.name)
     })
 }
 
-fn is(field: Option<&RawValue>, written: &str) -> bool {
-    field.is_some_and(|field| field.get() == written)
+fn is(field: Option<&str>, written: &str) -> bool {
+    field == Some(written)
 }
 
-fn says_something(value: Option<&Value>) -> bool {
-    match value {
-        Some(Value::String(text)) => !text.is_empty(),
-        Some(Value::Array(items)) => !items.is_empty(),
-        Some(Value::Object(fields)) => !fields.is_empty(),
+/// Whether a value as it is written is a text, a list or an object that holds anything.
+fn says_something(written: &str) -> bool {
+    match written.as_bytes() {
+        [b'"', inside @ ..] => inside != b"\"",
+        [b'[' | b'{', inside @ ..] => {
+            !matches!(inside.trim_ascii_start().first(), None | Some(b']' | b'}'))
+        }
         _ => false,
     }
 }
 
+/// Walks the members of the object that comes next; `seen` steps over the value and says whether it was the one looked for.
+fn any_member<'a>(
+    cursor: &mut Cursor<'a>,
+    mut seen: impl FnMut(&'a str, &mut Cursor<'a>) -> bool,
+) -> bool {
+    if cursor.kind() != Kind::Object {
+        cursor.skip();
+        return false;
+    }
+    cursor.enter();
+    let mut any = false;
+    while let Some(key) = cursor.key() {
+        any |= seen(key, cursor);
+    }
+    any
+}
+
 fn ndjson_has_content(line: &[u8]) -> bool {
-    let Ok(chunk) = serde_json::from_slice::<Value>(line) else {
+    let Some(mut cursor) = object(line) else {
         // What cannot be read may be content all the same.
         return true;
     };
-    says_something(chunk.get("response"))
-        || says_something(chunk.get("thinking"))
-        || chunk.get("message").is_some_and(|message| {
-            ["content", "thinking", "tool_calls", "images"]
-                .iter()
-                .any(|key| says_something(message.get(key)))
-        })
+    any_member(&mut cursor, |key, value| match key {
+        "response" | "thinking" => says_something(value.skip()),
+        "message" => any_member(value, |key, value| {
+            matches!(key, "content" | "thinking" | "tool_calls" | "images")
+                & says_something(value.skip())
+        }),
+        _ => {
+            value.skip();
+            false
+        }
+    })
 }
 
 fn openai_has_content(data: &[u8]) -> bool {
-    let Ok(chunk) = serde_json::from_slice::<Value>(data) else {
+    let Some(mut cursor) = object(data) else {
         return true;
     };
-    let choices = chunk.get("choices").and_then(Value::as_array);
-    choices.into_iter().flatten().any(|choice| {
-        says_something(choice.get("text"))
-            || choice
-                .get("delta")
-                .and_then(Value::as_object)
-                .is_some_and(|delta| {
-                    delta
-                        .iter()
-                        .any(|(key, value)| key != "role" && says_something(Some(value)))
-                })
+    any_member(&mut cursor, |key, value| {
+        if key != "choices" || value.kind() != Kind::Array {
+            value.skip();
+            return false;
+        }
+        value.enter();
+        let mut any = false;
+        while value.item() {
+            any |= any_member(value, |key, value| match key {
+                "text" => says_something(value.skip()),
+                "delta" => any_member(value, |key, value| {
+                    (key != "role") & says_something(value.skip())
+                }),
+                _ => {
+                    value.skip();
+                    false
+                }
+            });
+        }
+        any
     })
+}
+
+fn object(written: &[u8]) -> Option<Cursor<'_>> {
+    let mut cursor = Cursor::new(std::str::from_utf8(written).ok()?);
+    (cursor.kind() == Kind::Object).then_some(cursor)
 }
 
 #[cfg(test)]

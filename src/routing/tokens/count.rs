@@ -167,7 +167,10 @@ impl Counter {
             letters += 1;
         }
         // Neither the first letter nor a hump is a capital within the word.
-        let first = text.bytes().next().map_or(0, |byte| u64::from(byte & 0x20 == 0));
+        let first = text
+            .bytes()
+            .next()
+            .map_or(0, |byte| u64::from(byte & 0x20 == 0));
         self.add(Feature::Camel, humps);
         self.add(Feature::Upper, uppers - humps - first);
         self.add_word(letters);
