@@ -4,7 +4,9 @@
 //! them. What is complete within a piece is released as a slice of the piece, uncopied. JSON is parsed only where a byte search found a
 //! word that can end the stream or carry its usage.
 
-use memchr::memchr_iter;
+use std::sync::LazyLock;
+
+use memchr::{memchr_iter, memmem};
 use serde_json::Value;
 
 use super::StreamForm;
@@ -298,7 +300,10 @@ impl StreamWatch {
 
     fn ndjson_object(&mut self, line: &[u8]) {
         self.content = self.content || ndjson_has_content(line);
-        if tells(line, &[DONE, STATUS, ERROR]).is_none() {
+        let can_end = value_starts(line, &FIND.done, b"t")
+            || value_starts(line, &FIND.status, b"\"")
+            || value_starts(line, &FIND.error, b"\"{[");
+        if !can_end {
             return;
         }
         let Some(event) = Event::read(line) else {
@@ -318,14 +323,10 @@ impl StreamWatch {
             return;
         }
         self.content = self.content || openai_has_content(data);
-        let Some(first) = tells(data, &[FINISH_REASON, USAGE, TIMINGS, ERROR]) else {
-            return;
-        };
-        self.finish_reason = self.finish_reason
-            || first == FINISH_REASON.name
-            || tells(data, &[FINISH_REASON]).is_some();
-        let can_tell =
-            first != FINISH_REASON.name || tells(data, &[USAGE, TIMINGS, ERROR]).is_some();
+        self.finish_reason = self.finish_reason || value_starts(data, &FIND.finish_reason, b"\"");
+        let can_tell = value_starts(data, &FIND.usage, b"{")
+            || value_starts(data, &FIND.timings, b"{")
+            || value_starts(data, &FIND.error, b"\"{[");
         if can_tell && let Some(event) = Event::read(data) {
             if event.error.is_some() {
                 self.ends(true);
@@ -372,7 +373,8 @@ impl StreamWatch {
         let tail = String::from_utf8_lossy(&line.tail);
         match self.form {
             StreamForm::Ndjson => {
-                if tells(&line.head, &[DONE]).is_some() || tells(&line.tail, &[DONE]).is_some() {
+                let done = &FIND.done;
+                if value_starts(&line.head, done, b"t") || value_starts(&line.tail, done, b"t") {
                     if let Some(start) = tail.find("\"total_duration\"") {
                         let counters = format!("{{{}", tail.get(start..).unwrap_or_default());
                         self.usage.update(super::usage_of_body(counters.as_bytes()));
@@ -428,54 +430,39 @@ fn may_tell(name: &[u8]) -> bool {
     )
 }
 
-/// A key whose value is worth parsing the line for when it starts with one of some bytes.
-#[derive(Debug, Clone, Copy)]
-struct Key {
-    /// With its closing quote.
-    name: &'static [u8],
-    first: &'static [u8],
+/// Searches for keys whose values can end a stream or tell its usage, with their tables made once.
+struct Finders {
+    done: memmem::Finder<'static>,
+    status: memmem::Finder<'static>,
+    error: memmem::Finder<'static>,
+    usage: memmem::Finder<'static>,
+    timings: memmem::Finder<'static>,
+    finish_reason: memmem::Finder<'static>,
 }
 
-const DONE: Key = Key {
-    name: b"done\"",
-    first: b"t",
-};
-const STATUS: Key = Key {
-    name: b"status\"",
-    first: b"\"",
-};
-const ERROR: Key = Key {
-    name: b"error\"",
-    first: b"\"{[",
-};
-const USAGE: Key = Key {
-    name: b"usage\"",
-    first: b"{",
-};
-const TIMINGS: Key = Key {
-    name: b"timings\"",
-    first: b"{",
-};
-const FINISH_REASON: Key = Key {
-    name: b"finish_reason\"",
-    first: b"\"",
-};
+static FIND: LazyLock<Finders> = LazyLock::new(|| Finders {
+    done: memmem::Finder::new("\"done\""),
+    status: memmem::Finder::new("\"status\""),
+    error: memmem::Finder::new("\"error\""),
+    usage: memmem::Finder::new("\"usage\""),
+    timings: memmem::Finder::new("\"timings\""),
+    finish_reason: memmem::Finder::new("\"finish_reason\""),
+});
 
-/// The name of the first of the keys that stands somewhere in the line with such a value. In a text within the line the key's quotes
-/// would be escaped, so only deeper objects can pretend to be it; parsing the line settles that.
-fn tells(line: &[u8], keys: &[Key]) -> Option<&'static [u8]> {
-    memchr_iter(b'"', line).find_map(|quote| {
-        let rest = line.get(quote + 1..)?;
-        let key = keys
-            .iter()
-            .find(|key| rest.first() == key.name.first() && rest.starts_with(key.name))?;
-        let value = rest
-            .get(key.name.len()..)?
-            .trim_ascii_start()
-            .strip_prefix(b":")?;
-        let starts = value.trim_ascii_start().first()?;
-        key.first.contains(starts).then_some(key.name)
-    })
+/// Whether the key stands somewhere in the line with a value that starts with one of those bytes. In a text within the line the key's
+/// quotes would be escaped, so only deeper objects can pretend to be it; parsing the line settles that.
+fn value_starts(line: &[u8], key: &memmem::Finder<'_>, first: &[u8]) -> bool {
+    let width = key.needle().len();
+    let mut rest = line;
+    while let Some(at) = key.find(rest) {
+        rest = rest.get(at + width..).unwrap_or_default();
+        let value = rest.trim_ascii_start().strip_prefix(b":");
+        let starts = value.and_then(|value| value.trim_ascii_start().first());
+        if starts.is_some_and(|byte| first.contains(byte)) {
+            return true;
+        }
+    }
+    false
 }
 
 fn is(field: Option<&str>, written: &str) -> bool {

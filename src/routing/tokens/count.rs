@@ -11,7 +11,7 @@ const STRETCH: usize = 1024;
 const STRETCH_MAX: usize = 4096;
 
 /// Letters of a word before [`Feature::ExtraLetter`] counts.
-const LONG_WORD: u32 = 15;
+const LONG_WORD: usize = 15;
 /// Punctuation characters in a row before [`Feature::ExtraPunctuation`] counts.
 const LONG_PUNCTUATION: usize = 4;
 /// Blanks in a row before [`Feature::ExtraIndent`] counts.
@@ -79,7 +79,7 @@ const fn packed(word: &[u8]) -> u64 {
     let mut packed = 0;
     let mut at = 0;
     while at < word.len() {
-        packed = packed << 8 | word[at] as u64;
+        packed |= (word[at] as u64) << (8 * at);
         at += 1;
     }
     packed
@@ -146,43 +146,37 @@ impl Counter {
         }
     }
 
-    /// Counts the word that starts the text; returns its length in bytes.
-    fn word(&mut self, text: &str) -> usize {
-        let (mut letters, mut humps, mut uppers, mut after_lower) = (0_u32, 0_u64, 0_u64, 0_u64);
-        let mut packed = 0_u64;
-        for &byte in text.as_bytes() {
-            let lower = byte | 0x20;
-            if !lower.is_ascii_lowercase() {
-                if !byte.is_ascii() && latin_at(text, letters as usize).is_some() {
-                    return self.accented_word(text);
+    /// Counts the word that starts the text at a byte; returns its length in bytes.
+    fn word(&mut self, text: &str, start: usize) -> usize {
+        let (mut length, mut humps, mut capitals) = (0, 0, 0);
+        let mut before = Before::Nothing;
+        loop {
+            let eight = eight_at(text.as_bytes(), start + length);
+            let letters = Letters::of(eight);
+            let (new_humps, new_capitals) = letters.capitals(before);
+            humps += new_humps;
+            capitals += new_capitals;
+            length += letters.count;
+            if letters.count < 8 {
+                if latin_at(text, start + length).is_some() {
+                    return self.accented_word(text.get(start..).unwrap_or_default());
+                }
+                if length == letters.count && length <= STOP_WORD {
+                    self.note_language(letters.lower(eight));
                 }
                 break;
             }
-            // Arithmetic instead of branches: this is the innermost loop.
-            let upper = u64::from(byte & 0x20 == 0);
-            humps += upper & after_lower;
-            uppers += upper;
-            after_lower = 1 - upper;
-            packed = packed << 8 | u64::from(lower);
-            letters += 1;
+            before = letters.last();
         }
-        // Neither the first letter nor a hump is a capital within the word.
-        let first = text
-            .bytes()
-            .next()
-            .map_or(0, |byte| u64::from(byte & 0x20 == 0));
         self.add(Feature::Camel, humps);
-        self.add(Feature::Upper, uppers - humps - first);
-        self.add_word(letters);
-        if letters as usize <= STOP_WORD {
-            self.note_language(packed);
-        }
-        letters as usize
+        self.add(Feature::Upper, capitals);
+        self.add_word(length);
+        length
     }
 
     /// The same for a word with letters outside ASCII.
     fn accented_word(&mut self, text: &str) -> usize {
-        let (mut letters, mut accents, mut humps, mut capitals) = (0_u32, 0_u64, 0_u64, 0_u64);
+        let (mut letters, mut accents, mut humps, mut capitals) = (0, 0, 0_u64, 0_u64);
         let mut after_lower = false;
         let mut end = 0;
         let bytes = text.as_bytes();
@@ -211,13 +205,13 @@ impl Counter {
         end
     }
 
-    fn add_word(&mut self, letters: u32) {
+    fn add_word(&mut self, letters: usize) {
         let stretch = &mut self.stretch;
         stretch.words += 1;
         stretch.words7 += u64::from(letters >= 7);
         stretch.words11 += u64::from(letters >= 11);
-        stretch.extra_letters += u64::from(letters.saturating_sub(LONG_WORD));
-        stretch.foreign_letters += u64::from(letters.saturating_sub(3));
+        stretch.extra_letters += letters.saturating_sub(LONG_WORD) as u64;
+        stretch.foreign_letters += letters.saturating_sub(3) as u64;
     }
 
     fn note_language(&mut self, packed: u64) {
@@ -274,6 +268,86 @@ impl Counter {
             self.add(Feature::CyrillicWord, 1);
         }
     }
+}
+
+/// One bit for each of eight bytes: its highest.
+const HIGH: u64 = 0x8080_8080_8080_8080;
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// What stands before a byte, as far as capitals care.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    Lower,
+    Upper,
+}
+
+/// The ASCII letters that start eight bytes, looked at all at once: words are most of a prompt.
+struct Letters {
+    /// How many there are.
+    count: usize,
+    /// The high bits of their bytes.
+    within: u64,
+    /// Those of capitals.
+    upper: u64,
+}
+
+impl Letters {
+    fn of(eight: u64) -> Self {
+        // The high bit of each sum tells whether the byte, without case and high bit, is at least `a`, and beyond `z`.
+        let lower = (eight | 0x20 * ONES) & !HIGH;
+        let from_a = lower + u64::from(0x80 - b'a') * ONES;
+        let beyond_z = lower + u64::from(0x80 - b'z' - 1) * ONES;
+        let letters = from_a & !beyond_z & !eight & HIGH;
+        let count = (!letters & HIGH).trailing_zeros() as usize / 8;
+        let within = if count == 8 {
+            HIGH
+        } else {
+            HIGH & ((1 << (8 * count)) - 1)
+        };
+        Self {
+            count,
+            within,
+            upper: within & (!eight << 2),
+        }
+    }
+
+    /// Capitals after a small letter, and those after another capital.
+    fn capitals(&self, before: Before) -> (u64, u64) {
+        let carried = |seen: Before| if before == seen { 0x80 } else { 0 };
+        let after_lower = (self.within & !self.upper) << 8 | carried(Before::Lower);
+        let after_upper = self.upper << 8 | carried(Before::Upper);
+        (
+            u64::from((self.upper & after_lower).count_ones()),
+            u64::from((self.upper & after_upper).count_ones()),
+        )
+    }
+
+    fn last(&self) -> Before {
+        if self.upper >> 63 == 1 {
+            Before::Upper
+        } else {
+            Before::Lower
+        }
+    }
+
+    /// The letters in lower case as [`packed`] has them.
+    fn lower(&self, eight: u64) -> u64 {
+        (eight | 0x20 * ONES) & ((self.within >> 7) * 0xFF)
+    }
+}
+
+/// Eight bytes from a place on, the first one lowest; zeroes beyond the end.
+fn eight_at(bytes: &[u8], at: usize) -> u64 {
+    let rest = bytes.get(at..).unwrap_or_default();
+    if let Some(eight) = rest.first_chunk() {
+        return u64::from_le_bytes(*eight);
+    }
+    let mut eight = [0; 8];
+    for (to, from) in eight.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    u64::from_le_bytes(eight)
 }
 
 /// How many bytes at the start are alike.
@@ -337,7 +411,7 @@ pub(super) fn weighted(text: &str, weights: &Weights) -> f64 {
             position += 1;
             previous = None;
         } else if first.is_ascii_alphabetic() {
-            position += counter.word(text.get(position..).unwrap_or_default());
+            position += counter.word(text, position);
             previous = None;
         } else if first.is_ascii() {
             position += counter.ascii(bytes.get(position..).unwrap_or_default());
