@@ -111,6 +111,7 @@ fn native_stream(
     let further: &[_] = if told { &[] } else { &[UNBUFFERED] };
     let status = upstream.incoming.status();
     let mut watch = StreamWatch::new(form);
+    x.request.release_memory();
     if x.reply.start(status, further, Framing::Chunked).is_err() {
         client_gone(x);
         return None;
@@ -366,6 +367,7 @@ fn translated_stream(
     let further = [("Content-Type", translator.content_type()), UNBUFFERED];
     let told = upstream.incoming.headers().get(UNBUFFERED.0).is_some();
     let further = further.get(..if told { 1 } else { 2 }).unwrap_or(&further);
+    x.request.release_memory();
     if x.reply.start(200, further, Framing::Chunked).is_err() {
         client_gone(x);
         return None;
