@@ -111,8 +111,8 @@ impl Counter {
                 break;
             }
             // Arithmetic instead of branches: this is the innermost loop.
-            humps += u64::from(upper & after_lower);
-            capitals += u64::from(upper & !after_lower & (letters > 0));
+            humps += u64::from(upper && after_lower);
+            capitals += u64::from(upper && !after_lower && letters > 0);
             after_lower = !upper;
             letters += 1;
         }
