@@ -89,11 +89,11 @@ mod tests {
     use super::*;
     use crate::routing::classify;
 
-    fn class_target(model: &str, prefer: Option<&str>) -> Option<ClassTarget> {
-        Some(ClassTarget {
+    fn class_target(model: &str, prefer: Option<&str>) -> ClassTarget {
+        ClassTarget {
             model: model.to_owned(),
             prefer: prefer.map(str::to_owned),
-        })
+        }
     }
 
     fn tier(name: &str, from: Option<f64>, min_tokens: Option<u64>) -> Tier {
@@ -113,9 +113,9 @@ mod tests {
     #[test]
     fn the_class_names_model_node_and_reason() {
         let policy = Policy {
-            simple: class_target("small", Some("gpu1")),
-            moderate: class_target("large", Some("gpu0")),
-            complex: class_target("large", Some("gpu0")),
+            simple: Some(class_target("small", Some("gpu1"))),
+            moderate: Some(class_target("large", Some("gpu0"))),
+            complex: Some(class_target("large", Some("gpu0"))),
             ..Policy::default()
         };
         let small = choose(&policy, "Document this class", 10);
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn a_class_without_a_model_takes_the_next_larger_ones() {
         let policy = Policy {
-            complex: class_target("large", Some("gpu0")),
+            complex: Some(class_target("large", Some("gpu0"))),
             ..Policy::default()
         };
         let choice = choose(&policy, "Document this class", 10);
@@ -146,7 +146,7 @@ mod tests {
         );
         // Never a smaller one: it might not do.
         let policy = Policy {
-            simple: class_target("small", None),
+            simple: Some(class_target("small", None)),
             ..Policy::default()
         };
         let choice = choose(&policy, "Implement OAuth2 authentication", 10);
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn further_tiers_need_every_condition_they_have() {
         let policy = Policy {
-            complex: class_target("large", None),
+            complex: Some(class_target("large", None)),
             tiers: vec![
                 tier("long", None, Some(8_000)),
                 tier("huge", Some(0.5), Some(8_000)),

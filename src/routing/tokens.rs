@@ -2,6 +2,10 @@
 //! family weighs the counts in its own way. Cheap enough to run on every request, whatever its size.
 
 mod count;
+#[expect(
+    clippy::approx_constant,
+    reason = "fitted weights may come near a constant"
+)]
 mod weights;
 
 use weights::Weights;

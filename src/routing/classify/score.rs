@@ -150,11 +150,10 @@ fn weight(request: &Request) -> f64 {
         (Group::Heavy, Some(Group::MediumObject)) => 0.4,
         (Group::Heavy, _) => 1.7,
         (Group::Make, Some(Group::LargeObject)) => 1.5,
-        (Group::Make, Some(Group::SmallObject)) => -1.8,
-        (Group::Work, Some(Group::SmallObject)) => -1.7,
+        (Group::Make, Some(Group::SmallObject)) | (Group::Light, _) => -1.8,
         // "Convert 45 miles": a calculation.
-        (Group::Work, None) if request.number => -1.8,
-        (Group::Light, _) => -1.8,
+        (Group::Work, None) if request.number && request.hit.entry.starts_with("conv") => -1.75,
+        (Group::Work, Some(Group::SmallObject)) => -1.7,
         (Group::Tell, _) => -1.6,
         // Ordinary work: no evidence either way, but stronger than a small request beside it.
         _ => 0.05,
