@@ -13,7 +13,9 @@ mod tier;
 mod tokens;
 
 pub use ask::{Turn, TurnRole, shape_ask};
-pub use classify::{Classification, Complexity, Probabilities, SELFTEST, Signal, classify};
+pub use classify::{
+    Classification, Complexity, Probabilities, SELFTEST, Signal, classify, classify_with_context,
+};
 pub use decide::{Candidate, Decision, NodeLoad, Plan, Predicted, Refusal, decide};
 pub use facts::{RequestFacts, Task};
 pub use policy::{ClassTarget, Policy, Tier};

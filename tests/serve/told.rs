@@ -153,6 +153,20 @@ fn a_request_is_told_the_same_way_everywhere() {
         assert_eq!(logged[field], told(&answer, header), "{field}");
     }
     let newest = router.api("/gpurouter/api/decisions?limit=1");
+    // The log's line is the record, and beside it the names that the source documents' readers know.
+    let mut record = logged.clone();
+    for (name, value) in [
+        ("route", json!("local")),
+        ("tokens_in", json!(10)),
+        ("tokens_out", json!(3)),
+        ("total_tokens", json!(13)),
+        ("latency_ms", logged["timings"]["total_ms"].clone()),
+        ("dual_gpu_enabled", json!(false)),
+    ] {
+        let told = record.as_object_mut().unwrap().remove(name);
+        assert_eq!(told, Some(value), "{name}");
+    }
+    let logged = record;
     assert_eq!(newest["decisions"][0], logged);
     let why = router.api(&format!("/gpurouter/api/why/{}", told(&answer, "id")));
     for (field, value) in logged.as_object().unwrap() {

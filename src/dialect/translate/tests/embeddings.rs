@@ -1,3 +1,5 @@
+//! Embeddings: vectors keep every digit.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Anthropic messages in front of chat completions.
+
 use serde_json::json;
 
 use super::*;

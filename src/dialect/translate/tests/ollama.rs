@@ -1,3 +1,5 @@
+//! Ollama chat and generate in front of chat completions.
+
 use serde_json::json;
 
 use super::*;

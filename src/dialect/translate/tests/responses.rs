@@ -1,3 +1,5 @@
+//! OpenAI responses in front of chat completions.
+
 use serde_json::json;
 
 use super::*;
