@@ -1,6 +1,11 @@
 //! Many clients, most of which leave at random moments, in front of nodes that delay, refuse, hang, cut and talk nonsense: afterwards nothing
 //! is in flight, nothing is left of it, and no answer was passed off as complete.
 
+#![allow(
+    clippy::print_stderr,
+    reason = "measured values go to the test runner's stderr"
+)]
+
 mod common;
 
 use std::io::Read;
@@ -220,30 +225,27 @@ fn gauge(router: &Router, name: &str) -> f64 {
         .sum()
 }
 
-#[test]
-fn after_the_chaos_nothing_is_left_of_it() {
-    let stub = Stub::ollama(&["m:latest"], unruly);
-    let gpu = [
+/// A simulated node with such faults.
+fn simulated(seed: &str, faults: &[&str]) -> Sim {
+    let mut args = vec![
         "--gpu",
         "RTX 4090",
         "--model",
         "m:latest=1000000",
         "--clock",
         "real",
-        "--speed",
-        "20000,400",
-        "--listen",
-        "127.0.0.1:0",
     ];
-    let seeded = |seed: &'static str, faults: &[&'static str]| {
-        let mut args = gpu.to_vec();
-        args.extend(["--seed", seed]);
-        faults
-            .iter()
-            .for_each(|fault| args.extend(["--fault", fault]));
-        Sim::start(&args)
-    };
-    let rough = seeded(
+    args.extend(["--speed", "20000,400", "--seed", seed]);
+    for fault in faults {
+        args.extend(["--fault", fault]);
+    }
+    Sim::start(&args)
+}
+
+#[test]
+fn after_the_chaos_nothing_is_left_of_it() {
+    let stub = Stub::ollama(&["m:latest"], unruly);
+    let rough = simulated(
         "1",
         &[
             "cut=3@0.2",
@@ -252,7 +254,7 @@ fn after_the_chaos_nothing_is_left_of_it() {
             "garbage@0.1",
         ],
     );
-    let slow = seeded("2", &["delay=100ms@0.3", "cut=2@0.1", "hang=4@0.01"]);
+    let slow = simulated("2", &["delay=100ms@0.3", "cut=2@0.1", "hang=4@0.01"]);
     let nodes = [stub.url(), rough.urls[0].clone(), slow.urls[0].clone()];
     let mut args = vec!["--log-format", "json"];
     for node in &nodes {

@@ -939,8 +939,8 @@ fn said(answer: &Response) -> String {
         }
     }
     let mut out = String::new();
-    documents(answer)
-        .iter()
-        .for_each(|document| gather(document, "", &mut out));
+    for document in &documents(answer) {
+        gather(document, "", &mut out);
+    }
     out
 }

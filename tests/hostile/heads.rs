@@ -144,6 +144,7 @@ fn broken_chunks_are_refused() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn odd_heads_are_answered_or_refused_in_the_dialect() {
     let (_stub, mut router) = stack(proper);
     let cases: [(&str, &str, u16); 20] = [

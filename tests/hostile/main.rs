@@ -1,6 +1,12 @@
 //! Hostile input against the real binary: malformed heads and bodies, clients that dawdle and vanish, nodes that lie, hang and die. After each
 //! of them the router answers the next request and holds nothing.
 
+#![allow(
+    clippy::print_stderr,
+    reason = "measured values go to the test runner's stderr"
+)]
+#![allow(clippy::float_cmp, reason = "counts and gauges are whole numbers")]
+
 #[path = "../common/mod.rs"]
 mod common;
 
@@ -52,7 +58,7 @@ fn stack_with(
     handler: impl Fn(&Request, &mut Peer) + Send + Sync + 'static,
 ) -> (Stub, Router) {
     let stub = Stub::ollama(&[MODEL], handler);
-    stub.set_forms(&["/v1/messages"]);
+    stub.set_forms(&["/v1/messages", "/v1/responses"]);
     let url = stub.url();
     let router = Router::start(&["--log-format", "json", "--node", &url], config);
     router.wait_ready(1);
