@@ -277,7 +277,7 @@ fn chat(addr: SocketAddr) -> (Fate, String) {
     let request = json!({"model": "tiny", "messages": hello()});
     let answer = client::post(addr, "/api/chat", &request);
     let node = answer.header("x-gpurouter-node").unwrap_or("").to_owned();
-    let lost = |answer: &Response| {
+    let broken = |answer: &Response| {
         Fate::Lost(format!(
             "{:?} {} {}",
             answer.end,
@@ -286,13 +286,13 @@ fn chat(addr: SocketAddr) -> (Fate, String) {
         ))
     };
     if answer.status != 200 {
-        return (lost(&answer), node);
+        return (broken(&answer), node);
     }
     let lines = answer.lines();
     let fate = match lines.last() {
         Some(last) if last["done"] == true => Fate::Whole,
         Some(last) if last["error"].is_string() && lines.len() > 1 => Fate::BrokenInBand,
-        _ => lost(&answer),
+        _ => broken(&answer),
     };
     (fate, node)
 }
@@ -335,11 +335,11 @@ fn a_dying_node_loses_no_request_that_had_not_begun_to_answer() {
             .flat_map(|client| client.join().expect("a client that does not panic"))
             .collect()
     });
-    let lost: Vec<_> = outcomes
+    let failures: Vec<_> = outcomes
         .iter()
         .filter(|(fate, _)| matches!(fate, Fate::Lost(_)))
         .collect();
-    assert!(lost.is_empty(), "{lost:#?}");
+    assert!(failures.is_empty(), "{failures:#?}");
     // At most what was on its way when the node died.
     let broken = outcomes
         .iter()

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
+use crate::routing::Signal;
+
 /// Columns that every table fits in.
 const WIDTH: u16 = 80;
 
@@ -194,6 +196,20 @@ fn candidates(out: &mut dyn Write, rows: &Value) -> io::Result<()> {
         ]);
     }
     print(out, &table)
+}
+
+/// The signals of a classification.
+pub fn signals(out: &mut dyn Write, signals: &[Signal]) -> io::Result<()> {
+    let mut table = table(&["WEIGHT", "SIGNAL", "MATCHED"]);
+    for signal in signals {
+        let weight = format!("{:+.2}", signal.weight);
+        table.add_row(vec![weight, signal.name.clone(), signal.matched.clone()]);
+    }
+    if signals.is_empty() {
+        Ok(())
+    } else {
+        print(out, &table)
+    }
 }
 
 /// `why`.

@@ -71,7 +71,7 @@ pub(super) fn targets(
             model: ModelName::new(model),
             prefer: choice.prefer.clone(),
             by_class: true,
-            note: None,
+            note: choice.note.clone(),
         });
     }
     // What stands in when no node can run the class's own model: larger classes first, because a larger model also answers.
