@@ -53,7 +53,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         &prompt,
     )?;
     if global.json {
-        render::line(&router.router.get(&format!("/gpurouter/api/why/{id}"))?)?;
+        render::line(&router.router.record(&id)?)?;
     }
     Ok(Exit::Yes)
 }
@@ -175,6 +175,8 @@ pub(super) fn stream_answer(
         out.flush()?;
         if piece.done {
             writeln!(out)?;
+            // To the very end: a connection that is closed before it looks like a client that left.
+            io::copy(&mut lines.take(LONGEST_LINE), &mut io::sink())?;
             return Ok(id);
         }
     }

@@ -162,14 +162,13 @@ fn tell_prompts(global: &Global, router: &Running) -> anyhow::Result<()> {
         if global.json {
             let mut nowhere = io::sink();
             let id = super::ask::stream_answer(&mut nowhere, router, "auto", task, prompt)?;
-            render::line(&router.get(&format!("/gpurouter/api/why/{id}"))?)?;
+            render::line(&router.record(&id)?)?;
             continue;
         }
         let mut out = io::stdout().lock();
         writeln!(out, "\n> {prompt}")?;
         let id = super::ask::stream_answer(&mut out, router, "auto", task, prompt)?;
-        let record: serde_json::Value =
-            serde_json::from_str(&router.get(&format!("/gpurouter/api/why/{id}"))?)?;
+        let record: serde_json::Value = serde_json::from_str(&router.record(&id)?)?;
         let word = |name: &str| record[name].as_str().unwrap_or("-").to_owned();
         writeln!(
             out,
