@@ -252,10 +252,7 @@ fn after_the_chaos_nothing_is_left_of_it() {
             "garbage@0.1",
         ],
     );
-    let slow = seeded(
-        "2",
-        &["delay=100ms@0.3", "cut=2@0.1", "hang=4@0.01"],
-    );
+    let slow = seeded("2", &["delay=100ms@0.3", "cut=2@0.1", "hang=4@0.01"]);
     let nodes = [stub.url(), rough.urls[0].clone(), slow.urls[0].clone()];
     let mut args = vec!["--log-format", "json"];
     for node in &nodes {

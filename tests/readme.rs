@@ -19,7 +19,7 @@ use clap::error::ErrorKind;
 use gpurouter::cli::Cli;
 use serde_json::json;
 
-use common::{Router, Scratch, Sim, client, command};
+use common::{LIMIT, Router, Scratch, Sim, client, command, eventually};
 
 /// The router's address in the README, and those of its two nodes.
 const ROUTER: &str = "127.0.0.1:8512";
@@ -100,6 +100,50 @@ impl Running {
         Self { sim, router }
     }
 
+    /// Has both models of the quick start loaded, as after a while of use, and returns the id of the request that the README's
+    /// `gpurouter why` is about.
+    fn warm_up(&self) -> String {
+        let (seen, _) = self.ask("qwen2.5-coder:7b", "Why is the sky blue?");
+        let (_, node) = self.ask("auto", "Write a docstring for a sort function");
+        assert_eq!(node, "gpu1", "the quick start's class routing");
+        let known = eventually(LIMIT, || {
+            let status = self.router.api("/gpurouter/api/status");
+            let nodes = status["nodes"].as_array().expect("nodes");
+            nodes.iter().all(|node| {
+                node["loaded"]
+                    .as_array()
+                    .is_some_and(|loaded| loaded.len() == 1)
+            })
+        });
+        assert!(known, "the monitor does not see the loaded models");
+        seen
+    }
+
+    /// Sends a prompt; returns the request's id and node.
+    fn ask(&self, model: &str, prompt: &str) -> (String, String) {
+        let body = json!({
+            "model": model,
+            "stream": false,
+            "options": { "num_predict": 24 },
+            "messages": [{ "role": "user", "content": prompt }],
+        });
+        let body = body.to_string();
+        let request = format!(
+            "POST /api/chat HTTP/1.1\r\nHost: {}\r\nUser-Agent: curl/8.5.0\r\nContent-Length: {}\r\n\r\n{body}",
+            self.router.addr,
+            body.len()
+        );
+        let answer = client::send(self.router.addr, request.as_bytes());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let header = |name| {
+            answer
+                .header(name)
+                .expect("a header of the router")
+                .to_owned()
+        };
+        (header("x-gpurouter-id"), header("x-gpurouter-node"))
+    }
+
     /// The text with this run's addresses in place of the README's.
     fn translate(&self, text: &str) -> String {
         let mut text = text.replace(ROUTER, &self.router.addr.to_string());
@@ -113,7 +157,7 @@ impl Running {
 #[test]
 fn console_blocks_print_what_they_show() {
     let running = Running::start();
-    let seen = remembered_request(&running.router);
+    let seen = running.warm_up();
     let scratch = Scratch::new();
     let input = scratch.path().join("README.in");
     fs::create_dir(&input).expect("a writable scratch directory");
@@ -157,30 +201,22 @@ fn on_path(name: &str) -> trycmd::schema::Bin {
     }
 }
 
-/// Sends the request that `gpurouter why` of the README is about; returns its id.
-fn remembered_request(router: &Router) -> String {
-    let body = json!({
-        "model": "qwen2.5-coder:7b",
-        "stream": false,
-        "options": { "num_predict": 24 },
-        "messages": [{ "role": "user", "content": "Why is the sky blue?" }],
-    });
-    let answer = client::post(router.addr, "/api/chat", &body);
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    let id = answer.header("x-gpurouter-id").expect("an id").to_owned();
-    assert_eq!(id.len(), ID, "{id}");
-    id
-}
-
 /// The README as a case of trycmd: addresses and ids of this run in the commands, `[..]` for what varies in the output.
 fn case(running: &Running, seen: &str) -> String {
     let mut out = String::new();
     let mut console = false;
+    let mut ends_with_newline = true;
     for line in readme().lines() {
         let fence = line.strip_prefix("```");
         if let Some(language) = fence {
+            if console && ends_with_newline {
+                // An empty last line is how trycmd writes that the output's last line has an end.
+                out.push('\n');
+            }
             console = language == "console";
         }
+        // A JSON document of the API has none.
+        ends_with_newline = !line.starts_with('{');
         let line = running.translate(line);
         let line = match line.get(..2) {
             _ if !console || fence.is_some() => line,
@@ -196,8 +232,8 @@ fn case(running: &Running, seen: &str) -> String {
 
 /// The line of output with `[..]` for ids, times, milliseconds and ports that nobody chose.
 fn varying(line: &str, router: &str) -> String {
-    if line.starts_with("Date: ") {
-        return "Date: [..]".to_owned();
+    if let Some((name @ ("Date" | "Content-Length"), _)) = line.split_once(": ") {
+        return format!("{name}: [..]");
     }
     let words: Vec<&str> = line.split(' ').collect();
     let milliseconds = |index: usize| {
@@ -214,8 +250,6 @@ fn varying(line: &str, router: &str) -> String {
             "[..]".to_owned()
         } else if let Some((before, _)) = port {
             format!("{before}127.0.0.1:[..]")
-        } else if let Some((name, _)) = word.split_once(": ") {
-            name.to_owned()
         } else {
             (*word).to_owned()
         }
@@ -355,7 +389,7 @@ fn every_subcommand_and_flag_is_told() {
 #[test]
 fn metrics_and_record_fields_exist() {
     let running = Running::start();
-    let id = remembered_request(&running.router);
+    let (id, _) = running.ask("qwen2.5-coder:7b", "Why is the sky blue?");
     let metrics = client::get(running.router.addr, "/metrics").text();
     let text = readme();
     let spans: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
@@ -370,7 +404,15 @@ fn metrics_and_record_fields_exist() {
             "README.md names the metric {name}"
         );
     }
-    let record = running.router.api(&format!("/gpurouter/api/why/{id}"));
+    // Written when the last byte of the answer is out.
+    let path = format!("/gpurouter/api/why/{id}");
+    assert!(eventually(LIMIT, || client::get(
+        running.router.addr,
+        &path
+    )
+    .status
+        == 200));
+    let record = running.router.api(&path);
     let section = text
         .split("## What it logs")
         .nth(1)

@@ -50,20 +50,6 @@ impl Running {
         text_of(answer)
     }
 
-    /// The record of a request that this process has just made. The router writes it down after the last byte of the answer went out, so
-    /// it may come a moment later.
-    pub(super) fn record(&self, id: &str) -> anyhow::Result<String> {
-        const LOOKS: u32 = 50;
-        let path = format!("/gpurouter/api/why/{id}");
-        for _ in 1..LOOKS {
-            if let Ok(record) = self.get(&path) {
-                return Ok(record);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        self.get(&path)
-    }
-
     /// A document of the router, for a body.
     pub(super) fn post(&self, path: &str, body: Vec<u8>) -> anyhow::Result<String> {
         let request = self
