@@ -195,6 +195,8 @@ pub(super) fn stream_answer(
         out.flush()?;
         if piece.done {
             writeln!(out)?;
+            // To the very end: a connection that is closed before it looks like a client that left.
+            io::copy(&mut lines.take(LONGEST_LINE), &mut io::sink())?;
             return Ok(id);
         }
     }

@@ -370,8 +370,10 @@ impl Router {
         if model_work {
             self.gpu_of(&mut record);
             self.metrics.count(&record);
+            let record = Arc::new(record);
+            // Before the line: whoever reads it may ask `why` at once.
+            self.ring.push(Arc::clone(&record));
             self.log.request(&record, self.snapshot().nodes.len());
-            self.ring.push(Arc::new(record));
         } else if record.outcome != Ended::Ok || self.log.writes(LogLevel::Debug) {
             self.log.request(&record, self.snapshot().nodes.len());
         }

@@ -180,6 +180,7 @@ fn why_tells_the_recorded_decision() {
     let user = User::of(&router);
     let answer = client::post(router.addr, "/api/chat", &chat("m"));
     let id = answer.header("x-gpurouter-id").unwrap().to_owned();
+    router.wait_record(|record| record["id"] == id.as_str());
     let document = user.run(&["why", &id, "--json"]).json();
     assert_eq!(
         (&document["id"], &document["node"], &document["outcome"]),

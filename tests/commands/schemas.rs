@@ -172,6 +172,30 @@ fn what_commands_tell_without_a_router() {
 }
 
 #[test]
+fn what_classify_tells() {
+    let stub = node();
+    let user = User::alone(&format!(
+        "[[node]]\nname = \"a\"\nurl = \"{}\"\n[routing]\nsimple = {{ model = \"m\" }}\n",
+        stub.url()
+    ));
+    let one = user.run(&[
+        "classify",
+        "--json",
+        "Write a docstring for a sort function",
+    ]);
+    assert_eq!(one.json()["complexity"], "SIMPLE", "{one:?}");
+    holds("classify", &one.json());
+    let lines = user.run_with(
+        &["classify", "--json", "--lines"],
+        "Document this\nDesign a database\n",
+    );
+    assert_eq!((lines.code, lines.out.lines().count()), (0, 2), "{lines:?}");
+    for line in lines.out.lines() {
+        holds("classify", &serde_json::from_str(line).unwrap());
+    }
+}
+
+#[test]
 fn what_sim_tells() {
     use std::io::{BufRead, BufReader};
     let user = User::alone("");
