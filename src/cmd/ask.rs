@@ -50,7 +50,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let prompt = super::prompt_of(&args.prompt)?;
     let router = match Running::find(global, &loaded.config) {
         Some(router) => Asked { router, own: None },
-        None => Asked::start(loaded.config)?,
+        None => Asked::start(loaded.config, global.verbose)?,
     };
     let id = stream_answer(
         &mut io::stdout().lock(),
@@ -72,11 +72,12 @@ struct Asked {
 }
 
 impl Asked {
-    fn start(mut config: config::Config) -> anyhow::Result<Self> {
+    fn start(mut config: config::Config, verbose: u8) -> anyhow::Result<Self> {
         let nodes = super::nodes(&config);
         "127.0.0.1:0".clone_into(&mut config.listen);
         let log = Log {
-            level: LogLevel::Warning,
+            // What goes wrong is the command's own error; the log would tell it twice.
+            level: (verbose > 0).then_some(LogLevel::Info),
             format: LogFormat::Text,
         };
         let bound = Bound::new(config, &nodes, log)?;
@@ -157,7 +158,7 @@ pub(super) fn stream_answer(
         let message = error_text(&answer.text()?);
         // A node's own 500 is an answer: somebody was reached.
         let told = if matches!(status.as_u16(), 502..=504) {
-            Told::unreachable(message)
+            Told::unreachable(message).hint(super::SEE_NODES)
         } else {
             Told {
                 message,

@@ -206,9 +206,11 @@ fn explain(
         "model          {}",
         tier.model.as_deref().unwrap_or("none is configured")
     )?;
-    if let Some(note) = &tier.note {
-        writeln!(out, "note           {note}")?;
-    }
+    writeln!(
+        out,
+        "reason         {}",
+        tier.reason(tier.prefer.as_deref())
+    )?;
     if !found.signals.is_empty() {
         writeln!(out)?;
     }

@@ -75,7 +75,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         config,
         &nodes,
         Log {
-            level,
+            level: Some(level),
             format: LogFormat::Text,
         },
     )

@@ -53,7 +53,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         return print_config(global, &loaded);
     }
     let log = Log {
-        level: loaded.config.log_level,
+        level: Some(loaded.config.log_level),
         format: args.log_format,
     };
     for notice in &loaded.notices {

@@ -39,6 +39,23 @@ fn array(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
+/// A sentence behind its label, broken at blanks and indented by the label's width; a word that is too long for a line stays whole.
+fn sentence(out: &mut dyn Write, label: &str, value: &Value) -> io::Result<()> {
+    let indent = label.chars().count();
+    let mut line = label.to_owned();
+    for word in text(value).split_whitespace() {
+        let started = line.chars().count() > indent;
+        if started && line.chars().count() + 1 + word.chars().count() > usize::from(WIDTH) {
+            writeln!(out, "{line}")?;
+            line = " ".repeat(indent);
+        } else if started {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    writeln!(out, "{}", line.trim_end())
+}
+
 /// A size in the unit that a person reads at a glance.
 fn size(value: &Value) -> String {
     let Some(bytes) = value.as_u64() else {
@@ -126,8 +143,8 @@ pub fn status(out: &mut dyn Write, document: &Value) -> io::Result<()> {
         writeln!(out)?;
     }
     for warning in warnings {
-        writeln!(out, "warning: {}", text(&warning["text"]))?;
-        writeln!(out, "   cure: {}", text(&warning["cure"]))?;
+        sentence(out, "warning: ", &warning["text"])?;
+        sentence(out, "   cure: ", &warning["cure"])?;
     }
     Ok(())
 }
@@ -143,7 +160,7 @@ pub fn route(out: &mut dyn Write, document: &Value, explain: bool) -> io::Result
         None => writeln!(out, "tier    {tier}")?,
     }
     writeln!(out, "reason  {}", text(&decision["reason"]))?;
-    writeln!(out, "        {}", text(&decision["detail"]))?;
+    sentence(out, "        ", &decision["detail"])?;
     if explain {
         writeln!(out)?;
         candidates(out, &document["candidates"])?;
@@ -210,7 +227,7 @@ pub fn why(out: &mut dyn Write, document: &Value) -> io::Result<()> {
     writeln!(out, "went to  {} on {}", field("model"), field("node"))?;
     writeln!(out, "outcome  {} {}", field("status"), field("outcome"))?;
     writeln!(out, "reason   {}", field("reason"))?;
-    writeln!(out, "         {}", field("detail"))?;
+    sentence(out, "         ", &document["detail"])?;
     for tried in array(&document["fallbacks"]) {
         writeln!(
             out,

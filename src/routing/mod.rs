@@ -20,5 +20,5 @@ pub use decide::{Candidate, Decision, NodeLoad, Plan, Predicted, Refusal, decide
 pub use facts::{RequestFacts, Task};
 pub use policy::{ClassTarget, Policy, Tier};
 pub use speed::{Speed, Speeds};
-pub use tier::{TierChoice, tier_of};
+pub use tier::{TierChoice, target, tier_of};
 pub use tokens::{Family, chars4, estimate_tokens};

@@ -21,8 +21,8 @@ pub enum LogFormat {
 /// Writes log lines.
 #[derive(Debug, Clone, Copy)]
 pub struct Log {
-    /// Least severe level that is written.
-    pub level: LogLevel,
+    /// Least severe level that is written; `None` writes nothing, for a command that tells its errors itself.
+    pub level: Option<LogLevel>,
     /// Form.
     pub format: LogFormat,
 }
@@ -35,9 +35,14 @@ struct Event<'a> {
 }
 
 impl Log {
+    /// Whether events of that level are written.
+    pub(super) fn writes(self, level: LogLevel) -> bool {
+        self.level.is_some_and(|least| level >= least)
+    }
+
     /// Writes one event that is not a request.
     pub fn event(self, level: LogLevel, message: &str) {
-        if level < self.level {
+        if !self.writes(level) {
             return;
         }
         let ts = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
@@ -56,7 +61,7 @@ impl Log {
             Outcome::Ok | Outcome::ClientGone | Outcome::Refused => LogLevel::Info,
             Outcome::UpstreamError | Outcome::Cut => LogLevel::Error,
         };
-        if level < self.level {
+        if !self.writes(level) {
             return;
         }
         match self.format {

@@ -372,7 +372,7 @@ impl Router {
             self.metrics.count(&record);
             self.log.request(&record, self.snapshot().nodes.len());
             self.ring.push(Arc::new(record));
-        } else if record.outcome != Ended::Ok || self.log.level == LogLevel::Debug {
+        } else if record.outcome != Ended::Ok || self.log.writes(LogLevel::Debug) {
             self.log.request(&record, self.snapshot().nodes.len());
         }
     }

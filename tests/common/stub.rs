@@ -127,7 +127,6 @@ struct Shared {
     kind: Kind,
     models: Mutex<Vec<String>>,
     loaded: Mutex<Vec<String>>,
-    native: Mutex<Option<Vec<String>>>,
     probe_status: Mutex<Option<u16>>,
     requests: Mutex<Vec<Request>>,
     probes: Mutex<Vec<Request>>,
@@ -137,6 +136,8 @@ struct Shared {
     handler: Box<Handler>,
     /// Documents that take the place of a probe's usual answer, by path.
     documents: Mutex<HashMap<String, Value>>,
+    /// Paths of request forms beside the kind's own that it says to have when it is asked with an empty body.
+    forms: Mutex<Vec<String>>,
 }
 
 /// A running stub; gone, with all its connections, on drop.
@@ -170,7 +171,6 @@ impl Stub {
             kind,
             models: Mutex::new(models.iter().map(|&name| name.to_owned()).collect()),
             loaded: Mutex::default(),
-            native: Mutex::default(),
             probe_status: Mutex::new(None),
             requests: Mutex::default(),
             probes: Mutex::default(),
@@ -179,6 +179,7 @@ impl Stub {
             stop: AtomicBool::new(false),
             handler: Box::new(handler),
             documents: Mutex::default(),
+            forms: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
         let listener = std::thread::spawn(move || accept(&listener, &accepting));
@@ -247,17 +248,15 @@ impl Stub {
         *self.shared.loaded.lock().unwrap() = models.iter().map(|&name| name.to_owned()).collect();
     }
 
-    /// From now on it tells the router's question (a POST without a body) that of the forms not every server has
-    /// (`/v1/messages`, `/v1/messages/count_tokens`, `/v1/responses`) it answers these; before, it says that it has none.
-    pub fn set_native(&self, paths: &[&str]) {
-        let paths = paths.iter().map(|&path| path.to_owned()).collect();
-        *self.shared.native.lock().unwrap() = Some(paths);
-    }
-
     /// From now on a probe of `path` is answered with this document.
     pub fn set_document(&self, path: &str, document: Value) {
         let mut documents = self.shared.documents.lock().unwrap();
         documents.insert(path.to_owned(), document);
+    }
+
+    /// It has these request forms too (`/v1/messages`, …); the handler answers the requests. To be said before the router asks.
+    pub fn set_forms(&self, paths: &[&str]) {
+        *self.shared.forms.lock().unwrap() = paths.iter().map(|&path| path.to_owned()).collect();
     }
 
     /// Dies: the port refuses and every connection is closed when this returns.
@@ -448,14 +447,23 @@ fn answer_to_probe(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
     answer.or_else(|| asked_in_vain.then(|| reply::text(404, "404 page not found")))
 }
 
-/// The answer to a probe of which the test has said something.
+/// The answer to a probe of which the test has said something, or of a request form (asked with an empty body).
 fn special(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
-    if shared.kind == Kind::Bare || request.method != "GET" {
+    if shared.kind == Kind::Bare {
+        return None;
+    }
+    let path = request.path();
+    if request.method == "POST" && request.body.is_empty() && path.starts_with("/v1/") {
+        let has = shared.forms.lock().unwrap().iter().any(|form| form == path);
+        let error = json!({"error": {"message": "missing request body"}});
+        return Some(reply::json(if has { 400 } else { 404 }, &error));
+    }
+    if request.method != "GET" {
         return None;
     }
     let documents = shared.documents.lock().unwrap();
     documents
-        .get(request.path())
+        .get(path)
         .map(|document| reply::json(200, document))
 }
 
@@ -463,13 +471,6 @@ fn special(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
 fn probe(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
     let models = shared.models.lock().unwrap().clone();
     let route = (request.method.as_str(), request.path());
-    let is_form = request.path().starts_with("/v1/");
-    if shared.kind != Kind::Bare && request.method == "POST" && request.body.is_empty() && is_form {
-        let native = shared.native.lock().unwrap();
-        let has = native.iter().flatten().any(|path| path == request.path());
-        let status = if has { 400 } else { 404 };
-        return Some(reply::json(status, &json!({"error": "no body"})));
-    }
     let answer = match (shared.kind, route) {
         (Kind::Bare, _) => return None,
         (Kind::Ollama, ("GET" | "HEAD", "/")) => {

@@ -52,7 +52,7 @@ fn stack_with(
     handler: impl Fn(&Request, &mut Peer) + Send + Sync + 'static,
 ) -> (Stub, Router) {
     let stub = Stub::ollama(&[MODEL], handler);
-    stub.set_native(&["/v1/messages"]);
+    stub.set_forms(&["/v1/messages"]);
     let url = stub.url();
     let router = Router::start(&["--log-format", "json", "--node", &url], config);
     router.wait_ready(1);

@@ -231,7 +231,7 @@ fn an_alias_stands_for_its_model_and_the_query_is_kept() {
             "usage": {"input_tokens": 3, "output_tokens": 1}});
         peer.send(&reply::json(200, &answer));
     });
-    node.set_native(&["/v1/messages"]);
+    node.set_forms(&["/v1/messages"]);
     let router = start(
         &[("gpu1", node.url())],
         "[aliases]\n\"claude-*\" = \"qwen2.5-coder:1.5b\"\n\"claude-opus\" = \"nope\"\n",

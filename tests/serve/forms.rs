@@ -249,7 +249,7 @@ fn tokens_are_counted_by_the_node_or_estimated() {
         Stub::llama_server("m", count),
         Stub::ollama(&["n"], reply::healthy),
     ];
-    counting.set_native(&["/v1/messages", "/v1/messages/count_tokens"]);
+    counting.set_forms(&["/v1/messages", "/v1/messages/count_tokens"]);
     let router = start(&[("counting", counting.url()), ("plain", plain.url())], "");
     let count_of = |model: &str, text: &str| {
         let body = json!({"model": model, "messages": [{"role": "user", "content": text}]});

@@ -396,6 +396,11 @@ impl ReplyForm for ResponsesReply {
         let fields =
             json!({"code": "server_error", "message": message, "param": null, "error": error});
         self.event("error", fields, out);
+        // Other clients (Codex) wait for the response's own last event.
+        let mut response = serde_json::to_value(self.response("failed", None))
+            .unwrap_or_else(|_| json!({"object": "response", "status": "failed"}));
+        response["error"] = json!({"code": "server_error", "message": message});
+        self.event("response.failed", json!({ "response": response }), out);
     }
 
     fn whole(&mut self, delta: Delta, facts: &Facts<'_>) -> Result<Vec<u8>, TranslateError> {

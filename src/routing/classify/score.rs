@@ -40,7 +40,7 @@ pub(super) fn evidence(prose: &Prose, context: usize) -> Vec<Signal> {
         ),
         (Group::WideScope, "wide-scope", 0.7, 2),
         (Group::Analysis, "analysis", 0.7, 2),
-        (Group::Depth, "depth", 0.5, 2),
+        (Group::Depth, "depth", if small { 0.5 } else { 0.25 }, 2),
         (Group::Constraint, "constraint", 0.25, 3),
         (Group::Steps, "steps", 0.25, 2),
         (Group::LargeObject, "large-object", 0.3, 2),
@@ -103,7 +103,9 @@ fn base(prose: &Prose, hits: &[Hit], requests: &[Request]) -> Option<Signal> {
         .iter()
         .map(|request| (weight(request), request))
         .max_by(|(a, _), (b, _)| a.total_cmp(b));
-    if let Some((weight, request)) = heaviest {
+    // Weighing and arguing is work, whatever small things are asked for beside it.
+    let argues = hits.iter().any(|hit| hit.group == Group::Analysis);
+    if let Some((weight, request)) = heaviest.filter(|(weight, _)| !argues || *weight > 0.0) {
         let matched = match request.object {
             Some((_, object)) if request.hit.group != Group::Tell => {
                 format!("{} … {object}", request.hit.entry)
@@ -111,6 +113,9 @@ fn base(prose: &Prose, hits: &[Hit], requests: &[Request]) -> Option<Signal> {
             _ => request.hit.entry.to_owned(),
         };
         return Some(signal(request_name(request), weight, &matched));
+    }
+    if argues {
+        return None;
     }
     let words = prose.tokens.len();
     if let Some(greeting) = hits.iter().find(|hit| hit.group == Group::Greet)

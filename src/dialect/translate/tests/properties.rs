@@ -109,8 +109,11 @@ fn an_error_inside_the_stream_is_told_and_ends_it() {
             reply.fail("boom", &mut out);
             let told = String::from_utf8(out).unwrap();
             assert!(told.contains("boom"));
-            let told = told.strip_prefix("event: error\ndata: ").unwrap_or(&told);
-            assert!(serde_json::from_str::<Value>(told).unwrap()["error"] != Value::Null);
+            let first = told.strip_prefix("event: error\ndata: ").unwrap_or(&told);
+            let first = first.lines().next().unwrap();
+            assert!(serde_json::from_str::<Value>(first).unwrap()["error"] != Value::Null);
+            let failed = told.contains("event: response.failed\ndata: ");
+            assert_eq!(failed, form == Form::Responses, "{told}");
         }
     }
 }
