@@ -33,4 +33,4 @@ pub use loaded::ps;
 pub use request::{KeepAlive, Parsed, parse};
 pub use show::{show_of, show_virtual};
 pub use stream::{End, Release, StreamWatch};
-pub use usage::{Usage, usage_of_body};
+pub use usage::{Usage, usage_of_body, usage_of_json};

@@ -4,12 +4,13 @@
 //! them. What is complete within a piece is released as a slice of the piece, uncopied. JSON is parsed only where a byte search found a
 //! word that can end the stream or carry its usage.
 
+use std::sync::LazyLock;
+
 use memchr::{memchr_iter, memmem};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::StreamForm;
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Kind};
 use super::usage::{Event, Usage, of_usage};
 
 /// Most bytes of an incomplete line or event that are held back; beyond it they pass as they come. Far above any token's event, and
@@ -80,16 +81,6 @@ impl LongLine {
     }
 }
 
-#[derive(Debug)]
-struct Finders {
-    done: memmem::Finder<'static>,
-    status: memmem::Finder<'static>,
-    error: memmem::Finder<'static>,
-    usage: memmem::Finder<'static>,
-    timings: memmem::Finder<'static>,
-    finish_reason: memmem::Finder<'static>,
-}
-
 /// Watches one streamed answer.
 #[derive(Debug)]
 #[expect(
@@ -113,7 +104,6 @@ pub struct StreamWatch {
     content: bool,
     finish_reason: bool,
     usage: Usage,
-    find: Finders,
 }
 
 impl StreamWatch {
@@ -132,14 +122,6 @@ impl StreamWatch {
             content: false,
             finish_reason: false,
             usage: Usage::default(),
-            find: Finders {
-                done: memmem::Finder::new("\"done\""),
-                status: memmem::Finder::new("\"status\""),
-                error: memmem::Finder::new("\"error\""),
-                usage: memmem::Finder::new("\"usage\""),
-                timings: memmem::Finder::new("\"timings\""),
-                finish_reason: memmem::Finder::new("\"finish_reason\""),
-            },
         }
     }
 
@@ -318,13 +300,13 @@ impl StreamWatch {
 
     fn ndjson_object(&mut self, line: &[u8]) {
         self.content = self.content || ndjson_has_content(line);
-        let can_end = value_starts(line, &self.find.done, b"t")
-            || value_starts(line, &self.find.status, b"\"")
-            || value_starts(line, &self.find.error, b"\"{[");
+        let can_end = value_starts(line, &FIND.done, b"t")
+            || value_starts(line, &FIND.status, b"\"")
+            || value_starts(line, &FIND.error, b"\"{[");
         if !can_end {
             return;
         }
-        let Ok(event) = serde_json::from_slice::<Event>(line) else {
+        let Some(event) = Event::read(line) else {
             return;
         };
         if event.error.is_some() {
@@ -341,12 +323,11 @@ impl StreamWatch {
             return;
         }
         self.content = self.content || openai_has_content(data);
-        self.finish_reason =
-            self.finish_reason || value_starts(data, &self.find.finish_reason, b"\"");
-        let can_tell = value_starts(data, &self.find.usage, b"{")
-            || value_starts(data, &self.find.timings, b"{")
-            || value_starts(data, &self.find.error, b"\"{[");
-        if can_tell && let Ok(event) = serde_json::from_slice::<Event>(data) {
+        self.finish_reason = self.finish_reason || value_starts(data, &FIND.finish_reason, b"\"");
+        let can_tell = value_starts(data, &FIND.usage, b"{")
+            || value_starts(data, &FIND.timings, b"{")
+            || value_starts(data, &FIND.error, b"\"{[");
+        if can_tell && let Some(event) = Event::read(data) {
             if event.error.is_some() {
                 self.ends(true);
             }
@@ -359,10 +340,10 @@ impl StreamWatch {
             self.content = self.content || self.event_name != b"ping";
             return;
         }
-        let Ok(event) = serde_json::from_slice::<Event>(data) else {
+        let Some(event) = Event::read(data) else {
             return;
         };
-        let name = event.kind.map_or("", RawValue::get).trim_matches('"');
+        let name = event.kind.unwrap_or_default().trim_matches('"');
         self.usage.update(event.usage());
         match name {
             "message_stop" | "response.completed" | "response.incomplete" => self.ends(false),
@@ -392,7 +373,7 @@ impl StreamWatch {
         let tail = String::from_utf8_lossy(&line.tail);
         match self.form {
             StreamForm::Ndjson => {
-                let done = &self.find.done;
+                let done = &FIND.done;
                 if value_starts(&line.head, done, b"t") || value_starts(&line.tail, done, b"t") {
                     if let Some(start) = tail.find("\"total_duration\"") {
                         let counters = format!("{{{}", tail.get(start..).unwrap_or_default());
@@ -449,62 +430,121 @@ fn may_tell(name: &[u8]) -> bool {
     )
 }
 
+/// Searches for keys whose values can end a stream or tell its usage, with their tables made once.
+struct Finders {
+    done: memmem::Finder<'static>,
+    status: memmem::Finder<'static>,
+    error: memmem::Finder<'static>,
+    usage: memmem::Finder<'static>,
+    timings: memmem::Finder<'static>,
+    finish_reason: memmem::Finder<'static>,
+}
+
+static FIND: LazyLock<Finders> = LazyLock::new(|| Finders {
+    done: memmem::Finder::new("\"done\""),
+    status: memmem::Finder::new("\"status\""),
+    error: memmem::Finder::new("\"error\""),
+    usage: memmem::Finder::new("\"usage\""),
+    timings: memmem::Finder::new("\"timings\""),
+    finish_reason: memmem::Finder::new("\"finish_reason\""),
+});
+
 /// Whether the key stands somewhere in the line with a value that starts with one of those bytes. In a text within the line the key's
 /// quotes would be escaped, so only deeper objects can pretend to be it; parsing the line settles that.
 fn value_starts(line: &[u8], key: &memmem::Finder<'_>, first: &[u8]) -> bool {
     let width = key.needle().len();
-    key.find_iter(line).any(|at| {
-        let after = line.get(at + width..).unwrap_or_default();
-        let value = after.trim_ascii_start().strip_prefix(b":");
-        value
-            .and_then(|value| value.trim_ascii_start().first())
-            .is_some_and(|byte| first.contains(byte))
-    })
+    let mut rest = line;
+    while let Some(at) = key.find(rest) {
+        rest = rest.get(at + width..).unwrap_or_default();
+        let value = rest.trim_ascii_start().strip_prefix(b":");
+        let starts = value.and_then(|value| value.trim_ascii_start().first());
+        if starts.is_some_and(|byte| first.contains(byte)) {
+            return true;
+        }
+    }
+    false
 }
 
-fn is(field: Option<&RawValue>, written: &str) -> bool {
-    field.is_some_and(|field| field.get() == written)
+fn is(field: Option<&str>, written: &str) -> bool {
+    field == Some(written)
 }
 
-fn says_something(value: Option<&Value>) -> bool {
-    match value {
-        Some(Value::String(text)) => !text.is_empty(),
-        Some(Value::Array(items)) => !items.is_empty(),
-        Some(Value::Object(fields)) => !fields.is_empty(),
+/// Whether a value as it is written is a text, a list or an object that holds anything.
+fn says_something(written: &str) -> bool {
+    match written.as_bytes() {
+        [b'"', inside @ ..] => inside != b"\"",
+        [b'[' | b'{', inside @ ..] => {
+            !matches!(inside.trim_ascii_start().first(), None | Some(b']' | b'}'))
+        }
         _ => false,
     }
 }
 
+/// Walks the members of the object that comes next; `seen` steps over the value and says whether it was the one looked for.
+fn any_member<'a>(
+    cursor: &mut Cursor<'a>,
+    mut seen: impl FnMut(&'a str, &mut Cursor<'a>) -> bool,
+) -> bool {
+    if cursor.kind() != Kind::Object {
+        cursor.skip();
+        return false;
+    }
+    cursor.enter();
+    let mut any = false;
+    while let Some(key) = cursor.key() {
+        any |= seen(key, cursor);
+    }
+    any
+}
+
 fn ndjson_has_content(line: &[u8]) -> bool {
-    let Ok(chunk) = serde_json::from_slice::<Value>(line) else {
+    let Some(mut cursor) = object(line) else {
         // What cannot be read may be content all the same.
         return true;
     };
-    says_something(chunk.get("response"))
-        || says_something(chunk.get("thinking"))
-        || chunk.get("message").is_some_and(|message| {
-            ["content", "thinking", "tool_calls", "images"]
-                .iter()
-                .any(|key| says_something(message.get(key)))
-        })
+    any_member(&mut cursor, |key, value| match key {
+        "response" | "thinking" => says_something(value.skip()),
+        "message" => any_member(value, |key, value| {
+            matches!(key, "content" | "thinking" | "tool_calls" | "images")
+                & says_something(value.skip())
+        }),
+        _ => {
+            value.skip();
+            false
+        }
+    })
 }
 
 fn openai_has_content(data: &[u8]) -> bool {
-    let Ok(chunk) = serde_json::from_slice::<Value>(data) else {
+    let Some(mut cursor) = object(data) else {
         return true;
     };
-    let choices = chunk.get("choices").and_then(Value::as_array);
-    choices.into_iter().flatten().any(|choice| {
-        says_something(choice.get("text"))
-            || choice
-                .get("delta")
-                .and_then(Value::as_object)
-                .is_some_and(|delta| {
-                    delta
-                        .iter()
-                        .any(|(key, value)| key != "role" && says_something(Some(value)))
-                })
+    any_member(&mut cursor, |key, value| {
+        if key != "choices" || value.kind() != Kind::Array {
+            value.skip();
+            return false;
+        }
+        value.enter();
+        let mut any = false;
+        while value.item() {
+            any |= any_member(value, |key, value| match key {
+                "text" => says_something(value.skip()),
+                "delta" => any_member(value, |key, value| {
+                    (key != "role") & says_something(value.skip())
+                }),
+                _ => {
+                    value.skip();
+                    false
+                }
+            });
+        }
+        any
     })
+}
+
+fn object(written: &[u8]) -> Option<Cursor<'_>> {
+    let mut cursor = Cursor::new(std::str::from_utf8(written).ok()?);
+    (cursor.kind() == Kind::Object).then_some(cursor)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Tokens and times that servers tell about an answer.
 
-use serde::{Deserialize, Deserializer};
+use serde::de::IgnoredAny;
 use serde_json::Value;
-use serde_json::value::RawValue;
+
+use super::json;
 
 /// Tokens and milliseconds of an answer, as the node told them; `None` where it did not.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -38,53 +39,72 @@ impl Usage {
 
 /// The usage told in an answer that was not streamed, of any dialect; empty where there is none.
 pub fn usage_of_body(body: &[u8]) -> Usage {
-    serde_json::from_slice::<Event>(body).map_or_else(|_| Usage::default(), |event| event.usage())
+    Event::read(body).map_or_else(Usage::default, |event| event.usage())
 }
 
-/// The fields of any dialect's answer or stream event that tell its end, its error or its usage. Raw, because the same key has
-/// different types in different dialects (`response` is a text for Ollama and an object for OpenAI).
-#[derive(Debug, Default, Deserialize)]
+/// The same; `None` when the body is not JSON at all.
+pub fn usage_of_json(body: &[u8]) -> Option<Usage> {
+    match Event::read(body) {
+        Some(event) => Some(event.usage()),
+        None => serde_json::from_slice::<IgnoredAny>(body)
+            .ok()
+            .map(|_| Usage::default()),
+    }
+}
+
+/// The fields of any dialect's answer or stream event that tell its end, its error or its usage, as they are written, because the same
+/// key has different types in different dialects (`response` is a text for Ollama and an object for OpenAI). `null` counts as absent.
+#[derive(Debug, Default)]
 pub(super) struct Event<'a> {
-    #[serde(borrow, default, deserialize_with = "raw")]
-    pub(super) done: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    pub(super) status: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    pub(super) error: Option<&'a RawValue>,
-    #[serde(borrow, default, rename = "type", deserialize_with = "raw")]
-    pub(super) kind: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    prompt_eval_count: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    eval_count: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    prompt_eval_duration: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    eval_duration: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    load_duration: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    total_duration: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    timings: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    message: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    response: Option<&'a RawValue>,
+    pub(super) done: Option<&'a str>,
+    pub(super) status: Option<&'a str>,
+    pub(super) error: Option<&'a str>,
+    pub(super) kind: Option<&'a str>,
+    prompt_eval_count: Option<&'a str>,
+    eval_count: Option<&'a str>,
+    prompt_eval_duration: Option<&'a str>,
+    eval_duration: Option<&'a str>,
+    load_duration: Option<&'a str>,
+    total_duration: Option<&'a str>,
+    usage: Option<&'a str>,
+    timings: Option<&'a str>,
+    message: Option<&'a str>,
+    response: Option<&'a str>,
 }
 
-/// The part of Anthropic's `message_start` and of OpenAI's `response.…` events that holds the usage.
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow, default, deserialize_with = "raw")]
-    usage: Option<&'a RawValue>,
-}
+impl<'a> Event<'a> {
+    /// `None` for what is not one JSON object.
+    pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let mut event = Self::default();
+        let read = json::read_object(text, |key, value| {
+            if let Some(slot) = event.slot(key) {
+                *slot = (value != "null").then_some(value);
+            }
+        });
+        read.ok().map(|()| event)
+    }
 
-fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    let value = <&RawValue>::deserialize(deserializer)?;
-    Ok((value.get() != "null").then_some(value))
+    /// The place of a field; `None` for a key of no interest.
+    fn slot(&mut self, key: &str) -> Option<&mut Option<&'a str>> {
+        Some(match key {
+            "done" => &mut self.done,
+            "status" => &mut self.status,
+            "error" => &mut self.error,
+            "type" => &mut self.kind,
+            "prompt_eval_count" => &mut self.prompt_eval_count,
+            "eval_count" => &mut self.eval_count,
+            "prompt_eval_duration" => &mut self.prompt_eval_duration,
+            "eval_duration" => &mut self.eval_duration,
+            "load_duration" => &mut self.load_duration,
+            "total_duration" => &mut self.total_duration,
+            "usage" => &mut self.usage,
+            "timings" => &mut self.timings,
+            "message" => &mut self.message,
+            "response" => &mut self.response,
+            _ => return None,
+        })
+    }
 }
 
 impl Event<'_> {
@@ -102,8 +122,10 @@ impl Event<'_> {
             usage.update(of_timings(&timings));
         }
         for envelope in [self.message, self.response].into_iter().flatten() {
-            if envelope.get().starts_with('{')
-                && let Ok(Envelope { usage: Some(told) }) = serde_json::from_str(envelope.get())
+            if envelope.starts_with('{')
+                && let Some(Event {
+                    usage: Some(told), ..
+                }) = Event::read(envelope.as_bytes())
                 && let Some(told) = parse_object(told)
             {
                 usage.update(of_usage(&told));
@@ -116,18 +138,16 @@ impl Event<'_> {
     }
 }
 
-fn parse_object(raw: &RawValue) -> Option<Value> {
-    serde_json::from_str(raw.get())
-        .ok()
-        .filter(Value::is_object)
+fn parse_object(written: &str) -> Option<Value> {
+    serde_json::from_str(written).ok().filter(Value::is_object)
 }
 
-fn count(field: Option<&RawValue>) -> Option<u64> {
-    field?.get().parse().ok()
+fn count(field: Option<&str>) -> Option<u64> {
+    field?.parse().ok()
 }
 
-fn nanoseconds(field: Option<&RawValue>) -> Option<f64> {
-    field?.get().parse::<f64>().ok().map(|told| told / 1e6)
+fn nanoseconds(field: Option<&str>) -> Option<f64> {
+    field?.parse::<f64>().ok().map(|told| told / 1e6)
 }
 
 /// The `usage` object of OpenAI, Responses or Anthropic.

@@ -89,6 +89,13 @@ impl Buffer {
         self.filled = self.bytes.len() == self.bytes.capacity();
     }
 
+    /// Gives all memory back when nothing unread is in it.
+    pub(crate) fn release(&mut self) {
+        if self.is_empty() {
+            self.bytes = Vec::new();
+        }
+    }
+
     /// Gives memory back before the connection goes idle.
     pub(crate) fn shrink(&mut self) {
         self.filled = false;

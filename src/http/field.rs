@@ -1,5 +1,7 @@
 //! Writing of header fields and numbers, shared by both directions.
 
+use memchr::memchr3;
+
 /// Whether `name` belongs to one connection and must not travel on (RFC 9110 §7.6.1), or frames the message, which each hop does itself.
 pub(crate) fn is_hop_by_hop(name: &str) -> bool {
     const NAMES: [&str; 9] = [
@@ -26,8 +28,8 @@ pub(crate) fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b": ");
     let from = out.len();
     out.extend_from_slice(value);
-    if let Some(written) = out.get_mut(from..) {
-        for byte in written {
+    if memchr3(b'\r', b'\n', 0, value).is_some() {
+        for byte in out.iter_mut().skip(from) {
             if matches!(byte, b'\r' | b'\n' | 0) {
                 *byte = b' ';
             }
@@ -37,7 +39,23 @@ pub(crate) fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 pub(crate) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    const OTHERS: &[u8] = b"!#$%&'*+-.^_`|~";
+    // A table, because every byte of every field's name is looked at.
+    static TOKEN: [bool; 256] = {
+        let mut token = [false; 256];
+        let mut byte = 0_u8;
+        while byte < 128 {
+            token[byte as usize] = byte.is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let mut at = 0;
+        while at < OTHERS.len() {
+            token[OTHERS[at] as usize] = true;
+            at += 1;
+        }
+        token
+    };
+    TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
 }
 
 pub(crate) fn push_decimal(out: &mut Vec<u8>, value: u64) {

@@ -37,9 +37,13 @@ impl Headers {
 
     /// Every value of `name` in order.
     pub fn get_all<'h>(&'h self, name: &str) -> impl Iterator<Item = &'h [u8]> {
-        self.iter()
-            .filter(move |(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        self.fields
+            .iter()
+            .filter(move |field| {
+                field.name.len() == name.len()
+                    && (self.slice(&field.name)).eq_ignore_ascii_case(name.as_bytes())
+            })
+            .map(|field| self.slice(&field.value))
     }
 
     /// Every field in order, names spelled as received.

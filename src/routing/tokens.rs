@@ -76,6 +76,31 @@ const NAMED: [(&str, Family); 36] = [
     ("hermes-3", Family::Llama3),
 ];
 
+/// The letters of each part of [`NAMED`]: a name without them all is not searched for it.
+const NAMED_LETTERS: [u32; NAMED.len()] = {
+    let mut needed = [0; NAMED.len()];
+    let mut at = 0;
+    while at < NAMED.len() {
+        needed[at] = letters(NAMED[at].0.as_bytes());
+        at += 1;
+    }
+    needed
+};
+
+/// Which letters a name has, one bit for each, without case.
+const fn letters(name: &[u8]) -> u32 {
+    let mut present = 0;
+    let mut at = 0;
+    while at < name.len() {
+        let letter = name[at].to_ascii_lowercase();
+        if letter.is_ascii_lowercase() {
+            present |= 1 << (letter - b'a');
+        }
+        at += 1;
+    }
+    present
+}
+
 impl Family {
     /// Every family, [`Family::Unknown`] included.
     pub const ALL: [Self; 9] = [
@@ -97,10 +122,12 @@ impl Family {
                 .windows(part.len())
                 .any(|window| window.eq_ignore_ascii_case(part.as_bytes()))
         };
+        let present = letters(name.as_bytes());
         NAMED
             .iter()
-            .find(|(part, _)| contains(part))
-            .map_or(Self::Unknown, |&(_, family)| family)
+            .zip(NAMED_LETTERS)
+            .find(|((part, _), needed)| needed & !present == 0 && contains(part))
+            .map_or(Self::Unknown, |(&(_, family), _)| family)
     }
 
     /// The word used in output.

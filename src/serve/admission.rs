@@ -154,8 +154,14 @@ pub(super) struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        lock(&self.gate.state).active -= 1;
-        self.gate.changed.notify_all();
+        let mut state = lock(&self.gate.state);
+        state.active -= 1;
+        let awaited = !state.waiting.is_empty();
+        drop(state);
+        // Waking nobody costs a system call all the same.
+        if awaited {
+            self.gate.changed.notify_all();
+        }
     }
 }
 

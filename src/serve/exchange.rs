@@ -1,5 +1,7 @@
 //! One request and its answer, with the record that is written of it.
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Router;
@@ -66,8 +68,8 @@ impl<'x, 'c> Exchange<'x, 'c> {
             cost_saved_usd: None,
             truncated: None,
             task: clip(task, 64),
-            candidates: Vec::new(),
-            timeline: Vec::new(),
+            candidates: Arc::default(),
+            timeline: Vec::with_capacity(4),
         };
         Self {
             router,
@@ -94,15 +96,17 @@ impl<'x, 'c> Exchange<'x, 'c> {
         self.draft.started.elapsed()
     }
 
-    /// Notes what was decided.
-    pub(super) fn decided(&mut self, decision: &Decision) {
+    /// Notes what was decided, and hands the candidates back.
+    pub(super) fn decided(&mut self, decision: Decision) -> Arc<[Candidate]> {
+        let candidates: Arc<[Candidate]> = decision.candidates.into();
         let record = &mut self.draft.record;
         record.complexity = decision.complexity;
-        record.tier = Some(decision.tier.clone());
+        record.tier = Some(decision.tier);
         record.plan = Some(decision.plan.as_str());
-        record.reason.clone_from(&decision.reason);
-        record.detail.clone_from(&decision.detail);
-        record.candidates.clone_from(&decision.candidates);
+        record.reason = decision.reason;
+        record.detail = decision.detail;
+        record.candidates = Arc::clone(&candidates);
+        candidates
     }
 
     /// Notes the node that is being tried.
@@ -139,10 +143,12 @@ impl<'x, 'c> Exchange<'x, 'c> {
         }
     }
 
-    /// The router's own headers of this answer, and those that a browser needs.
-    pub(super) fn own_headers(&self) -> Vec<(&'static str, String)> {
+    /// Puts the router's own headers, and those that a browser needs, into the head that is started next.
+    pub(super) fn add_own_headers(&mut self) {
         let record = &self.draft.record;
-        let mut headers = vec![("X-Gpurouter-Id", record.id.clone())];
+        let reply = &mut *self.reply;
+        let mut add = |name: &str, value: &str| reply.add_header(name, safe(value).as_bytes());
+        add("X-Gpurouter-Id", &record.id);
         let optional = [
             ("X-Gpurouter-Node", record.node.as_deref()),
             ("X-Gpurouter-Model", record.model.as_deref()),
@@ -153,18 +159,18 @@ impl<'x, 'c> Exchange<'x, 'c> {
                 Some(record.reason.as_str()).filter(|reason| !reason.is_empty()),
             ),
         ];
-        headers.extend(
-            optional
-                .into_iter()
-                .filter_map(|(name, value)| Some((name, header_safe(value?)))),
-        );
+        for (name, value) in optional {
+            if let Some(value) = value {
+                add(name, value);
+            }
+        }
         if !record.fallbacks.is_empty() {
             let tried: Vec<String> = record
                 .fallbacks
                 .iter()
                 .map(|tried| format!("{}={}", tried.node, tried.reason))
                 .collect();
-            headers.push(("X-Gpurouter-Fallback", header_safe(&tried.join(", "))));
+            add("X-Gpurouter-Fallback", &tried.join(", "));
         }
         if let Some(origin) = self
             .request
@@ -172,9 +178,10 @@ impl<'x, 'c> Exchange<'x, 'c> {
             .get_str("origin")
             .filter(|origin| self.router.hosts.allows_origin(origin))
         {
-            headers.extend(cors_answer(&header_safe(origin), EXPOSED));
+            for (name, value) in cors_answer(origin, EXPOSED) {
+                add(name, &value);
+            }
         }
-        headers
     }
 
     /// Answers with a whole body made here.
@@ -190,11 +197,8 @@ impl<'x, 'c> Exchange<'x, 'c> {
         body: &[u8],
         further: &[(&str, &str)],
     ) {
-        let own = self.own_headers();
-        let mut headers: Vec<(&str, &str)> = own
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
+        self.add_own_headers();
+        let mut headers: Vec<(&str, &str)> = Vec::with_capacity(further.len() + 1);
         if !content_type.is_empty() {
             headers.push(("Content-Type", content_type));
         }
@@ -261,21 +265,33 @@ fn reason_of(kind: ErrorKind) -> &'static str {
 
 /// A value that may stand in a header: printable ASCII only.
 pub(super) fn header_safe(value: &str) -> String {
-    value
-        .chars()
-        .map(|c| {
-            if c.is_ascii() && !c.is_ascii_control() {
-                c
-            } else {
-                '?'
-            }
-        })
-        .take(512)
-        .collect()
+    safe(value).into_owned()
+}
+
+fn safe(value: &str) -> Cow<'_, str> {
+    const MOST: usize = 512;
+    if value.len() <= MOST && printable(value) {
+        return Cow::Borrowed(value);
+    }
+    let printable = |c: char| {
+        if c.is_ascii() && !c.is_ascii_control() {
+            c
+        } else {
+            '?'
+        }
+    };
+    Cow::Owned(value.chars().map(printable).take(MOST).collect())
+}
+
+fn printable(text: &str) -> bool {
+    text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 /// At most `most` characters: what a client sends must not grow the log without limit.
 fn clip(text: &str, most: usize) -> String {
+    if text.len() <= most && printable(text) {
+        return text.to_owned();
+    }
     text.chars()
         .filter(|c| !c.is_control())
         .take(most)

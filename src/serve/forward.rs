@@ -28,19 +28,55 @@ struct Failure {
     error: ApiError,
 }
 
+/// A node's answer that is worth passing on.
+struct Opened {
+    incoming: Incoming,
+    translator: Option<Box<ReplyTranslator>>,
+    /// Whether the client asked for a stream.
+    stream: bool,
+}
+
 /// What became of one try.
 enum Tried {
     /// The client has its answer, or has left.
     Answered,
+    /// The answer begins. What the request needed is given back before it is passed on, which may take long.
+    Opened(Box<Opened>),
     /// Nothing was sent to the client; the next candidate may try.
     Failed(Failure),
 }
 
 /// Answers a request that a model answers.
 pub(super) fn forward(x: &mut Exchange<'_, '_>) {
+    let Some((opened, node, candidates, at)) = open(x) else {
+        return;
+    };
+    if let Some(candidate) = candidates.get(at) {
+        pass_on(x, *opened, &node, candidate);
+    }
+}
+
+fn pass_on(x: &mut Exchange<'_, '_>, opened: Opened, node: &Node, candidate: &Candidate) {
+    let upstream = Upstream {
+        incoming: opened.incoming,
+        node,
+        candidate,
+        translator: opened.translator,
+        stream: opened.stream,
+    };
+    relay::relay(x, upstream);
+}
+
+type Won = (Box<Opened>, Arc<Node>, Arc<[Candidate]>, usize);
+
+/// Finds the node that answers: the answer, the node and its place among the candidates; `None` when everything is told.
+fn open(x: &mut Exchange<'_, '_>) -> Option<Won> {
     let raw = match x.request.read_body() {
         Ok(raw) => raw,
-        Err(error) => return super::local::body_error(x, &error),
+        Err(error) => {
+            super::local::body_error(x, &error);
+            return None;
+        }
     };
     let encoding = x
         .request
@@ -50,31 +86,41 @@ pub(super) fn forward(x: &mut Exchange<'_, '_>) {
     let limit = usize::try_from(x.router.config.security.max_body).unwrap_or(usize::MAX);
     let body = match crate::dialect::decode_content(encoding.as_deref(), &raw, limit) {
         Ok(body) => body,
-        Err(error) => return x.tell(&error, Outcome::Refused),
+        Err(error) => {
+            x.tell(&error, Outcome::Refused);
+            return None;
+        }
     };
     let endpoint = x.endpoint.clone();
     let parsed = match parse(&endpoint, &body) {
         Ok(parsed) => parsed,
-        Err(error) => return x.tell(&error, Outcome::Refused),
+        Err(error) => {
+            x.tell(&error, Outcome::Refused);
+            return None;
+        }
     };
     x.draft.record.requested_model = parsed.model().map(str::to_owned);
     if parsed.unload() && super::spread::unload(x, &parsed, &body) {
-        return;
+        return None;
     }
     let snapshot = x.router.snapshot();
     let decision = match decide_for(x, &parsed, &snapshot) {
         Ok(decision) => decision,
-        Err(refusal) => return refuse(x, &refusal),
+        Err(refusal) => {
+            refuse(x, &refusal);
+            return None;
+        }
     };
-    x.decided(&decision);
+    let candidates = x.decided(decision);
     let mut failures: Vec<Failure> = Vec::new();
-    let candidates: Vec<&Candidate> = decision.admitted().collect();
-    for candidate in candidates {
+    let admitted = candidates.iter().enumerate();
+    for (at, candidate) in admitted.filter(|(_, candidate)| candidate.admitted) {
         let Some(node) = snapshot.node(&candidate.node).map(Arc::clone) else {
             continue;
         };
         match attempt(x, &parsed, &body, candidate, &node) {
-            Tried::Answered => return,
+            Tried::Answered => return None,
+            Tried::Opened(opened) => return Some((opened, node, Arc::clone(&candidates), at)),
             Tried::Failed(failure) => {
                 x.node_done();
                 x.failed(candidate, &failure.reason);
@@ -83,6 +129,7 @@ pub(super) fn forward(x: &mut Exchange<'_, '_>) {
         }
     }
     give_up(x, failures);
+    None
 }
 
 /// The decision for a parsed request; the same call answers `route`.
@@ -322,15 +369,11 @@ fn attempt<'b>(
         x.router.observe_status(node, status);
         return refused_by_node(x, node, incoming, parsed);
     }
-    let upstream = Upstream {
+    Tried::Opened(Box::new(Opened {
         incoming,
-        node,
-        candidate,
         translator,
         stream: parsed.stream(),
-    };
-    relay::relay(x, upstream);
-    Tried::Answered
+    }))
 }
 
 fn busy(node: &Node, reason: &str, why: &str) -> Tried {
@@ -451,8 +494,9 @@ pub(super) fn count_tokens(x: &mut Exchange<'_, '_>) {
         Ok(decision) => decision,
         Err(refusal) => return refuse(x, &refusal),
     };
-    x.decided(&decision);
-    let counting = decision.admitted().find_map(|candidate| {
+    let candidates = x.decided(decision);
+    let mut admitted = candidates.iter().filter(|candidate| candidate.admitted);
+    let counting = admitted.find_map(|candidate| {
         Some((
             candidate,
             snapshot
@@ -463,6 +507,7 @@ pub(super) fn count_tokens(x: &mut Exchange<'_, '_>) {
     if let Some((candidate, node)) = counting {
         match attempt(x, &parsed, &body, candidate, node) {
             Tried::Answered => return,
+            Tried::Opened(opened) => return pass_on(x, *opened, node, candidate),
             Tried::Failed(failure) => {
                 x.node_done();
                 x.failed(candidate, &failure.reason);

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cluster::ModelName;
 use crate::dialect::Usage;
-use crate::routing::Speeds;
+use crate::routing::{Speed, Speeds};
 
 /// Weight of the newest sample: about the last ten answers count.
 const NEWEST: f64 = 0.2;
@@ -40,8 +40,18 @@ impl Measurements {
         }
         let mut guard = self.speeds.lock().unwrap_or_else(PoisonError::into_inner);
         let speeds = Arc::make_mut(&mut guard);
-        let models = speeds.by_node_and_model.entry(node.to_owned()).or_default();
-        let speed = models.entry(model.clone()).or_default();
+        if speeds
+            .by_node_and_model
+            .get(node)
+            .is_none_or(|models| !models.contains_key(model))
+        {
+            let models = speeds.by_node_and_model.entry(node.to_owned()).or_default();
+            models.insert(model.clone(), Speed::default());
+        }
+        let models = speeds.by_node_and_model.get_mut(node);
+        let Some(speed) = models.and_then(|models| models.get_mut(model)) else {
+            return;
+        };
         blend(&mut speed.prefill_tps, prefill);
         blend(&mut speed.decode_tps, decode);
         blend(&mut speed.load_ms, load);

@@ -1,6 +1,6 @@
 //! Counters and histograms of the request path, in Prometheus' text form.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 
@@ -12,11 +12,16 @@ use crate::routing::NodeLoad;
 const BOUNDS: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 240.0, 600.0,
 ];
-/// Series kept per family: node and model names come from the nodes, tiers from the configuration, but a bound is a bound.
+/// Series kept: node and model names come from the nodes, tiers from the configuration, but a bound is a bound.
 const MOST_SERIES: usize = 4096;
+/// Phases of a request, in the order of [`Series::durations`].
+const PHASES: [&str; 4] = ["queue", "load", "ttft", "total"];
+/// Kinds of tokens, in the order of [`Series::tokens`].
+const KINDS: [&str; 3] = ["prompt", "completion", "cached"];
 
 #[derive(Debug, Default, Clone)]
 struct Histogram {
+    /// Observations in each bucket alone; those beyond the last bound are only in `count`.
     buckets: [u64; BOUNDS.len()],
     count: u64,
     sum: f64,
@@ -24,97 +29,184 @@ struct Histogram {
 
 impl Histogram {
     fn observe(&mut self, seconds: f64) {
-        for (bucket, bound) in self.buckets.iter_mut().zip(BOUNDS) {
-            *bucket += u64::from(seconds <= bound);
+        let within = BOUNDS.iter().position(|bound| seconds <= *bound);
+        if let Some(bucket) = within.and_then(|at| self.buckets.get_mut(at)) {
+            *bucket += 1;
         }
         self.count += 1;
         self.sum += seconds;
     }
+
+    fn add(&mut self, other: &Self) {
+        for (bucket, more) in self.buckets.iter_mut().zip(other.buckets) {
+            *bucket += more;
+        }
+        self.count += other.count;
+        self.sum += other.sum;
+    }
+
+    /// Observations up to each bound.
+    fn cumulative(&self) -> impl Iterator<Item = u64> {
+        self.buckets.iter().scan(0, |sum, bucket| {
+            *sum += bucket;
+            Some(*sum)
+        })
+    }
+}
+
+/// Everything counted of the requests that have these labels in common. The families of the text form are sums over it, so that a
+/// request costs one look-up.
+#[derive(Debug)]
+struct Series {
+    dialect: &'static str,
+    node: Option<String>,
+    model: String,
+    tier: String,
+    outcome: &'static str,
+    status: u16,
+    reason: String,
+    requests: u64,
+    durations: [Histogram; PHASES.len()],
+    /// `None` while no node counted any.
+    tokens: [Option<u64>; KINDS.len()],
+}
+
+impl Series {
+    fn of(record: &RequestRecord) -> Self {
+        Self {
+            dialect: record.dialect,
+            node: record.node.clone(),
+            model: record.model.clone().unwrap_or_default(),
+            tier: record.tier.clone().unwrap_or_default(),
+            outcome: record.outcome.as_str(),
+            status: record.status,
+            reason: record.reason.clone(),
+            requests: 0,
+            durations: Default::default(),
+            tokens: Default::default(),
+        }
+    }
+
+    fn count(&mut self, record: &RequestRecord) {
+        self.requests += 1;
+        let timings = &record.timings;
+        let phases = [
+            timings.queue_ms,
+            timings.load_ms,
+            timings.ttft_ms,
+            timings.total_ms,
+        ];
+        for (histogram, ms) in self.durations.iter_mut().zip(phases) {
+            if let Some(ms) = ms {
+                histogram.observe(ms / 1000.0);
+            }
+        }
+        let tokens = &record.tokens;
+        let kinds = [tokens.prompt, tokens.completion, tokens.cached];
+        for (sum, tokens) in self.tokens.iter_mut().zip(kinds) {
+            if let Some(tokens) = tokens {
+                *sum = Some(sum.unwrap_or(0).saturating_add(tokens));
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default)]
-struct Families {
-    requests: BTreeMap<String, u64>,
-    durations: BTreeMap<String, Histogram>,
-    tokens: BTreeMap<String, u64>,
+struct Counted {
+    series: HashMap<String, Series>,
+    /// Memory of the key that is looked up.
+    key: String,
     fallbacks: BTreeMap<String, u64>,
-    selections: BTreeMap<String, u64>,
     saved_usd: f64,
+}
+
+impl Counted {
+    /// The series of a record; `None` beyond the limit.
+    fn series(&mut self, record: &RequestRecord) -> Option<&mut Series> {
+        self.key.clear();
+        for part in [
+            record.dialect,
+            record.node.as_deref().unwrap_or_default(),
+            record.model.as_deref().unwrap_or_default(),
+            record.tier.as_deref().unwrap_or_default(),
+            record.outcome.as_str(),
+            &record.reason,
+        ] {
+            self.key.push_str(part);
+            self.key.push('\0');
+        }
+        self.key.extend(char::from_u32(record.status.into()));
+        if !self.series.contains_key(&self.key) {
+            if self.series.len() >= MOST_SERIES {
+                return None;
+            }
+            self.series.insert(self.key.clone(), Series::of(record));
+        }
+        self.series.get_mut(&self.key)
+    }
 }
 
 /// What was counted since the start.
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
-    families: Mutex<Families>,
+    counted: Mutex<Counted>,
+}
+
+/// The families of the text form, by their written labels.
+#[derive(Default)]
+struct Families {
+    requests: BTreeMap<String, u64>,
+    durations: BTreeMap<String, Histogram>,
+    tokens: BTreeMap<String, u64>,
+    selections: BTreeMap<String, u64>,
+}
+
+impl Families {
+    fn add(&mut self, series: &Series) {
+        let node = series.node.as_deref().unwrap_or_default();
+        let (model, tier) = (series.model.as_str(), series.tier.as_str());
+        let place = labels(&[("node", node), ("model", model), ("tier", tier)]);
+        let request = labels(&[
+            ("dialect", series.dialect),
+            ("node", node),
+            ("model", model),
+            ("tier", tier),
+            ("outcome", series.outcome),
+            ("status", &series.status.to_string()),
+        ]);
+        *self.requests.entry(request).or_default() += series.requests;
+        if series.node.is_some() {
+            let selection = labels(&[("node", node), ("reason", &series.reason)]);
+            *self.selections.entry(selection).or_default() += series.requests;
+        }
+        for (phase, histogram) in PHASES.iter().zip(&series.durations) {
+            if histogram.count > 0 {
+                let key = format!("phase=\"{phase}\",{place}");
+                self.durations.entry(key).or_default().add(histogram);
+            }
+        }
+        for (kind, tokens) in KINDS.iter().zip(series.tokens) {
+            if let Some(tokens) = tokens {
+                let key = format!("kind=\"{kind}\",{place}");
+                *self.tokens.entry(key).or_default() += tokens;
+            }
+        }
+    }
 }
 
 impl Metrics {
     /// Counts a finished request.
     pub(super) fn count(&self, record: &RequestRecord) {
-        let node = record.node.as_deref().unwrap_or("");
-        let model = record.model.as_deref().unwrap_or("");
-        let tier = record.tier.as_deref().unwrap_or("");
-        let place = labels(&[("node", node), ("model", model), ("tier", tier)]);
-        let mut guard = self.families.lock().unwrap_or_else(PoisonError::into_inner);
-        let families = &mut *guard;
-        let status = record.status.to_string();
-        let request = [
-            ("dialect", record.dialect),
-            ("node", node),
-            ("model", model),
-            ("tier", tier),
-            ("outcome", record.outcome.as_str()),
-            ("status", &status),
-        ];
-        add(&mut families.requests, labels(&request), 1);
-        if record.node.is_some() {
-            add(
-                &mut families.selections,
-                labels(&[("node", node), ("reason", &record.reason)]),
-                1,
-            );
-        }
-        let phases = [
-            ("queue", record.timings.queue_ms),
-            ("load", record.timings.load_ms),
-            ("ttft", record.timings.ttft_ms),
-            ("total", record.timings.total_ms),
-        ];
-        for (phase, ms) in phases {
-            if let Some(ms) = ms {
-                let key = format!("phase=\"{phase}\",{place}");
-                if families.durations.len() < MOST_SERIES || families.durations.contains_key(&key) {
-                    families
-                        .durations
-                        .entry(key)
-                        .or_default()
-                        .observe(ms / 1000.0);
-                }
-            }
-        }
-        let kinds = [
-            ("prompt", record.tokens.prompt),
-            ("completion", record.tokens.completion),
-            ("cached", record.tokens.cached),
-        ];
-        for (kind, tokens) in kinds {
-            if let Some(tokens) = tokens {
-                add(
-                    &mut families.tokens,
-                    format!("kind=\"{kind}\",{place}"),
-                    tokens,
-                );
-            }
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(series) = counted.series(record) {
+            series.count(record);
         }
         for fallback in &record.fallbacks {
-            add(
-                &mut families.fallbacks,
-                labels(&[("node", &fallback.node), ("reason", &fallback.reason)]),
-                1,
-            );
+            let key = labels(&[("node", &fallback.node), ("reason", &fallback.reason)]);
+            add(&mut counted.fallbacks, key, 1);
         }
         if record.outcome == Outcome::Ok {
-            families.saved_usd += record.cost_saved_usd.unwrap_or(0.0);
+            counted.saved_usd += record.cost_saved_usd.unwrap_or(0.0);
         }
     }
 
@@ -127,7 +219,11 @@ impl Metrics {
     ) -> String {
         let mut out = String::with_capacity(8192);
         {
-            let families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+            let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut families = Families::default();
+            for series in counted.series.values() {
+                families.add(series);
+            }
             counter(
                 &mut out,
                 "gpurouter_requests_total",
@@ -150,7 +246,7 @@ impl Metrics {
                 &mut out,
                 "gpurouter_fallbacks_total",
                 "Nodes that were tried in vain.",
-                &families.fallbacks,
+                &counted.fallbacks,
             );
             head(
                 &mut out,
@@ -158,7 +254,7 @@ impl Metrics {
                 "counter",
                 "Price of the answered tokens at the configured reference model; 0 without one.",
             );
-            let _ = writeln!(out, "gpurouter_cost_saved_usd_total {}", families.saved_usd);
+            let _ = writeln!(out, "gpurouter_cost_saved_usd_total {}", counted.saved_usd);
             head(
                 &mut out,
                 "gpurouter_request_duration_seconds",
@@ -256,7 +352,7 @@ fn counter(out: &mut String, name: &str, help: &str, series: &BTreeMap<String, u
 fn durations(out: &mut String, series: &BTreeMap<String, Histogram>) {
     let name = "gpurouter_request_duration_seconds";
     for (labels, histogram) in series {
-        for (bound, count) in BOUNDS.iter().zip(histogram.buckets) {
+        for (bound, count) in BOUNDS.iter().zip(histogram.cumulative()) {
             let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
         }
         let _ = writeln!(
@@ -278,9 +374,10 @@ mod tests {
         let mut histogram = Histogram::default();
         histogram.observe(0.02);
         histogram.observe(100.0);
-        assert_eq!(histogram.buckets[1], 0);
-        assert_eq!(histogram.buckets[2], 1);
-        assert_eq!(histogram.buckets[12], 2);
+        let cumulative: Vec<u64> = histogram.cumulative().collect();
+        assert_eq!(cumulative[1], 0);
+        assert_eq!(cumulative[2], 1);
+        assert_eq!(cumulative[12], 2);
         assert_eq!(histogram.count, 2);
         assert_eq!(labels(&[("a", "x\"y\\z\n")]), "a=\"x\\\"y\\\\z\\n\"");
     }

@@ -1,5 +1,7 @@
 //! What is written down of a request: the log line, the ring's entry and `ask --json` are all this record.
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -80,7 +82,7 @@ pub struct Step {
     /// Milliseconds since the request was read.
     pub ms: f64,
     /// What happened.
-    pub event: String,
+    pub event: Cow<'static, str>,
 }
 
 /// The record of a request, as cli.md fixes it.
@@ -136,7 +138,7 @@ pub struct RequestRecord {
     pub task: String,
     /// Every node that was considered; told by `why`.
     #[serde(skip)]
-    pub candidates: Vec<Candidate>,
+    pub candidates: Arc<[Candidate]>,
     /// The way of the request; told by `why`.
     #[serde(skip)]
     pub timeline: Vec<Step>,
@@ -189,7 +191,7 @@ pub(super) struct Draft {
 
 impl Draft {
     /// Notes a step of the request's way; a request with very many tries keeps the first steps.
-    pub(super) fn step(&mut self, event: impl Into<String>) {
+    pub(super) fn step(&mut self, event: impl Into<Cow<'static, str>>) {
         const MOST: usize = 64;
         if self.record.timeline.len() < MOST {
             self.record.timeline.push(Step {

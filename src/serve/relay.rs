@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use serde::de::IgnoredAny;
-
 use super::exchange::{Exchange, header_safe};
 use super::record::{Outcome, millis};
 use super::trouble;
@@ -11,7 +9,7 @@ use crate::cluster::{ModelName, Node};
 use crate::dialect::translate::ReplyTranslator;
 use crate::dialect::{
     ApiError, End as StreamEnd, Endpoint, ErrorKind, StreamForm, StreamWatch, Usage,
-    keep_response_header, usage_of_body,
+    keep_response_header, usage_of_body, usage_of_json,
 };
 use crate::http::client::{Incoming, ReadError};
 use crate::http::server::Framing;
@@ -107,13 +105,11 @@ fn finish_record(x: &mut Exchange<'_, '_>, upstream: &Upstream<'_>, usage: Usage
     }
 }
 
-/// The head of a passed-on answer: the node's own fields that belong to the client, then the router's.
-fn head_fields(
-    x: &Exchange<'_, '_>,
-    incoming: &Incoming,
-    translated: bool,
-) -> Vec<(String, String)> {
-    let mut fields: Vec<(String, String)> = Vec::with_capacity(16);
+/// Tells proxies in front of this one not to hold a stream back.
+const UNBUFFERED: (&str, &str) = ("X-Accel-Buffering", "no");
+
+/// Puts into the head that is started next the node's own fields that belong to the client, then the router's.
+fn add_head(x: &mut Exchange<'_, '_>, incoming: &Incoming, translated: bool) {
     let connection = incoming.headers().get_str("connection");
     for (name, value) in incoming.headers().iter() {
         let ours = name
@@ -123,32 +119,10 @@ fn head_fields(
             && !ours
             && !(translated && name.eq_ignore_ascii_case("content-type"))
         {
-            fields.push((name.to_owned(), String::from_utf8_lossy(value).into_owned()));
+            x.reply.add_header(name, value);
         }
     }
-    fields.extend(
-        x.own_headers()
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value)),
-    );
-    fields
-}
-
-/// Tells proxies in front of this one not to hold the stream back.
-fn unbuffered(fields: &mut Vec<(String, String)>) {
-    if !fields
-        .iter()
-        .any(|(name, _)| name.eq_ignore_ascii_case("x-accel-buffering"))
-    {
-        fields.push(("X-Accel-Buffering".to_owned(), "no".to_owned()));
-    }
-}
-
-fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
-    fields
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect()
+    x.add_own_headers();
 }
 
 /// A stream in the client's own form, passed on piece by piece.
@@ -157,14 +131,13 @@ fn native_stream(
     upstream: &mut Upstream<'_>,
     form: StreamForm,
 ) -> Option<Usage> {
-    let mut fields = head_fields(x, &upstream.incoming, false);
-    unbuffered(&mut fields);
+    add_head(x, &upstream.incoming, false);
+    let told = upstream.incoming.headers().get(UNBUFFERED.0).is_some();
+    let further: &[_] = if told { &[] } else { &[UNBUFFERED] };
     let status = upstream.incoming.status();
     let mut watch = StreamWatch::new(form);
-    if x.reply
-        .start(status, &borrowed(&fields), Framing::Chunked)
-        .is_err()
-    {
+    x.request.release_memory();
+    if x.reply.start(status, further, Framing::Chunked).is_err() {
         client_gone(x);
         return None;
     }
@@ -330,9 +303,7 @@ fn whole(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>) -> Option<Usage>
         }
     }
     let usage = if only_json(x) {
-        serde_json::from_slice::<IgnoredAny>(&body)
-            .ok()
-            .map(|_| usage_of_body(&body))
+        usage_of_json(&body)
     } else {
         Some(Usage::default())
     };
@@ -347,10 +318,10 @@ fn whole(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>) -> Option<Usage>
         );
         return None;
     };
-    let fields = head_fields(x, &upstream.incoming, false);
+    add_head(x, &upstream.incoming, false);
     x.node_done();
     if x.reply
-        .full(upstream.incoming.status(), &borrowed(&fields), &body)
+        .full(upstream.incoming.status(), &[], &body)
         .is_err()
     {
         client_gone(x);
@@ -371,14 +342,13 @@ fn last_byte(piece: &[u8]) -> Option<u8> {
 
 /// A long body: what was held so far, then the rest as it comes.
 fn pass_on(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, held: &[u8]) {
-    let fields = head_fields(x, &upstream.incoming, false);
+    add_head(x, &upstream.incoming, false);
     let framing = upstream
         .incoming
         .length()
         .map_or(Framing::Chunked, Framing::Length);
     let status = upstream.incoming.status();
-    if x.reply.start(status, &borrowed(&fields), framing).is_err() || x.reply.push(&[held]).is_err()
-    {
+    if x.reply.start(status, &[], framing).is_err() || x.reply.push(&[held]).is_err() {
         return client_gone(x);
     }
     // The end of a connection may be a cut: then the end of the document decides.
@@ -422,9 +392,9 @@ fn error_answer(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, content_t
     let error = ApiError::from_upstream(status, &body);
     if content_type.starts_with("application/json") && ApiError::speaks(x.dialect, &body) {
         x.draft.record.detail = error.message;
-        let fields = head_fields(x, &upstream.incoming, false);
+        add_head(x, &upstream.incoming, false);
         x.node_done();
-        if x.reply.full(status, &borrowed(&fields), &body).is_err() {
+        if x.reply.full(status, &[], &body).is_err() {
             client_gone(x);
         }
         return;
@@ -438,16 +408,12 @@ fn translated_stream(
     upstream: &mut Upstream<'_>,
     mut translator: Box<ReplyTranslator>,
 ) -> Option<Usage> {
-    let mut fields = head_fields(x, &upstream.incoming, true);
-    fields.push((
-        "Content-Type".to_owned(),
-        translator.content_type().to_owned(),
-    ));
-    unbuffered(&mut fields);
-    if x.reply
-        .start(200, &borrowed(&fields), Framing::Chunked)
-        .is_err()
-    {
+    add_head(x, &upstream.incoming, true);
+    let further = [("Content-Type", translator.content_type()), UNBUFFERED];
+    let told = upstream.incoming.headers().get(UNBUFFERED.0).is_some();
+    let further = further.get(..if told { 1 } else { 2 }).unwrap_or(&further);
+    x.request.release_memory();
+    if x.reply.start(200, further, Framing::Chunked).is_err() {
         client_gone(x);
         return None;
     }
@@ -546,13 +512,10 @@ fn translated_whole(
             return None;
         }
     };
-    let mut fields = head_fields(x, &upstream.incoming, true);
-    fields.push((
-        "Content-Type".to_owned(),
-        translator.content_type().to_owned(),
-    ));
+    add_head(x, &upstream.incoming, true);
+    let further = [("Content-Type", translator.content_type())];
     x.node_done();
-    if x.reply.full(200, &borrowed(&fields), &answer).is_err() {
+    if x.reply.full(200, &further, &answer).is_err() {
         client_gone(x);
     }
     let mut usage = usage_of_body(&body);
@@ -579,6 +542,8 @@ fn translated_usage(translator: &ReplyTranslator) -> Usage {
 /// Notes the total; called once per request, when everything is said.
 pub(super) fn close_record(x: &mut Exchange<'_, '_>) {
     x.draft.record.timings.total_ms = Some(millis(x.elapsed()));
-    x.draft
-        .step(format!("done: {}", x.draft.record.outcome.as_str()));
+    x.draft.step(match x.draft.record.outcome {
+        Outcome::Ok => "done: ok".into(),
+        other => Cow::from(format!("done: {}", other.as_str())),
+    });
 }

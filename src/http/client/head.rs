@@ -8,6 +8,9 @@ use crate::http::headers::{Headers, LengthError, content_length};
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 /// Fields of an answer's head.
 const MAX_FIELDS: usize = 200;
+/// Fields that are tried first: room for the most takes two pages of every connection's stack.
+const USUAL_FIELDS: usize = 40;
+const TOO_MANY: &str = "too many header fields";
 
 /// How the body of an answer is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +33,18 @@ pub(super) struct ResponseHead {
 impl ResponseHead {
     /// Parses a head from the front of `bytes`; `Ok(None)`: more bytes are needed. Otherwise its length. The error says what is wrong.
     pub(super) fn parse(&mut self, bytes: &[u8]) -> Result<Option<usize>, &'static str> {
-        let mut storage = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        match self.parse_fields::<USUAL_FIELDS>(bytes) {
+            Err(TOO_MANY) => self.parse_fields::<MAX_FIELDS>(bytes),
+            parsed => parsed,
+        }
+    }
+
+    #[inline(never)]
+    fn parse_fields<const ROOM: usize>(
+        &mut self,
+        bytes: &[u8],
+    ) -> Result<Option<usize>, &'static str> {
+        let mut storage = [const { MaybeUninit::uninit() }; ROOM];
         let mut response = httparse::Response::new(&mut []);
         let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
             &mut response,
@@ -40,7 +54,7 @@ impl ResponseHead {
         let length = match parsed {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) => return Ok(None),
-            Err(httparse::Error::TooManyHeaders) => return Err("too many header fields"),
+            Err(httparse::Error::TooManyHeaders) => return Err(TOO_MANY),
             Err(httparse::Error::Version) => return Err("not an HTTP/1 answer"),
             Err(httparse::Error::Status) => return Err("no valid status"),
             Err(_) => return Err("no valid head"),

@@ -181,6 +181,11 @@ impl<'c> Body<'c> {
         Ok(body)
     }
 
+    /// Gives the receive buffer's memory back when nothing is left in it.
+    pub(super) fn release(&mut self) {
+        self.input.release();
+    }
+
     fn read_length(
         &mut self,
         body: &mut Vec<u8>,

@@ -7,6 +7,8 @@ use crate::http::headers::{Headers, LengthError, content_length, span};
 
 /// Most header fields that can be configured.
 const MAX_FIELDS: usize = 256;
+/// Header fields that are tried first: room for the most takes two pages of every connection's stack.
+const USUAL_FIELDS: usize = 40;
 
 /// How the body of a request is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,12 +54,26 @@ impl RequestHead {
         bytes: &[u8],
         limits: &Limits,
     ) -> Result<Option<usize>, Refusal> {
+        match self.parse_fields::<USUAL_FIELDS>(bytes, limits.max_headers) {
+            Err(Refusal::TooManyHeaders) if limits.max_headers > USUAL_FIELDS => {
+                self.parse_fields::<MAX_FIELDS>(bytes, limits.max_headers)
+            }
+            parsed => parsed,
+        }
+    }
+
+    #[inline(never)]
+    fn parse_fields<const ROOM: usize>(
+        &mut self,
+        bytes: &[u8],
+        most: usize,
+    ) -> Result<Option<usize>, Refusal> {
         self.target = 0..0;
         if bytes.starts_with(b"PRI * HTTP/2.0") {
             return Err(Refusal::UnsupportedVersion);
         }
-        let mut storage = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-        let fields = storage.get_mut(..limits.max_headers).unwrap_or(&mut []);
+        let mut storage = [const { MaybeUninit::uninit() }; ROOM];
+        let fields = storage.get_mut(..most.min(ROOM)).unwrap_or(&mut []);
         let mut request = httparse::Request::new(&mut []);
         let length = match request.parse_with_uninit_headers(bytes, fields) {
             Ok(httparse::Status::Complete(length)) => length,

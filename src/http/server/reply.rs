@@ -7,6 +7,8 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use memchr::memchr_iter;
+
 use super::{Limits, body::Progress, head::RequestHead};
 use crate::http::{
     date::DateCache,
@@ -365,8 +367,10 @@ impl<'c> Reply<'c> {
 }
 
 fn has_date(fields: &[u8]) -> bool {
-    fields.split(|byte| *byte == b'\n').any(|line| {
-        line.get(..5)
+    let starts = std::iter::once(0).chain(memchr_iter(b'\n', fields).map(|end| end + 1));
+    starts.into_iter().any(|start| {
+        fields
+            .get(start..start + 5)
             .is_some_and(|name| name.eq_ignore_ascii_case(b"date:"))
     })
 }

@@ -68,6 +68,11 @@ impl<'c> Request<'c> {
         self.body.read_all()
     }
 
+    /// Gives the memory of the receive buffer back, for an answer that takes long. Pipelined bytes stay.
+    pub fn release_memory(&mut self) {
+        self.body.release();
+    }
+
     /// Streams the body without a limit of size; each wait is limited by [`Limits::idle`](super::Limits::idle).
     pub fn body_reader(&mut self) -> BodyReader<'_, 'c> {
         BodyReader::new(&mut self.body)
