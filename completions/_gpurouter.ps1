@@ -95,8 +95,16 @@ Register-ArgumentCompleter -Native -CommandName 'gpurouter' -ScriptBlock {
             break
         }
         'gpurouter;classify' {
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'A file that comes with it: only its size counts')
+            [CompletionResult]::new('--messages', '--messages', [CompletionResultType]::ParameterName, 'A chat request body instead of a prompt (`-`: stdin)')
+            [CompletionResult]::new('--eval', '--eval', [CompletionResultType]::ParameterName, 'Measure on a file of JSON lines: `prompt`, `label`')
+            [CompletionResult]::new('--min-accuracy', '--min-accuracy', [CompletionResultType]::ParameterName, 'With --eval: exit 1 below this accuracy (0 to 1)')
+            [CompletionResult]::new('--task', '--task', [CompletionResultType]::ParameterName, 'What it is for; told back in JSON')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]')
             [CompletionResult]::new('--node', '--node', [CompletionResultType]::ParameterName, 'A node, instead of the configured ones (repeatable)')
+            [CompletionResult]::new('--lines', '--lines', [CompletionResultType]::ParameterName, 'One prompt per line of standard input')
+            [CompletionResult]::new('--explain', '--explain', [CompletionResultType]::ParameterName, 'Show every signal with its weight')
+            [CompletionResult]::new('--selftest', '--selftest', [CompletionResultType]::ParameterName, 'Classify 15 known prompts and check every answer')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print one JSON document instead of text')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Say more (repeatable)')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Say more (repeatable)')

@@ -88,8 +88,16 @@ set edit:completion:arg-completer[gpurouter] = {|@words|
             cand --version 'Print version'
         }
         &'gpurouter;classify'= {
+            cand --context 'A file that comes with it: only its size counts'
+            cand --messages 'A chat request body instead of a prompt (`-`: stdin)'
+            cand --eval 'Measure on a file of JSON lines: `prompt`, `label`'
+            cand --min-accuracy 'With --eval: exit 1 below this accuracy (0 to 1)'
+            cand --task 'What it is for; told back in JSON'
             cand --config 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]'
             cand --node 'A node, instead of the configured ones (repeatable)'
+            cand --lines 'One prompt per line of standard input'
+            cand --explain 'Show every signal with its weight'
+            cand --selftest 'Classify 15 known prompts and check every answer'
             cand --json 'Print one JSON document instead of text'
             cand -v 'Say more (repeatable)'
             cand --verbose 'Say more (repeatable)'

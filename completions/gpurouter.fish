@@ -71,8 +71,16 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand ask" -s v -l verbose
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand ask" -s q -l quiet -d 'Say only what went wrong'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand ask" -s h -l help -d 'Print help'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand ask" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -l context -d 'A file that comes with it: only its size counts' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -l messages -d 'A chat request body instead of a prompt (`-`: stdin)' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -l eval -d 'Measure on a file of JSON lines: `prompt`, `label`' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -l min-accuracy -d 'With --eval: exit 1 below this accuracy (0 to 1)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -l task -d 'What it is for; told back in JSON' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -l lines -d 'One prompt per line of standard input'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -l explain -d 'Show every signal with its weight'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -l selftest -d 'Classify 15 known prompts and check every answer'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -l json -d 'Print one JSON document instead of text'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -s v -l verbose -d 'Say more (repeatable)'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand classify" -s q -l quiet -d 'Say only what went wrong'

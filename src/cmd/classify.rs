@@ -22,33 +22,35 @@ Examples:
   gpurouter classify \"Document this class\"
   printf '%s\\n' \"Fix the typo\" \"Design a queue\" | gpurouter classify --lines
   gpurouter classify --eval labelled.jsonl --min-accuracy 0.7
-Exit codes: 0 classified, 1 a check failed (--selftest, --min-accuracy), 2 usage.")]
+
+No node is asked. It knows English and Portuguese best.
+Exit codes: 0 classified, 1 --selftest or --min-accuracy failed, 2 usage.")]
 pub struct Args {
-    /// The prompt; none or `-`: the whole of standard input is one prompt
+    /// The prompt; none or `-`: all of standard input is one prompt
     #[arg(value_name = "PROMPT")]
     pub prompt: Vec<String>,
     /// One prompt per line of standard input
     #[arg(long, conflicts_with_all = ["prompt", "messages", "eval", "selftest"])]
     pub lines: bool,
-    /// A file that comes with the prompt: its size counts, its words do not
+    /// A file that comes with it: only its size counts
     #[arg(long, value_name = "FILE")]
     pub context: Option<PathBuf>,
-    /// A chat request body, instead of a prompt (`-` for standard input)
+    /// A chat request body instead of a prompt (`-`: stdin)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "eval", "selftest"])]
     pub messages: Option<PathBuf>,
     /// Show every signal with its weight
     #[arg(long)]
     pub explain: bool,
-    /// Classify the 15 acceptance prompts and check every answer
+    /// Classify 15 known prompts and check every answer
     #[arg(long, conflicts_with_all = ["prompt", "eval"])]
     pub selftest: bool,
-    /// Measure against a file of JSON lines with `prompt` and `label`
+    /// Measure on a file of JSON lines: `prompt`, `label`
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub eval: Option<PathBuf>,
     /// With --eval: exit 1 below this accuracy (0 to 1)
     #[arg(long, value_name = "X", requires = "eval", value_parser = share)]
     pub min_accuracy: Option<f64>,
-    /// What the request is for; told back in JSON
+    /// What it is for; told back in JSON
     #[arg(long, value_name = "NAME", default_value = "general")]
     pub task: String,
 }
