@@ -195,12 +195,11 @@ fn console_blocks_print_what_they_show() {
 fn on_path(name: &str) -> trycmd::schema::Bin {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|directory| directory.join(name));
-    match found.into_iter().find(|file| file.is_file()) {
-        Some(file) => trycmd::schema::Bin::Path(file),
-        None => {
-            eprintln!("skipped: the blocks of README.md that call {name}, which is not installed");
-            trycmd::schema::Bin::Ignore
-        }
+    if let Some(file) = found.into_iter().find(|file| file.is_file()) {
+        trycmd::schema::Bin::Path(file)
+    } else {
+        eprintln!("skipped: the blocks of README.md that call {name}, which is not installed");
+        trycmd::schema::Bin::Ignore
     }
 }
 
@@ -361,7 +360,7 @@ fn words(part: &str) -> Vec<String> {
             ('"' | '\'', None) => quote = Some(c),
             (c, Some(open)) if c == open => quote = None,
             (' ', None) => {
-                words.extend(Some(std::mem::take(&mut word)).filter(|word| !word.is_empty()))
+                words.extend(Some(std::mem::take(&mut word)).filter(|word| !word.is_empty()));
             }
             ('#' | ')', None) => break,
             (c, _) => word.push(c),

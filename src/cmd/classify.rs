@@ -214,7 +214,7 @@ fn explain(
     if !found.signals.is_empty() {
         writeln!(out)?;
     }
-    render::signals(out, &found.signals)?;
+    render::signals(out, &serde_json::to_value(&found.signals)?)?;
     writeln!(out, "\nscore {:+.2}, which is their sum", found.score)
 }
 

@@ -5,8 +5,6 @@ use std::io::{self, Write};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
-use crate::routing::Signal;
-
 /// Columns that every table fits in.
 const WIDTH: u16 = 80;
 
@@ -199,17 +197,20 @@ fn candidates(out: &mut dyn Write, rows: &Value) -> io::Result<()> {
 }
 
 /// The signals of a classification.
-pub fn signals(out: &mut dyn Write, signals: &[Signal]) -> io::Result<()> {
+pub fn signals(out: &mut dyn Write, signals: &Value) -> io::Result<()> {
     let mut table = table(&["WEIGHT", "SIGNAL", "MATCHED"]);
-    for signal in signals {
-        let weight = format!("{:+.2}", signal.weight);
-        table.add_row(vec![weight, signal.name.clone(), signal.matched.clone()]);
+    for signal in array(signals) {
+        let weight = format!("{:+.2}", signal["weight"].as_f64().unwrap_or_default());
+        table.add_row(vec![
+            weight,
+            text(&signal["name"]),
+            text(&signal["matched"]),
+        ]);
     }
-    if signals.is_empty() {
-        Ok(())
-    } else {
-        print(out, &table)
+    if array(signals).is_empty() {
+        return Ok(());
     }
+    print(out, &table)
 }
 
 /// `why`.

@@ -29,7 +29,7 @@ pub enum Family {
     Cl100k,
     /// `OpenAI` models from GPT-4o on.
     O200k,
-    /// A model of unknown family: Qwen's weights and [`UNKNOWN_MARGIN`].
+    /// A model of unknown family: Qwen's weights and `UNKNOWN_MARGIN`.
     #[default]
     Unknown,
 }

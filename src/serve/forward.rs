@@ -367,7 +367,7 @@ fn attempt<'b>(
     let status = incoming.status();
     if retryable(status) {
         x.router.observe_status(node, status);
-        return refused_by_node(x, node, incoming, parsed);
+        return refused_by_node(x, node, incoming);
     }
     Tried::Opened(Box::new(Opened {
         incoming,
@@ -455,12 +455,7 @@ fn send_failed(x: &mut Exchange<'_, '_>, node: &Node, error: &SendError) -> Trie
 }
 
 /// A node that answered with a status after which another one may do better.
-fn refused_by_node(
-    x: &mut Exchange<'_, '_>,
-    node: &Node,
-    mut incoming: Incoming,
-    parsed: &Parsed<'_>,
-) -> Tried {
+fn refused_by_node(x: &mut Exchange<'_, '_>, node: &Node, mut incoming: Incoming) -> Tried {
     let status = incoming.status();
     let seconds = incoming.headers().get_str("retry-after");
     let seconds = seconds.and_then(|seconds| seconds.trim().parse().ok());
@@ -470,7 +465,7 @@ fn refused_by_node(
     let mut error = ApiError::from_upstream(status, &body);
     error.retry_after_s = seconds;
     let reason = match status {
-        404 => format!("model_missing ({})", parsed.model().unwrap_or_default()),
+        404 => "model_missing".to_owned(),
         other => format!("status {other}"),
     };
     x.draft.step(format!("{} answered {status}", node.name));

@@ -495,13 +495,7 @@ fn preflight(x: &mut Exchange<'_, '_>) -> bool {
         .headers()
         .get_str("access-control-request-headers")
         .map(exchange::header_safe);
-    let origin = x
-        .request
-        .headers()
-        .get_str("origin")
-        .map(exchange::header_safe)
-        .unwrap_or_default();
-    let fields = dialect::cors_preflight(&origin, wanted.as_deref());
+    let fields = dialect::cors_preflight(wanted.as_deref());
     let fields: Vec<(&str, &str)> = fields
         .iter()
         .map(|(name, value)| (*name, value.as_str()))

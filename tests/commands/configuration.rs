@@ -116,9 +116,9 @@ fn check_says_all_some_or_none() {
     let user = User::alone("");
     let check = |nodes: &[String]| {
         let mut arguments = vec!["serve", "--check"];
-        nodes
-            .iter()
-            .for_each(|node| arguments.extend(["--node", node]));
+        for node in nodes {
+            arguments.extend(["--node", node]);
+        }
         user.run(&arguments)
     };
     let [live, dead] = [

@@ -105,7 +105,8 @@ fn what_the_router_tells() {
     ];
     let mut config = String::new();
     for (name, url) in nodes {
-        config += &format!("[[node]]\nname = \"{name}\"\nurl = \"{url}\"\ngpu = \"RTX\"\n");
+        let node = format!("[[node]]\nname = \"{name}\"\nurl = \"{url}\"\ngpu = \"RTX\"\n");
+        config.push_str(&node);
     }
     let router = Router::start(
         &["--log-format", "json"],

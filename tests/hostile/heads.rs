@@ -282,6 +282,12 @@ fn a_preflight_of_a_local_page_is_granted_with_its_headers() {
         answer.header("access-control-allow-headers"),
         Some("x-stainless-os, authorization")
     );
+    // A browser refuses an answer that names the origin twice.
+    for once in ["access-control-allow-origin", "vary"] {
+        let named = answer.headers.iter();
+        let times = named.filter(|(name, _)| name.eq_ignore_ascii_case(once));
+        assert_eq!(times.count(), 1, "{once}");
+    }
 }
 
 #[test]
