@@ -108,13 +108,14 @@ fn the_document_has_the_shape_of_its_schema() {
 
 #[test]
 fn the_explanation_names_the_words_and_fits_80_columns() {
-    let long = format!("Implement a distributed {}", "naïve ".repeat(300));
+    let long = format!("Implement a distributed\n\x1b[31m{}", "naïve ".repeat(300));
     let output = run(&["--explain", &long], b"");
     let text = stdout(&output);
     assert!(
         text.contains("implement") && text.contains("distributed"),
         "{text}"
     );
+    assert!(!text.contains('\x1b'), "{text:?}");
     let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
     assert!(widest <= 80, "{widest} columns:\n{text}");
 }
