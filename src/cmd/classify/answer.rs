@@ -98,11 +98,12 @@ impl Answer {
             percent(p.moderate),
             percent(p.complex)
         );
-        let shown: String = self.ask.chars().take(ASK_SHOWN).collect();
-        let more = if shown.len() < self.ask.len() {
-            " …"
-        } else {
-            ""
+        // Line ends would break the table, escapes the terminal.
+        let plain = |c: char| if c.is_control() { ' ' } else { c };
+        let shown: String = self.ask.chars().take(ASK_SHOWN).map(plain).collect();
+        let more = match self.ask.chars().nth(ASK_SHOWN) {
+            Some(_) => " …",
+            None => "",
         };
         facts.add_row(["class", self.class()]);
         facts.add_row(["likelihood", &likelihoods]);
