@@ -276,7 +276,10 @@ fn accuracy(name: &str) -> f64 {
 
 #[test]
 fn labelled_prompts_keep_their_labels() {
-    // The scorer's lists were corrected with the first file in view; the second was written before the scorer, by the same author.
+    // Only the last file says how the scorer does on prompts it was not made for. The lists were corrected with the first in view. The
+    // second was written before the scorer, but by the author of its lists, who knew it: it holds some of the same rare words. The third
+    // was written afterwards and run once: 25 of 48 (52.1 %). One rule was changed after that, so it is not blind any more.
+    assert!(accuracy("fresh.jsonl") >= 0.5);
     assert!(accuracy("multilingual.jsonl") >= 0.95);
     assert!(accuracy("holdout.jsonl") >= 0.85);
 }

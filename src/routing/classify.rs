@@ -274,6 +274,18 @@ mod tests {
     }
 
     #[test]
+    fn a_small_request_beside_an_unknown_one_does_not_make_the_ask_simple() {
+        assert_eq!(
+            class("Contrive a scheme and show when it holds"),
+            Complexity::Moderate
+        );
+        assert_eq!(
+            class("Explain this function and show its callers"),
+            Complexity::Simple
+        );
+    }
+
+    #[test]
     fn code_and_quotations_are_not_requests() {
         assert_eq!(
             class(

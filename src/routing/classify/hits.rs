@@ -110,6 +110,14 @@ pub(super) fn requests(prose: &Prose, hits: &[Hit]) -> Vec<Request> {
         if !verb || !is_request(prose, earlier, hit) || is_negated(earlier, hit) {
             continue;
         }
+        // "Devise a scheme and show it": the verb that leads is not in the lists, and the small one beside it is not all there is.
+        let small = matches!(hit.group, Group::Light | Group::Tell);
+        let led = requests
+            .iter()
+            .any(|request| request.hit.clause == hit.clause);
+        if small && joined(prose, hit) && !led {
+            continue;
+        }
         let told_about = question == Some(hit.clause) && !joined(prose, hit);
         if hit.group == Group::Tell {
             question = Some(hit.clause);
