@@ -6,7 +6,8 @@ use std::io::Write;
 use std::process::{Output, Stdio};
 
 use gpurouter::routing::{
-    Classification, Complexity, Turn, TurnRole, classify, classify_with_context, shape_ask,
+    Classification, Complexity, Family, Turn, TurnRole, classify, classify_with_context,
+    estimate_tokens, shape_ask,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -171,20 +172,19 @@ fn the_selftest_passes_and_says_so_per_class() {
     }
 }
 
-/// The bounds lie below what was measured when the set was written (98 % of the hold-out, 97 % of the parallel set): a change that
-/// costs several prompts fails, one prompt does not.
+/// Only `fresh.jsonl` says how the scorer does on prompts that it was not made for: it was written afterwards and run once, blind, with
+/// 25 of 48 right (52.1 %); one rule was changed since. The word lists were corrected with the parallel set in view, and whoever wrote
+/// the hold-out before the scorer also wrote its lists. The bounds only keep a change from costing several prompts.
 #[test]
 fn measured_accuracy_stays_above_its_bounds() {
-    for (file, least) in [("holdout.jsonl", "0.90"), ("multilingual.jsonl", "0.90")] {
+    for (file, least) in [
+        ("fresh.jsonl", "0.50"),
+        ("holdout.jsonl", "0.85"),
+        ("multilingual.jsonl", "0.95"),
+    ] {
         let path = format!("{}/tests/data/{file}", env!("CARGO_MANIFEST_DIR"));
         let output = run(&["classify", "--eval", &path, "--min-accuracy", least], "");
         assert_eq!(output.status.code(), Some(0), "{file}: {}", text(&output));
-        let output = run(&["classify", "--eval", &path, "--min-accuracy", "1"], "");
-        assert_eq!(
-            output.status.code(),
-            Some(1),
-            "{file}: no classifier is perfect"
-        );
     }
 }
 
@@ -272,5 +272,50 @@ fn bad_input_is_a_usage_error_with_a_reason() {
             "{args:?}: {told}"
         );
         assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn an_accuracy_below_the_threshold_is_a_no() {
+    let wrong = "{\"prompt\":\"Document this class\",\"label\":\"COMPLEX\"}\n";
+    let output = run(&["classify", "--eval", "-", "--min-accuracy", "0.5"], wrong);
+    assert_eq!(output.status.code(), Some(1));
+    let output = run(&["classify", "--eval", "-"], wrong);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn token_estimates_are_near_real_counts() {
+    let file = std::fs::read_to_string(format!(
+        "{}/tests/data/token_counts.json",
+        env!("CARGO_MANIFEST_DIR")
+    ))
+    .unwrap();
+    let file: Value = serde_json::from_str(&file).unwrap();
+    let samples = file["samples"].as_array().unwrap();
+    for family in Family::ALL {
+        if family == Family::Unknown {
+            continue;
+        }
+        let errors: Vec<f64> = samples
+            .iter()
+            .map(|sample| {
+                let truth = sample["counts"][family.as_str()].as_f64().unwrap();
+                let tokens = estimate_tokens(sample["text"].as_str().unwrap(), family);
+                f64::from(u32::try_from(tokens).unwrap()) / truth - 1.0
+            })
+            .collect();
+        let n = f64::from(u32::try_from(errors.len()).unwrap());
+        let mean = errors.iter().map(|error| error.abs()).sum::<f64>() / n;
+        let low =
+            f64::from(u32::try_from(errors.iter().filter(|e| **e < -0.2).count()).unwrap()) / n;
+        println!(
+            "{:10} mean abs error {:4.1} %, more than 20 % too low: {:4.1} %",
+            family.as_str(),
+            mean * 100.0,
+            low * 100.0
+        );
+        assert!(mean <= 0.10, "{}: mean abs error {mean}", family.as_str());
+        assert!(low <= 0.03, "{}: too low {low}", family.as_str());
     }
 }

@@ -4,6 +4,7 @@
 //! gets a given ask right is not in the ask's words.
 
 mod hits;
+mod index;
 mod lexicon;
 mod score;
 mod text;
@@ -253,6 +254,35 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn how_to_do_heavy_work_is_more_than_a_question() {
+        assert_eq!(
+            class("How do I implement OAuth2 in Spring?"),
+            Complexity::Moderate
+        );
+        assert_eq!(
+            class("Como implementar autenticação em Django?"),
+            Complexity::Moderate
+        );
+        assert_eq!(
+            class("What does the code we build here print?"),
+            Complexity::Simple
+        );
+        assert_eq!(class("2+2"), Complexity::Simple);
+    }
+
+    #[test]
+    fn a_small_request_beside_an_unknown_one_does_not_make_the_ask_simple() {
+        assert_eq!(
+            class("Contrive a scheme and show when it holds"),
+            Complexity::Moderate
+        );
+        assert_eq!(
+            class("Explain this function and show its callers"),
+            Complexity::Simple
+        );
     }
 
     #[test]

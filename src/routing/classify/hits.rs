@@ -1,6 +1,7 @@
 //! Where the lexicon's words occur in an ask, and which of them are requests.
 
-use super::lexicon::{CONJUNCTIONS, DETERMINERS, Group, LEXICON};
+use super::index;
+use super::lexicon::{CONJUNCTIONS, DETERMINERS, Group};
 use super::text::{Prose, Token};
 
 /// An occurrence of a lexicon entry.
@@ -35,79 +36,47 @@ const NEGATION_REACH: usize = 24;
 
 /// All occurrences, in the order of the text.
 pub(super) fn find(prose: &Prose) -> Vec<Hit> {
-    let mut by_word: Vec<(&str, usize)> = prose
-        .tokens
-        .iter()
-        .enumerate()
-        .map(|(at, token)| (prose.word(token), at))
-        .collect();
-    by_word.sort_unstable();
-    let has_cjk = prose.tokens.iter().any(|token| token.cjk);
     let mut hits = Vec::new();
-    for &(group, entries) in LEXICON {
-        for &entry in entries {
-            if entry.starts_with(|c: char| !c.is_ascii()) {
-                if has_cjk {
-                    substring(prose, group, entry, &mut hits);
-                }
+    for (at, token) in prose.tokens.iter().enumerate() {
+        for (group, entry) in index::starting_with(prose.word(token)) {
+            let end = if token.cjk {
+                substring(prose, token, entry)
             } else {
-                whole_words(prose, &by_word, group, entry, &mut hits);
-            }
-        }
-    }
-    hits.sort_unstable_by_key(|hit| (hit.start, std::cmp::Reverse(hit.end)));
-    hits
-}
-
-fn substring(prose: &Prose, group: Group, entry: &'static str, hits: &mut Vec<Hit>) {
-    for (start, _) in prose.text.match_indices(entry) {
-        let token = prose.tokens.partition_point(|token| token.end <= start);
-        let clause = prose.tokens.get(token).map_or(0, |token| token.clause);
-        hits.push(Hit {
-            group,
-            entry,
-            token,
-            start,
-            end: start + entry.len(),
-            clause,
-        });
-    }
-}
-
-fn whole_words(
-    prose: &Prose,
-    by_word: &[(&str, usize)],
-    group: Group,
-    entry: &'static str,
-    hits: &mut Vec<Hit>,
-) {
-    let mut words = entry.split(' ');
-    let first = words.next().unwrap_or_default();
-    let from = by_word.partition_point(|(word, _)| *word < first);
-    let same = by_word.get(from..).unwrap_or_default();
-    for &(_, at) in same.iter().take_while(|(word, _)| *word == first) {
-        let Some(token) = prose.tokens.get(at) else {
-            continue;
-        };
-        let mut end = token.end;
-        let mut rest = prose.tokens.iter().skip(at + 1);
-        let follow = words.clone().all(|word| {
-            rest.next().is_some_and(|next| {
-                end = next.end;
-                next.clause == token.clause && prose.word(next) == word
-            })
-        });
-        if follow {
-            hits.push(Hit {
+                whole_words(prose, at, entry)
+            };
+            hits.extend(end.map(|end| Hit {
                 group,
                 entry,
                 token: at,
                 start: token.start,
                 end,
                 clause: token.clause,
-            });
+            }));
         }
     }
+    hits.sort_by_key(|hit| (hit.start, std::cmp::Reverse(hit.end)));
+    hits
+}
+
+/// The byte after an entry that starts with that character.
+fn substring(prose: &Prose, token: &Token, entry: &str) -> Option<usize> {
+    let rest = prose.text.get(token.start..)?;
+    rest.starts_with(entry).then(|| token.start + entry.len())
+}
+
+/// The byte after an entry whose first word is that token.
+fn whole_words(prose: &Prose, at: usize, entry: &str) -> Option<usize> {
+    let mut tokens = prose.tokens.iter().skip(at);
+    let first = tokens.next()?;
+    let mut end = first.end;
+    for word in entry.split(' ').skip(1) {
+        let next = tokens.next()?;
+        if next.clause != first.clause || prose.word(next) != word {
+            return None;
+        }
+        end = next.end;
+    }
+    Some(end)
 }
 
 /// Something that the ask requests.
@@ -129,23 +98,33 @@ const OBJECT_REACH: usize = 56;
 /// The requests among the hits.
 pub(super) fn requests(prose: &Prose, hits: &[Hit]) -> Vec<Request> {
     let mut requests: Vec<Request> = Vec::new();
-    for hit in hits {
+    // The clause of the last question: what follows in it is what is asked about.
+    let mut question = None;
+    for (at, hit) in hits.iter().enumerate() {
         let verb = matches!(
             hit.group,
             Group::Heavy | Group::Make | Group::Work | Group::Light | Group::Tell
         );
-        if !verb || !is_request(prose, hit) || is_negated(hits, hit) {
+        let (earlier, later) = (hits.get(..at), hits.get(at + 1..));
+        let (earlier, later) = (earlier.unwrap_or_default(), later.unwrap_or_default());
+        if !verb || !is_request(prose, earlier, hit) || is_negated(earlier, hit) {
             continue;
         }
-        let told_about = !joined(prose, hit)
-            && requests.iter().any(|earlier| {
-                earlier.hit.group == Group::Tell
-                    && earlier.hit.clause == hit.clause
-                    && earlier.hit.end <= hit.start
-            });
+        // "Devise a scheme and show it": the verb that leads is not in the lists, and the small one beside it is not all there is.
+        let small = matches!(hit.group, Group::Light | Group::Tell);
+        let led = requests
+            .iter()
+            .any(|request| request.hit.clause == hit.clause);
+        if small && joined(prose, hit) && !led {
+            continue;
+        }
+        let told_about = question == Some(hit.clause) && !joined(prose, hit);
+        if hit.group == Group::Tell {
+            question = Some(hit.clause);
+        }
         requests.push(Request {
             hit: *hit,
-            object: object(hits, hit),
+            object: object(later, hit),
             told_about,
             number: prose
                 .tokens
@@ -171,10 +150,14 @@ fn joined(prose: &Prose, hit: &Hit) -> bool {
     before(prose, hit).is_some_and(|token| CONJUNCTIONS.contains(&prose.word(token)))
 }
 
-fn is_request(prose: &Prose, hit: &Hit) -> bool {
+fn is_request(prose: &Prose, earlier: &[Hit], hit: &Hit) -> bool {
     let Some(before) = before(prose, hit).filter(|token| !token.cjk) else {
         return true;
     };
+    // "How do I implement": the subject belongs to the question.
+    let asked = near(earlier, hit).any(|question| {
+        question.group == Group::Tell && question.start < before.start && question.end == before.end
+    });
     let before = prose.word(before);
     if hit.entry.starts_with(|c: char| !c.is_ascii()) {
         return true;
@@ -182,12 +165,21 @@ fn is_request(prose: &Prose, hit: &Hit) -> bool {
     match hit.group {
         // Frequent words that mean a request only where one begins.
         Group::Light | Group::Tell => LEAD_INS.contains(&before) || CONJUNCTIONS.contains(&before),
-        _ => !DETERMINERS.contains(&before) && !SUBJECTS.contains(&before),
+        _ => asked || !(DETERMINERS.contains(&before) || SUBJECTS.contains(&before)),
     }
 }
 
-fn is_negated(hits: &[Hit], verb: &Hit) -> bool {
-    hits.iter().any(|hit| {
+/// The hits that start shortly before another, nearest first.
+fn near<'a>(earlier: &'a [Hit], hit: &Hit) -> impl Iterator<Item = &'a Hit> {
+    let start = hit.start;
+    earlier
+        .iter()
+        .rev()
+        .take_while(move |earlier| start - earlier.start <= 2 * NEGATION_REACH)
+}
+
+fn is_negated(earlier: &[Hit], verb: &Hit) -> bool {
+    near(earlier, verb).any(|hit| {
         hit.group == Group::Negation
             && hit.clause == verb.clause
             && hit.end <= verb.start
@@ -196,13 +188,11 @@ fn is_negated(hits: &[Hit], verb: &Hit) -> bool {
 }
 
 /// The nearest object after a verb in its clause.
-fn object(hits: &[Hit], verb: &Hit) -> Option<(Group, &'static str)> {
-    hits.iter()
-        .filter(|hit| {
-            hit.clause == verb.clause
-                && hit.start >= verb.end
-                && hit.start - verb.end <= OBJECT_REACH
-        })
+fn object(later: &[Hit], verb: &Hit) -> Option<(Group, &'static str)> {
+    later
+        .iter()
+        .take_while(|hit| hit.start <= verb.end + OBJECT_REACH && hit.clause == verb.clause)
+        .filter(|hit| hit.start >= verb.end)
         .find(|hit| {
             matches!(
                 hit.group,

@@ -106,14 +106,14 @@ pub(super) const LEXICON: &[(Group, &[&str])] = &[
     (Group::SmallObject, &[
         "docstring", "docstrings", "comment", "comments", "typo", "typos", "spelling", "indentation", "whitespace", "semicolon",
         "readme", "synonym", "synonyms", "antonym", "variable name", "import", "imports", "newline", "print statement", "documentation",
-        "license header", "changelog entry", "gitignore", "greeting", "word", "sentence",
-        "comentario", "comentarios", "erro de digitacao", "indentacao", "espaco", "sinonimo", "documentacao", "frase", "palavra",
+        "license header", "changelog entry", "gitignore", "greeting",
+        "comentario", "comentarios", "erro de digitacao", "indentacao", "espaco", "sinonimo", "documentacao",
         "errata", "documentacion", "kommentar", "kommentare", "tippfehler", "commentaire", "commentaires",
         "注释", "文档注释", "错别字", "缩进", "同义词",
     ]),
     (Group::MediumObject, &[
         "function", "functions", "method", "test", "tests", "unit test", "unit tests", "script", "query", "regex", "regular expression",
-        "email", "e mail", "letter", "story", "poem", "paragraph", "summary", "endpoint", "logging", "validation", "form", "type hints",
+        "email", "e mail", "letter", "story", "poem", "essay", "article", "paragraph", "summary", "endpoint", "logging", "validation", "form", "type hints",
         "error handling", "helper", "component", "example", "examples", "dockerfile", "makefile", "button", "page", "table", "loop",
         "haiku", "post", "tweet", "snippet", "one liner", "config", "fixture", "mock", "mocks", "class", "slogan", "joke", "recipe",
         "funcao", "funcoes", "metodo", "teste", "testes", "consulta", "expressao regular", "carta", "historia", "poema", "paragrafo",

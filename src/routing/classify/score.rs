@@ -10,7 +10,7 @@ use super::text::Prose;
 
 /// Words in a question that may be a mere look-up although no verb is known.
 const SHORT_QUESTION: usize = 12;
-/// Words in a greeting.
+/// Words in a greeting or in a sum.
 const SHORT_GREETING: usize = 8;
 /// Bytes at the head of an ask in which a housekeeping request names itself.
 const HOUSEKEEPING_HEAD: usize = 400;
@@ -122,6 +122,10 @@ fn base(prose: &Prose, hits: &[Hit], requests: &[Request]) -> Option<Signal> {
         && words <= SHORT_GREETING
     {
         return Some(signal("greeting", -2.2, greeting.entry));
+    }
+    let numbers = |token| prose.word(token).starts_with(|c: char| c.is_ascii_digit());
+    if (1..=SHORT_GREETING).contains(&words) && prose.tokens.iter().all(numbers) {
+        return Some(signal("calculation", -1.6, prose.text.trim()));
     }
     (prose.questions > 0 && words <= SHORT_QUESTION).then(|| signal("short-question", -1.4, "?"))
 }
