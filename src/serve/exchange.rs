@@ -1,6 +1,7 @@
 //! One request and its answer, with the record that is written of it.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -43,12 +44,16 @@ impl<'x, 'c> Exchange<'x, 'c> {
             .headers()
             .get_str("x-gpurouter-task")
             .unwrap_or("general");
+        // Room for any address and usual agents at once: growing by parts costs more than writing.
+        let mut client = String::with_capacity(128);
+        // Writing to a String cannot fail.
+        let _ = write!(client, "{} {agent}", request.peer());
         let record = RequestRecord {
             ts: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             id: router.next_id(),
             dialect: dialect.as_str(),
             path: clip(request.path(), 256),
-            client: clip(&format!("{} {agent}", request.peer()), 160),
+            client: clip(&client, 160),
             requested_model: None,
             model: None,
             node: None,

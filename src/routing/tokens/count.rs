@@ -157,9 +157,11 @@ impl Counter {
         loop {
             let eight = eight_at(text.as_bytes(), start + length);
             let letters = Letters::of(eight);
-            let (new_humps, new_capitals) = letters.capitals(before);
-            humps += new_humps;
-            capitals += new_capitals;
+            if letters.upper != 0 {
+                let (new_humps, new_capitals) = letters.capitals(before);
+                humps += new_humps;
+                capitals += new_capitals;
+            }
             length += letters.count;
             if letters.count < 8 {
                 if latin_at(text, start + length).is_some() {
