@@ -271,6 +271,16 @@ fn every_file_says_what_it_is_for() {
     assert!(silent.is_empty(), "without a `//!` line: {silent:#?}");
 }
 
+/// Whether a line declares an array of plain data that nothing can change.
+fn is_table(line: &str) -> bool {
+    let kind = line
+        .split_once(": static ")
+        .and_then(|(_, rest)| rest.split_once(": "));
+    let changing = ["mut ", "Atomic", "Cell", "Mutex", "Lock"];
+    kind.is_some_and(|(_, kind)| kind.starts_with('['))
+        && !changing.iter().any(|word| line.contains(word))
+}
+
 #[test]
 fn there_is_no_unsafe_code_and_no_global_state() {
     let statics = [
@@ -284,11 +294,11 @@ fn there_is_no_unsafe_code_and_no_global_state() {
     for source in &sources() {
         violations.extend(naming(source, "unsafe"));
         for word in statics {
-            // `'static` is a lifetime.
+            // `'static` is a lifetime, and a table that is computed at compile time is no state.
             violations.extend(
                 naming(source, word)
                     .into_iter()
-                    .filter(|line| !line.contains("'static")),
+                    .filter(|line| line.replace("'static", "").contains(word) && !is_table(line)),
             );
         }
     }
