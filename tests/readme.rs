@@ -167,7 +167,7 @@ fn console_blocks_print_what_they_show() {
     };
     file("gpurouter.toml", &running.translate(&quick_start));
     file("misspelt.toml", "[timeouts]\nidel = \"5m\"\n");
-    let data = "tests/data/holdout.jsonl";
+    let data = "tests/data/fresh.jsonl";
     fs::create_dir_all(input.join("tests/data")).expect("a writable scratch directory");
     fs::copy(path(data), input.join(data)).expect("the hold-out prompts");
     let case = scratch.write("README.md", &case(&running, &seen));
