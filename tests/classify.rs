@@ -285,6 +285,7 @@ fn an_accuracy_below_the_threshold_is_a_no() {
 }
 
 #[test]
+#[allow(clippy::print_stdout, reason = "the figures are what this test is for")]
 fn token_estimates_are_near_real_counts() {
     let file = std::fs::read_to_string(format!(
         "{}/tests/data/token_counts.json",
