@@ -276,25 +276,10 @@ pub fn model(snapshot: &ClusterSnapshot, policy: &Policy, id: &str) -> Result<Ve
     if let Some((node, model)) = find(&name) {
         return Ok(openai_entry(node, model, id).into_bytes());
     }
-    match alias_target(policy, id).map(|target| find(&ModelName::new(target))) {
+    match policy.alias(id).map(|target| find(&ModelName::new(target))) {
         Some(Some(_)) => Ok(virtual_model(id).into_bytes()),
         _ => Err(ApiError::model_not_found(id, None)),
     }
-}
-
-/// The model that an alias stands for: the exact name, else the longest prefix (`name*`).
-fn alias_target<'a>(policy: &'a Policy, id: &str) -> Option<&'a str> {
-    let exact = policy.aliases.get(id);
-    let by_prefix = || {
-        policy
-            .aliases
-            .iter()
-            .filter_map(|(key, target)| Some((key.strip_suffix('*')?, target)))
-            .filter(|(prefix, _)| id.starts_with(prefix))
-            .max_by_key(|(prefix, _)| prefix.len())
-            .map(|(_, target)| target)
-    };
-    exact.or_else(by_prefix).map(String::as_str)
 }
 
 /// `GET /api/version`: the lowest version among the Ollama nodes, so that no client expects more than every node can do.

@@ -1,9 +1,20 @@
 //! The decision: which node answers a request, which ones stand by, and why each of the others lost.
 
+mod predict;
+mod rank;
+mod refusal;
+
+pub use predict::Predicted;
+pub use refusal::Refusal;
+
 use serde::Serialize;
 
+use predict::predict;
+use rank::{Entry, rank};
+use refusal::refusal;
+
 use super::target::{Target, targets};
-use super::{Complexity, Policy, RequestFacts, Speed, Speeds, Task};
+use super::{Complexity, Policy, RequestFacts, Speeds, Task};
 use crate::cluster::{Capability, ClusterSnapshot, Model, ModelName, Node, NodeState};
 
 /// What becomes of the context.
@@ -21,28 +32,6 @@ impl Plan {
         match self {
             Self::Direct => "direct",
         }
-    }
-}
-
-/// Predicted milliseconds by phase; `None` where a measurement is missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Predicted {
-    /// Until a slot is free.
-    pub wait_ms: Option<u64>,
-    /// Until the model is loaded; 0 when it is resident.
-    pub load_ms: Option<u64>,
-    /// Reading the prompt.
-    pub prefill_ms: Option<u64>,
-    /// Writing the answer.
-    pub decode_ms: Option<u64>,
-}
-
-impl Predicted {
-    /// The whole answer; `None` as soon as one phase is unknown.
-    pub fn total_ms(&self) -> Option<u64> {
-        [self.load_ms, self.prefill_ms, self.decode_ms]
-            .into_iter()
-            .try_fold(self.wait_ms?, |sum, phase| Some(sum.saturating_add(phase?)))
     }
 }
 
@@ -114,37 +103,6 @@ impl NodeLoad {
     }
 }
 
-/// Why no node can take a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
-    /// The client named no model.
-    NoModel,
-    /// No node has the model.
-    UnknownModel {
-        /// As the client wrote it.
-        model: String,
-        /// The nearest name that some node has.
-        nearest: Option<String>,
-    },
-    /// The prompt is longer than the model's window on every node that could take it.
-    TooLong {
-        /// Estimated tokens of the prompt.
-        tokens: u64,
-        /// Tokens of the largest window.
-        limit: u64,
-    },
-    /// A node that has the model is still loading it.
-    Loading {
-        /// What was tried and why not, as a sentence.
-        detail: String,
-    },
-    /// Every node that has the model, or every node, is down.
-    NoNode {
-        /// What was tried and why not, as a sentence.
-        detail: String,
-    },
-}
-
 /// Decides where a request goes. `load` is parallel to the snapshot's nodes; a missing entry counts as idle.
 ///
 /// Among the nodes that have the model by full name or digest the one with the fewest predicted milliseconds wins. Where a speed was
@@ -204,18 +162,6 @@ pub fn decide(
         reason,
         detail,
     })
-}
-
-/// A node with the model, before ranking.
-struct Entry {
-    candidate: Candidate,
-    capable: bool,
-    /// The window, when the prompt is surely longer than it.
-    too_small: Option<u64>,
-    preferred: bool,
-    full: bool,
-    load: NodeLoad,
-    order: usize,
 }
 
 /// Every node's answer to one target: those that may take the request, best first, and those that may not.
@@ -309,62 +255,6 @@ fn surely_longer(facts: &RequestFacts, window: u64) -> bool {
     facts.task == Task::Complete && facts.prompt_tokens / 5 * 4 > window
 }
 
-/// Orders the candidates and gives each the reason for its place.
-fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
-    let some_free = entries.iter().any(|entry| !entry.full);
-    let all_predicted = entries
-        .iter()
-        .all(|entry| entry.candidate.predicted.total_ms().is_some());
-    entries.sort_by_key(|entry| {
-        let yields = !entry.preferred || (entry.full && some_free);
-        let predicted = if all_predicted {
-            entry.candidate.predicted.total_ms()
-        } else {
-            None
-        };
-        let free = entry.load.slots.map_or(0, |slots| {
-            slots.saturating_sub(entry.load.active + entry.load.queued)
-        });
-        let busyness = (
-            entry.full,
-            entry.load.active + entry.load.queued,
-            std::cmp::Reverse(free),
-        );
-        (
-            yields,
-            predicted,
-            !entry.candidate.resident,
-            busyness,
-            entry.order,
-        )
-    });
-    let alone = entries.len() == 1;
-    let mut ranked: Vec<Candidate> = Vec::with_capacity(entries.len());
-    let mut best: Option<(bool, bool, u32)> = None;
-    for entry in entries {
-        let yields = !entry.preferred || (entry.full && some_free);
-        let busy = entry.load.active + entry.load.queued;
-        let reason = match best {
-            None if !yields => "preferred",
-            None if alone => "only_candidate",
-            None if all_predicted => "soonest",
-            None if entry.candidate.resident => "resident",
-            None => "first_free",
-            Some((true, _, _)) => "not_preferred",
-            Some(_) if all_predicted => "slower",
-            Some((_, true, _)) if !entry.candidate.resident => "not_resident",
-            Some((_, _, least)) if busy > least => "busier",
-            Some(_) => "later_in_order",
-        };
-        best.get_or_insert((!yields, entry.candidate.resident, busy));
-        ranked.push(Candidate {
-            reason,
-            ..entry.candidate
-        });
-    }
-    ranked
-}
-
 fn losing(node: &Node, model: &str, reason: &'static str) -> Candidate {
     Candidate {
         node: node.name.clone(),
@@ -421,70 +311,6 @@ fn capable(model: &Model, facts: &RequestFacts) -> bool {
     }
 }
 
-/// Milliseconds by phase from measurements alone.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "token counts are far below 2^52"
-)]
-fn predict(facts: &RequestFacts, resident: bool, load: NodeLoad, speed: Speed) -> Predicted {
-    let prefill_ms = speed
-        .prefill_tps
-        .and_then(|tps| milliseconds(facts.prompt_tokens as f64, tps));
-    let decode_ms = match facts.task {
-        Task::Embed => Some(0),
-        Task::Complete => {
-            let limit = facts.max_tokens.map(|tokens| tokens as f64);
-            let usual = speed.completion_tokens;
-            let expected = match (limit, usual) {
-                (Some(limit), Some(usual)) => Some(limit.min(usual)),
-                (one, other) => one.or(other),
-            };
-            expected
-                .zip(speed.decode_tps)
-                .and_then(|(tokens, tps)| milliseconds(tokens, tps))
-        }
-    };
-    // Those before this request are assumed to take as long as this one does.
-    let before = match load.slots {
-        Some(slots) => Some(
-            (load.active + load.queued + 1)
-                .saturating_sub(slots)
-                .div_ceil(slots.max(1)),
-        ),
-        None if load.active + load.queued == 0 => Some(0),
-        None => None,
-    };
-    let wait_ms = match before {
-        Some(0) => Some(0),
-        Some(rounds) => prefill_ms
-            .zip(decode_ms)
-            .map(|(prefill, decode)| (prefill + decode) * u64::from(rounds)),
-        None => None,
-    };
-    let load_ms = if resident {
-        Some(0)
-    } else {
-        speed.load_ms.and_then(|ms| milliseconds(ms, 1000.0))
-    };
-    Predicted {
-        wait_ms,
-        load_ms,
-        prefill_ms,
-        decode_ms,
-    }
-}
-
-/// Milliseconds that `amount` takes at `per_second`; `None` for a rate that is no rate.
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a float to integer cast saturates, and the sign was checked"
-)]
-fn milliseconds(amount: f64, per_second: f64) -> Option<u64> {
-    (amount >= 0.0 && per_second.is_finite() && per_second > 0.0)
-        .then(|| (amount * 1000.0 / per_second).round() as u64)
-}
-
 /// Short code and sentence of the winner.
 fn explain(winner: &Candidate, target: &Target, admitted: usize) -> (String, String) {
     let node = &winner.node;
@@ -515,86 +341,6 @@ fn explain(winner: &Candidate, target: &Target, admitted: usize) -> (String, Str
         code,
         format!("`{}` on {node}: {why}{addition}", winner.model),
     )
-}
-
-/// Why nothing was admitted.
-fn refusal(requested: &str, snapshot: &ClusterSnapshot, lost: &[Candidate]) -> Refusal {
-    let having: Vec<&Candidate> = lost
-        .iter()
-        .filter(|candidate| {
-            candidate.reason != "model_missing"
-                && snapshot
-                    .node(&candidate.node)
-                    .is_some_and(|node| node.models.iter().any(|model| model.id == candidate.model))
-        })
-        .collect();
-    let causes = |nodes: Vec<&Node>| {
-        nodes
-            .iter()
-            .map(|node| {
-                let cause = node.cause.as_deref().unwrap_or("no cause known");
-                format!(
-                    "node `{}` at {} is {}: {cause}",
-                    node.name,
-                    node.url,
-                    node.state.as_str()
-                )
-            })
-            .collect::<Vec<_>>()
-            .join("; ")
-    };
-    if !having.is_empty() {
-        let nodes: Vec<&Node> = having
-            .iter()
-            .filter_map(|candidate| snapshot.node(&candidate.node))
-            .map(AsRef::as_ref)
-            .collect();
-        let loading = nodes.iter().any(|node| node.state == NodeState::Loading);
-        let detail = format!(
-            "no node that has `{requested}` can answer: {}",
-            causes(nodes)
-        );
-        return if loading {
-            Refusal::Loading { detail }
-        } else {
-            Refusal::NoNode { detail }
-        };
-    }
-    if snapshot.usable().next().is_none() {
-        let detail = if snapshot.nodes.is_empty() {
-            "no node is configured and none was found on this machine".to_owned()
-        } else {
-            format!(
-                "no node answers: {}",
-                causes(snapshot.nodes.iter().map(AsRef::as_ref).collect())
-            )
-        };
-        let loading = snapshot
-            .nodes
-            .iter()
-            .any(|node| node.state == NodeState::Loading);
-        return if loading {
-            Refusal::Loading { detail }
-        } else {
-            Refusal::NoNode { detail }
-        };
-    }
-    let nearest = snapshot
-        .usable()
-        .flat_map(|node| &node.models)
-        .map(|model| {
-            (
-                strsim::jaro_winkler(&model.id.to_lowercase(), &requested.to_lowercase()),
-                &model.id,
-            )
-        })
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, id)| id.clone());
-    Refusal::UnknownModel {
-        model: requested.to_owned(),
-        nearest,
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::cluster::LoadedModel;
-use crate::routing::{ClassTarget, Turn, TurnRole};
+use crate::routing::{ClassTarget, Speed, Turn, TurnRole};
 
 fn node(name: &str, models: &[&str]) -> Node {
     let mut node = Node::unseen(name, format!("http://{name}"));
