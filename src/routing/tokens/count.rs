@@ -85,6 +85,10 @@ const fn packed(word: &[u8]) -> u64 {
     packed
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "below SLOTS after the shift"
+)]
 const fn slot_of(word: u64) -> usize {
     // Fibonacci hashing: the upper bits of the product depend on every letter.
     (word.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - SLOTS.ilog2())) as usize
@@ -195,7 +199,7 @@ impl Counter {
                 break;
             }
             humps += u64::from(upper & after_lower);
-            capitals += u64::from(upper & !after_lower & (letters > 0));
+            capitals += u64::from(upper && !after_lower && letters > 0);
             after_lower = !upper;
             letters += 1;
         }
@@ -297,7 +301,7 @@ struct Letters {
 impl Letters {
     fn of(eight: u64) -> Self {
         // The high bit of each sum tells whether the byte, without case and high bit, is at least `a`, and beyond `z`.
-        let lower = (eight | 0x20 * ONES) & !HIGH;
+        let lower = (eight | (0x20 * ONES)) & !HIGH;
         let from_a = lower + u64::from(0x80 - b'a') * ONES;
         let beyond_z = lower + u64::from(0x80 - b'z' - 1) * ONES;
         let letters = from_a & !beyond_z & !eight & HIGH;
@@ -335,7 +339,7 @@ impl Letters {
 
     /// The letters in lower case as [`packed`] has them.
     fn lower(&self, eight: u64) -> u64 {
-        (eight | 0x20 * ONES) & ((self.within >> 7) * 0xFF)
+        (eight | (0x20 * ONES)) & ((self.within >> 7) * 0xFF)
     }
 }
 
