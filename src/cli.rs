@@ -8,7 +8,7 @@ use crate::cmd;
 
 /// What the last part of `gpurouter --help` says.
 const ENVIRONMENT_AND_EXIT_CODES: &str = "\
-ENVIRONMENT:
+Environment:
   GPUROUTER_CONFIG    Configuration file, like --config
   GPU0_URL, GPU1_URL  Nodes gpu0 (main) and gpu1 (helper), or their new URLs
   ENABLE_DUAL_GPU     false: one node only, OLLAMA_BASE or else gpu0
@@ -18,7 +18,7 @@ ENVIRONMENT:
 
 A flag goes before the environment, that before the configuration file.
 
-EXIT CODES:
+Exit codes:
   0  Yes, or done
   1  No: a check failed
   2  The command line or the configuration is wrong
@@ -50,6 +50,7 @@ pub struct Cli {
 
 /// Flags that every command knows.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Configuration file, instead of looking in the usual places.
     #[arg(long, global = true, value_name = "FILE", help = CONFIG_HELP)]

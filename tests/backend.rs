@@ -142,7 +142,7 @@ fn serve(mut stream: TcpStream, script: &Mutex<Script>, asked: &Mutex<Vec<(Strin
         Some(Act::Endless) => {
             let mut sent = stream.write_all(ok);
             while sent.is_ok() {
-                sent = stream.write_all(&[b'x'; 65536]);
+                sent = stream.write_all(&[b'x'; 8192]);
             }
         }
     }

@@ -44,7 +44,7 @@ const MAY_USE: [(&str, &[&str]); 9] = [
         "backend",
         &["cluster", "dialect", "routing", "config", "http"],
     ),
-    ("render", &[]),
+    ("render", &["cluster", "routing"]),
     (
         "serve",
         &["backend", "cluster", "config", "dialect", "http", "routing"],

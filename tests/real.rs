@@ -71,9 +71,12 @@ fn lists_every_model_of_every_node_once() {
         .filter_map(|model| model["model"].as_str())
         .collect();
     names.sort_unstable();
-    assert_eq!(names, ["solo:latest", "tiny-embed:latest", "tiny:latest"]);
+    assert_eq!(
+        names,
+        ["auto", "solo:latest", "tiny-embed:latest", "tiny:latest"]
+    );
     let models = router.api("/v1/models");
-    assert_eq!(models["data"].as_array().map(Vec::len), Some(3), "{models}");
+    assert_eq!(models["data"].as_array().map(Vec::len), Some(4), "{models}");
 }
 
 #[test]
@@ -259,7 +262,7 @@ fn says_in_each_dialect_that_a_model_is_unknown() {
 }
 
 /// What became of a streamed chat.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Fate {
     /// It ended with its `done` line.
     Whole,
@@ -269,18 +272,29 @@ enum Fate {
     Lost(String),
 }
 
-fn chat(addr: SocketAddr) -> Fate {
+/// A streamed chat: its fate, and the node that answered.
+fn chat(addr: SocketAddr) -> (Fate, String) {
     let request = json!({"model": "tiny", "messages": hello()});
     let answer = client::post(addr, "/api/chat", &request);
+    let node = answer.header("x-gpurouter-node").unwrap_or("").to_owned();
+    let broken = |answer: &Response| {
+        Fate::Lost(format!(
+            "{:?} {} {}",
+            answer.end,
+            answer.status,
+            answer.text()
+        ))
+    };
     if answer.status != 200 {
-        return Fate::Lost(format!("{} {}", answer.status, answer.text()));
+        return (broken(&answer), node);
     }
     let lines = answer.lines();
-    match lines.last() {
+    let fate = match lines.last() {
         Some(last) if last["done"] == true => Fate::Whole,
         Some(last) if last["error"].is_string() && lines.len() > 1 => Fate::BrokenInBand,
-        _ => Fate::Lost(format!("{:?} {}", answer.end, answer.text())),
-    }
+        _ => broken(&answer),
+    };
+    (fate, node)
 }
 
 #[test]
@@ -293,14 +307,17 @@ fn a_dying_node_loses_no_request_that_had_not_begun_to_answer() {
     };
     let router = Router::over(&fleet.urls());
     let done = AtomicUsize::new(0);
-    let fates: Vec<Fate> = std::thread::scope(|scope| {
+    // The node that answers now is the one to kill: the other may not have had a request yet.
+    let (fate, victim) = chat(router.addr);
+    assert_eq!(fate, Fate::Whole);
+    let outcomes: Vec<(Fate, String)> = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| {
                 scope.spawn(|| {
                     let one = |_| {
-                        let fate = chat(router.addr);
+                        let outcome = chat(router.addr);
                         done.fetch_add(1, Ordering::SeqCst);
-                        fate
+                        outcome
                     };
                     (0..EACH).map(one).collect::<Vec<_>>()
                 })
@@ -308,21 +325,29 @@ fn a_dying_node_loses_no_request_that_had_not_begun_to_answer() {
             .collect();
         let third = CLIENTS * EACH / 3;
         assert!(eventually(LIMIT, || done.load(Ordering::SeqCst) >= third));
-        fleet.ollama[0].kill();
+        let victim = fleet
+            .ollama
+            .iter_mut()
+            .find(|server| server.addr.to_string() == victim);
+        victim.expect("a node named after its address").kill();
         clients
             .into_iter()
             .flat_map(|client| client.join().expect("a client that does not panic"))
             .collect()
     });
-    let lost: Vec<&Fate> = fates
+    let failures: Vec<_> = outcomes
         .iter()
-        .filter(|fate| matches!(fate, Fate::Lost(_)))
+        .filter(|(fate, _)| matches!(fate, Fate::Lost(_)))
         .collect();
-    assert!(lost.is_empty(), "{lost:#?}");
+    assert!(failures.is_empty(), "{failures:#?}");
     // At most what was on its way when the node died.
-    let broken = fates.iter().filter(|fate| **fate == Fate::BrokenInBand);
+    let broken = outcomes
+        .iter()
+        .filter(|(fate, _)| *fate == Fate::BrokenInBand);
     assert!(broken.count() <= CLIENTS);
-    assert_eq!(chat(router.addr), Fate::Whole);
+    let (fate, survivor) = chat(router.addr);
+    assert_eq!(fate, Fate::Whole);
+    assert_ne!(survivor, victim);
 }
 
 #[test]
@@ -331,7 +356,7 @@ fn all_nodes_dead_is_a_quick_502() {
         return;
     };
     let router = Router::over(&fleet.urls());
-    assert_eq!(chat(router.addr), Fate::Whole);
+    assert_eq!(chat(router.addr).0, Fate::Whole);
     for server in &mut fleet.ollama {
         server.kill();
     }

@@ -21,7 +21,7 @@ const TAIL: usize = 64;
 const CLIENTS: usize = 8;
 
 /// Recordings that are not one request with one whole answer, and why.
-const SKIPPED: [(&str, &str); 7] = [
+const SKIPPED: [(&str, &str); 6] = [
     (
         "loading/while_busy.txt",
         "several probes in one file; the monitor's tests use them",
@@ -39,10 +39,6 @@ const SKIPPED: [(&str, &str); 7] = [
     (
         "ollama_runner_killed_mid_stream.txt",
         "shortened; hostile.rs sends such an error line",
-    ),
-    (
-        "server/v1_responses.txt",
-        "replayed when the Responses form has landed",
     ),
 ];
 
@@ -304,6 +300,16 @@ struct Replay {
 
 impl Replay {
     fn start(kind: Kind, exchanges: Vec<Exchange>) -> Self {
+        let native: &[&str] = match kind {
+            Kind::Ollama => &["/v1/messages", "/v1/responses"],
+            Kind::LlamaServer => &["/v1/messages", "/v1/messages/count_tokens", "/v1/responses"],
+            _ => &[],
+        };
+        Self::speaking(kind, native, exchanges)
+    }
+
+    /// In front of a node that speaks no other of the forms that not every server has.
+    fn speaking(kind: Kind, native: &[&str], exchanges: Vec<Exchange>) -> Self {
         let models: HashSet<String> = exchanges
             .iter()
             .filter_map(named_model)
@@ -337,16 +343,10 @@ impl Replay {
             peer.send(&exchange.raw[..cut.min(exchange.raw.len())]);
             peer.close();
         });
-        match kind {
-            Kind::Ollama => {
-                node.set_loaded(&models);
-                node.set_native(&["/v1/messages", "/v1/responses"]);
-            }
-            Kind::LlamaServer => {
-                node.set_native(&["/v1/messages", "/v1/messages/count_tokens", "/v1/responses"])
-            }
-            _ => node.set_native(&[]),
+        if kind == Kind::Ollama {
+            node.set_loaded(&models);
         }
+        node.set_forms(native);
         let router = Router::over(&[node.url()]);
         Self {
             exchanges,
@@ -359,8 +359,13 @@ impl Replay {
 
     fn send(&self, connection: &mut Option<Connection>, index: usize, cut: usize) -> Response {
         let request = self.exchanges[index].request(index, cut);
+        self.exchange(connection, &request)
+    }
+
+    /// Sends on the connection, or on a new one where it was closed.
+    fn exchange(&self, connection: &mut Option<Connection>, request: &[u8]) -> Response {
         let open = connection.get_or_insert_with(|| Connection::open(self.router.addr).unwrap());
-        let response = open.exchange(&request);
+        let response = open.exchange(request);
         let closed = response
             .header("connection")
             .is_some_and(|value| value.eq_ignore_ascii_case("close"));
@@ -738,4 +743,204 @@ impl Exchange {
         .iter()
         .any(|end| text.contains(end))
     }
+}
+
+/// The requests of other forms that a node's chat completions must serve.
+const TRANSLATED: [&str; 4] = [
+    "/api/chat",
+    "/api/generate",
+    "/v1/messages",
+    "/v1/responses",
+];
+/// Recorded chat completions, whole and streamed.
+const COMPLETIONS: [&str; 5] = [
+    "server/chat.txt",
+    "server/chat_tools_required.txt",
+    "server/chat_stream.txt",
+    "server/chat_stream_usage.txt",
+    "llama-cpp-python-server/chat_stream.txt",
+];
+
+#[test]
+fn translated_answers_cut_at_any_byte_are_whole_or_errors_of_the_dialect() {
+    let recorded: Vec<Exchange> = exchanges()
+        .into_iter()
+        .flat_map(|(_, found)| found)
+        .collect();
+    let recorded = recorded
+        .into_iter()
+        .filter(|exchange| COMPLETIONS.contains(&exchange.name.as_str()));
+    let replay = Replay::speaking(Kind::LlamaServer, &[], recorded.collect());
+    assert_eq!(replay.exchanges.len(), COMPLETIONS.len());
+    let mut work: Vec<(&str, usize, usize, String)> = Vec::new();
+    for path in TRANSLATED {
+        for (index, exchange) in replay.exchanges.iter().enumerate() {
+            let whole = replay.translated(&mut None, path, index, usize::MAX);
+            let context = format!(
+                "{path} of {}: {} {}",
+                exchange.name,
+                whole.status_line,
+                whole.text()
+            );
+            assert_eq!((whole.status, whole.end), (200, End::Complete), "{context}");
+            assert!(
+                claims_to_be_whole(path, exchange.streamed(), &whole),
+                "{context}"
+            );
+            work.extend(
+                exchange
+                    .cuts()
+                    .into_iter()
+                    .map(|cut| (path, index, cut, said(&whole))),
+            );
+        }
+    }
+    let next = AtomicUsize::new(0);
+    let failures: Mutex<Vec<String>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut connection = None;
+                while let Some((path, index, cut, all)) =
+                    work.get(next.fetch_add(1, Ordering::SeqCst))
+                {
+                    let exchange = &replay.exchanges[*index];
+                    let answer = replay.translated(&mut connection, path, *index, *cut);
+                    let whole = claims_to_be_whole(path, exchange.streamed(), &answer);
+                    let failed = owns_up(path, &answer);
+                    let why = match (whole, failed) {
+                        _ if answer.end != End::Complete => "the answer did not end",
+                        (true, true) => "both whole and an error",
+                        (false, false) => "neither whole nor an error",
+                        (true, false) if said(&answer) != *all => "a part as the whole",
+                        _ => continue,
+                    };
+                    let failure = format!(
+                        "{path} of {} cut at {cut} of {}: {why}: {} {}",
+                        exchange.name,
+                        exchange.raw.len(),
+                        answer.status_line,
+                        String::from_utf8_lossy(
+                            &answer.body[answer.body.len().saturating_sub(400)..]
+                        )
+                    );
+                    failures.lock().unwrap().push(failure);
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    let shown: Vec<&String> = failures
+        .iter()
+        .step_by((failures.len() / 10).max(1))
+        .collect();
+    assert!(
+        failures.is_empty(),
+        "{} of {} cuts: {shown:#?}",
+        failures.len(),
+        work.len()
+    );
+}
+
+impl Replay {
+    /// Asks in another form for the recorded completion.
+    fn translated(
+        &self,
+        connection: &mut Option<Connection>,
+        path: &str,
+        index: usize,
+        cut: usize,
+    ) -> Response {
+        let exchange = &self.exchanges[index];
+        let message = json!([{"role": "user", "content": "Hello"}]);
+        let mut body = match path {
+            "/api/generate" => json!({"prompt": "Hello"}),
+            "/v1/responses" => json!({"input": "Hello"}),
+            _ => json!({"messages": message, "max_tokens": 5}),
+        };
+        body["model"] = json!("tiny");
+        body["stream"] = json!(exchange.streamed());
+        let body = body.to_string();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nX-Replay: {index} {cut}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.exchange(connection, request.as_bytes())
+    }
+}
+
+/// The JSON documents of an answer, whatever their framing.
+fn documents(answer: &Response) -> Vec<Value> {
+    let text = answer.text();
+    let lines = text
+        .lines()
+        .map(|line| line.strip_prefix("data: ").unwrap_or(line));
+    lines
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
+}
+
+/// Whether an answer looks complete to a client.
+fn claims_to_be_whole(path: &str, streamed: bool, answer: &Response) -> bool {
+    let documents = documents(answer);
+    let typed = |name: &str| documents.iter().any(|document| document["type"] == name);
+    answer.status == 200
+        && match path {
+            _ if !streamed => documents.len() == 1,
+            "/v1/messages" => typed("message_stop"),
+            "/v1/responses" => typed("response.completed") || typed("response.incomplete"),
+            _ => documents
+                .last()
+                .is_some_and(|document| document["done"] == true),
+        }
+}
+
+/// Whether an answer tells an error in its dialect, as its status or as its last event.
+fn owns_up(path: &str, answer: &Response) -> bool {
+    let dialect = match path {
+        "/v1/messages" => Dialect::Anthropic,
+        "/v1/responses" => Dialect::OpenAi,
+        _ => Dialect::Ollama,
+    };
+    let documents = documents(answer);
+    if answer.status < 400 && path == "/v1/responses" {
+        return documents
+            .last()
+            .is_some_and(|document| document["type"] == "response.failed");
+    }
+    documents
+        .last()
+        .is_some_and(|last| error_of(dialect, last.to_string().as_bytes()).is_some())
+}
+
+/// Every piece of text in an answer, in order.
+fn said(answer: &Response) -> String {
+    fn gather(value: &Value, under: &str, out: &mut String) {
+        match value {
+            Value::String(text)
+                if matches!(
+                    under,
+                    "content"
+                        | "response"
+                        | "text"
+                        | "thinking"
+                        | "delta"
+                        | "arguments"
+                        | "partial_json"
+                ) =>
+            {
+                out.push_str(text);
+            }
+            Value::Array(items) => items.iter().for_each(|item| gather(item, under, out)),
+            Value::Object(fields) => fields
+                .iter()
+                .for_each(|(key, value)| gather(value, key, out)),
+            _ => {}
+        }
+    }
+    let mut out = String::new();
+    for document in &documents(answer) {
+        gather(document, "", &mut out);
+    }
+    out
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Deserialize;
@@ -17,22 +18,28 @@ use crate::serve::{Bound, Log, LogFormat};
 /// Longest line of a stream: the limit of Ollama's own client.
 const LONGEST_LINE: u64 = 8 * 1024 * 1024;
 
+/// Time for the record of an answered request to be there, and between two looks for it.
+const RECORD_LIMIT: Duration = Duration::from_secs(1);
+const RECORD_PAUSE: Duration = Duration::from_millis(5);
+
 /// Flags of `ask`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   gpurouter ask \"Write a docstring for a sort function\"
   git diff | gpurouter ask --model qwen2.5-coder:7b -
+
 Uses the running router when it answers, else decides and sends by itself.
-Exit codes: 0 answered, 1 the node refused or broke off, 3 no node could be reached.")]
+With --json the answer is followed by the record of the request.
+Exit codes: 0 answered, 1 refused or broken off, 3 no node could be reached.")]
 pub struct Args {
     /// The prompt; `-` reads standard input
     #[arg(value_name = "PROMPT", required = true)]
     pub prompt: Vec<String>,
-    /// The model to ask; `auto` chooses by class
+    /// The model; `auto` chooses by class
     #[arg(long, value_name = "M", default_value = "auto")]
     pub model: String,
-    /// What the request is for; written to the log record
+    /// What it is for; noted in the log
     #[arg(long, value_name = "NAME", default_value = "general")]
     pub task: String,
 }
@@ -43,7 +50,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let prompt = super::prompt_of(&args.prompt)?;
     let router = match Running::find(global, &loaded.config) {
         Some(router) => Asked { router, own: None },
-        None => Asked::start(loaded.config)?,
+        None => Asked::start(loaded.config, global.verbose)?,
     };
     let id = stream_answer(
         &mut io::stdout().lock(),
@@ -53,7 +60,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         &prompt,
     )?;
     if global.json {
-        render::line(&router.router.get(&format!("/gpurouter/api/why/{id}"))?)?;
+        render::line(&record(&router.router, &id)?)?;
     }
     Ok(Exit::Yes)
 }
@@ -65,11 +72,12 @@ struct Asked {
 }
 
 impl Asked {
-    fn start(mut config: config::Config) -> anyhow::Result<Self> {
+    fn start(mut config: config::Config, verbose: u8) -> anyhow::Result<Self> {
         let nodes = super::nodes(&config);
         "127.0.0.1:0".clone_into(&mut config.listen);
         let log = Log {
-            level: LogLevel::Warning,
+            // What goes wrong is the command's own error; the log would tell it twice.
+            level: (verbose > 0).then_some(LogLevel::Info),
             format: LogFormat::Text,
         };
         let bound = Bound::new(config, &nodes, log)?;
@@ -91,6 +99,18 @@ impl Drop for Asked {
             stopper.stop();
             // A panic of the router was told when it happened.
             let _ = thread.join();
+        }
+    }
+}
+
+/// The record of an answered request. The router writes it after the answer's last byte, so it may take a moment to be there.
+pub(super) fn record(router: &Running, id: &str) -> anyhow::Result<String> {
+    let path = format!("/gpurouter/api/why/{id}");
+    let started = Instant::now();
+    loop {
+        match router.get(&path) {
+            Err(_) if started.elapsed() < RECORD_LIMIT => thread::sleep(RECORD_PAUSE),
+            result => return result,
         }
     }
 }
@@ -136,8 +156,9 @@ pub(super) fn stream_answer(
         .to_owned();
     if !status.is_success() {
         let message = error_text(&answer.text()?);
-        let told = if status.is_server_error() {
-            Told::unreachable(message)
+        // A node's own 500 is an answer: somebody was reached.
+        let told = if matches!(status.as_u16(), 502..=504) {
+            Told::unreachable(message).hint(super::SEE_NODES)
         } else {
             Told {
                 message,
@@ -174,6 +195,8 @@ pub(super) fn stream_answer(
         out.flush()?;
         if piece.done {
             writeln!(out)?;
+            // To the very end: a connection that is closed before it looks like a client that left.
+            io::copy(&mut lines.take(LONGEST_LINE), &mut io::sink())?;
             return Ok(id);
         }
     }

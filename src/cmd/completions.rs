@@ -11,7 +11,7 @@ use crate::cli::{Cli, Global};
 /// Flags of `completions`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-EXAMPLES:
+Examples:
   eval \"$(gpurouter completions bash)\"     # in ~/.bashrc
   gpurouter completions zsh > ~/.zfunc/_gpurouter
   gpurouter completions fish > ~/.config/fish/completions/gpurouter.fish")]

@@ -33,17 +33,21 @@ const CARDS: [(&str, Role, &str); 2] = [
 ];
 const SMALL: &str = "qwen2.5-coder:1.5b";
 const LARGE: &str = "qwen2.5-coder:7b";
-/// Length of every simulated answer in tokens: long enough to be seen streaming.
-const ANSWER_TOKENS: u32 = 24;
+/// Length of every simulated answer in tokens: long enough to be seen streaming, short enough for a line.
+const ANSWER_TOKENS: u32 = 11;
 
 /// Flags of `demo`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
+Examples:
   gpurouter demo --once
-The nodes are simulated: no GPU and no model is used, the answers are made up. What decides and relays is the real router.")]
+  gpurouter demo --listen 127.0.0.1:8512
+
+The nodes are simulated: no GPU and no model is used, the answers are made up.
+What decides and relays is the real router.
+Exit codes: 0 done; a demo that goes on serving ends with Ctrl-C or SIGTERM.")]
 pub struct Args {
-    /// Exit after the three prompts instead of going on serving
+    /// Exit after the three prompts, do not go on serving
     #[arg(long)]
     pub once: bool,
     /// Address of the router
@@ -71,7 +75,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         config,
         &nodes,
         Log {
-            level,
+            level: Some(level),
             format: LogFormat::Text,
         },
     )
@@ -162,14 +166,13 @@ fn tell_prompts(global: &Global, router: &Running) -> anyhow::Result<()> {
         if global.json {
             let mut nowhere = io::sink();
             let id = super::ask::stream_answer(&mut nowhere, router, "auto", task, prompt)?;
-            render::line(&router.get(&format!("/gpurouter/api/why/{id}"))?)?;
+            render::line(&super::ask::record(router, &id)?)?;
             continue;
         }
         let mut out = io::stdout().lock();
         writeln!(out, "\n> {prompt}")?;
         let id = super::ask::stream_answer(&mut out, router, "auto", task, prompt)?;
-        let record: serde_json::Value =
-            serde_json::from_str(&router.get(&format!("/gpurouter/api/why/{id}"))?)?;
+        let record: serde_json::Value = serde_json::from_str(&super::ask::record(router, &id)?)?;
         let word = |name: &str| record[name].as_str().unwrap_or("-").to_owned();
         writeln!(
             out,

@@ -13,7 +13,7 @@ use crate::render::Told;
 /// Flags of `man`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-EXAMPLES:
+Examples:
   gpurouter man | man -l -
   gpurouter man serve > gpurouter-serve.1
   gpurouter man config | man -l -")]

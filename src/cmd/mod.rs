@@ -25,6 +25,8 @@ pub use crate::render::Exit;
 use crate::render::Told;
 use crate::routing::Refusal;
 
+/// What to do when no node answers.
+const SEE_NODES: &str = "gpurouter status shows the nodes";
 /// Longest prompt or request file that a command reads.
 const LONGEST_INPUT: u64 = 64 * 1024 * 1024;
 
@@ -90,9 +92,7 @@ fn refused(refusal: &Refusal) -> anyhow::Error {
         }
         .into(),
         Refusal::Loading { detail } | Refusal::NoNode { detail } => {
-            Told::unreachable(detail.clone())
-                .hint("gpurouter status shows the nodes")
-                .into()
+            Told::unreachable(detail.clone()).hint(SEE_NODES).into()
         }
     }
 }

@@ -19,6 +19,8 @@ use crate::serve::RouteDocument;
 Examples:
   gpurouter route \"Write a docstring for a sort function\"
   gpurouter route --model qwen2.5-coder:7b --explain
+
+Asks the running router when it answers, else the nodes themselves.
 Exit codes: 0 decided, 1 no node has the model, 2 usage, 3 no node is up.")]
 pub struct Args {
     /// The prompt; with --model alone: where would this model run
@@ -27,7 +29,7 @@ pub struct Args {
     /// The model that is asked for
     #[arg(long, value_name = "M", default_value = "auto")]
     pub model: String,
-    /// A chat request body, instead of a prompt (`-` for standard input)
+    /// A chat request body instead of a prompt (`-`: stdin)
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub messages: Option<PathBuf>,
     /// Show every node that was considered

@@ -73,7 +73,8 @@ fn text_of(answer: reqwest::blocking::Response) -> anyhow::Result<String> {
     }
     let message = error_text(&text);
     let told = match status.as_u16() {
-        502..=504 => Told::unreachable(message),
+        400 => Told::usage(message),
+        502..=504 => Told::unreachable(message).hint(super::SEE_NODES),
         _ => Told {
             message,
             hint: None,

@@ -17,21 +17,25 @@ use crate::serve::{Bound, Log, LogFormat, Status};
 
 /// Flags of `serve`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    next_line_help = true,
+    after_help = "\
 Examples:
   gpurouter serve
-  gpurouter serve --node gpu0=http://127.0.0.1:11434 --node gpu1=http://127.0.0.1:11435
+  gpurouter serve --node http://127.0.0.1:11434 --node big=http://10.0.0.5:8080
   gpurouter serve --print-config
 
-SIGTERM and Ctrl-C let running requests end, then exit 0. Logs go to stderr.")]
+Prints its address when it is ready; logs go to stderr. SIGTERM and Ctrl-C let
+running requests end, for at most 30 s, then exit 0."
+)]
 pub struct Args {
     /// Address to listen on; port 0 takes any free one, which is printed
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
-    /// Print the resulting configuration with the origin of every value, and exit
+    /// Print the configuration with the origin of every value, and exit
     #[arg(long)]
     pub print_config: bool,
-    /// Check the configuration and the nodes, and exit: 0 all up, 1 some node is not, 3 none is
+    /// Check configuration and nodes, and exit: 0 all up, 1 some, 3 none
     #[arg(long)]
     pub check: bool,
     /// Form of the log lines
@@ -49,7 +53,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         return print_config(global, &loaded);
     }
     let log = Log {
-        level: loaded.config.log_level,
+        level: Some(loaded.config.log_level),
         format: args.log_format,
     };
     for notice in &loaded.notices {

@@ -15,29 +15,42 @@ use crate::cli::Global;
 use crate::render::Told;
 use crate::sim::{Clock, Fault, Fleet, Gpu, Model, Node, NodeSpec, Speed};
 
+/// Broken by hand to fit 80 columns.
+const FAULT_HELP: &str = "\
+delay=2s, status=503, cut=5 (pieces), hang, garbage, cpu or truncate,
+with probability P (repeatable)";
+
 /// Flags of `sim`.
 #[derive(Debug, clap::Args)]
+#[command(
+    next_line_help = true,
+    after_help = "\
+Examples:
+  gpurouter sim --gpu rtx4090 --gpu cpu --listen 127.0.0.1:11500
+  gpurouter sim --fault cut=5@0.1 --fault delay=2s@0.5
+
+They speak Ollama's API and run until Ctrl-C or SIGTERM."
+)]
 pub struct Args {
-    /// GPU of a node, such as rtx3060, or cpu (repeatable: one node each)
+    /// GPU of a node, or cpu (repeatable)
     #[arg(long = "gpu", value_name = "NAME", value_parser = parse_gpu, default_values = ["rtx3060", "gtx1050ti"])]
     gpus: Vec<Gpu>,
-    /// Address of the first node; the next ports follow, port 0 takes any
+    /// Of the first node; the others follow; 0 is any
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// A model that every node has, with its size if it is not a known one (repeatable)
+    /// A model that every node has, with its size (repeatable)
     #[arg(long = "model", value_name = "NAME[=BYTES]", value_parser = parse_model)]
     models: Vec<Model>,
-    /// Tokens per second on every GPU, instead of those that follow from its bandwidth
+    /// Tokens per second of every node, instead of what its GPU would do
     #[arg(long, value_name = "PREFILL,DECODE", value_parser = parse_speed)]
     speed: Option<Speed>,
-    /// Whether waits take time or only move a clock of the nodes' own
-    #[arg(long, value_enum, default_value_t = ClockKind::Real)]
+    /// real, or virtual: waits take no time
+    #[arg(long, value_enum, hide_possible_values = true, default_value_t = ClockKind::Real)]
     clock: ClockKind,
     /// Decides the words of the answers and when faults strike
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// delay=2s, status=503, cut=5 (pieces), hang, garbage, cpu or truncate, with probability P (repeatable)
-    #[arg(long = "fault", value_name = "KIND[=VALUE][@P]")]
+    #[arg(long = "fault", value_name = "KIND[=VALUE][@P]", help = FAULT_HELP)]
     faults: Vec<Fault>,
 }
 

@@ -16,7 +16,8 @@ use crate::serve::Status;
 /// Flags of `status`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Asks the running router when it answers, else the nodes themselves; JSON says which (`source`).
+Asks the running router when it answers, else the nodes themselves; JSON says
+which (`source`).
 Exit codes: 0 some node is up, 3 none is.")]
 pub struct Args {
     /// Repeat every SECONDS (2 when left away) until stopped

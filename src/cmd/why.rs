@@ -11,7 +11,8 @@ use crate::render::{self, Told};
 /// Flags of `why`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The id is in the answer's X-Gpurouter-Id header and in the log. The running router remembers its last 512 requests.
+The id is in the answer's X-Gpurouter-Id header and in the log. The running
+router remembers its last 512 requests.
 Exit codes: 0 found, 1 not remembered, 3 no router runs.")]
 pub struct Args {
     /// Id of the request
@@ -30,7 +31,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     };
     if args.id.is_empty() || !args.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Err(Told::usage(format!("`{}` is not an id", args.id))
-            .hint("ids look like 0034e1a2b000001")
+            .hint("ids look like 6b012332000001")
             .into());
     }
     let text = router.get(&format!("/gpurouter/api/why/{}", args.id))?;

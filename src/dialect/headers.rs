@@ -63,12 +63,9 @@ const ALLOWED_HEADERS: &str = "Authorization, Content-Type, User-Agent, Accept, 
 /// Bytes of a requested header list that are echoed; longer is no browser's.
 const ECHOED_BYTES: usize = 4096;
 
-/// The headers of the 204 that answers a preflight (`OPTIONS`) of an allowed origin. The headers that the page asks for are granted: who
+/// The headers of the 204 that answers a preflight (`OPTIONS`) of an allowed origin, beside those of [`cors_answer`]. The headers that the page asks for are granted: who
 /// may call is decided by the origin.
-pub fn cors_preflight(
-    origin: &str,
-    requested_headers: Option<&str>,
-) -> Vec<(&'static str, String)> {
+pub fn cors_preflight(requested_headers: Option<&str>) -> Vec<(&'static str, String)> {
     let is_list = |list: &&str| {
         !list.is_empty()
             && list.len() <= ECHOED_BYTES
@@ -78,7 +75,6 @@ pub fn cors_preflight(
     };
     let headers = requested_headers.filter(is_list).unwrap_or(ALLOWED_HEADERS);
     vec![
-        ("Access-Control-Allow-Origin", origin.to_owned()),
         (
             "Access-Control-Allow-Methods",
             "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS".to_owned(),
@@ -86,7 +82,6 @@ pub fn cors_preflight(
         ("Access-Control-Allow-Headers", headers.to_owned()),
         // Twelve hours, as Ollama says.
         ("Access-Control-Max-Age", "43200".to_owned()),
-        ("Vary", "Origin".to_owned()),
     ]
 }
 
@@ -123,7 +118,7 @@ mod tests {
     #[test]
     fn a_preflight_grants_what_was_asked_but_echoes_no_nonsense() {
         let headers = |asked| {
-            cors_preflight("app://x", asked)
+            cors_preflight(asked)
                 .into_iter()
                 .find(|(name, _)| *name == "Access-Control-Allow-Headers")
                 .unwrap()

@@ -4,8 +4,6 @@
 //! them. What is complete within a piece is released as a slice of the piece, uncopied. JSON is parsed only where a byte search found a
 //! word that can end the stream or carry its usage.
 
-use std::sync::LazyLock;
-
 use memchr::{memchr_iter, memmem};
 use serde_json::Value;
 
@@ -300,9 +298,9 @@ impl StreamWatch {
 
     fn ndjson_object(&mut self, line: &[u8]) {
         self.content = self.content || ndjson_has_content(line);
-        let can_end = value_starts(line, &FIND.done, b"t")
-            || value_starts(line, &FIND.status, b"\"")
-            || value_starts(line, &FIND.error, b"\"{[");
+        let can_end = value_starts(line, b"\"done\"", b"t")
+            || value_starts(line, b"\"status\"", b"\"")
+            || value_starts(line, b"\"error\"", b"\"{[");
         if !can_end {
             return;
         }
@@ -323,10 +321,10 @@ impl StreamWatch {
             return;
         }
         self.content = self.content || openai_has_content(data);
-        self.finish_reason = self.finish_reason || value_starts(data, &FIND.finish_reason, b"\"");
-        let can_tell = value_starts(data, &FIND.usage, b"{")
-            || value_starts(data, &FIND.timings, b"{")
-            || value_starts(data, &FIND.error, b"\"{[");
+        self.finish_reason = self.finish_reason || value_starts(data, b"\"finish_reason\"", b"\"");
+        let can_tell = value_starts(data, b"\"usage\"", b"{")
+            || value_starts(data, b"\"timings\"", b"{")
+            || value_starts(data, b"\"error\"", b"\"{[");
         if can_tell && let Some(event) = Event::read(data) {
             if event.error.is_some() {
                 self.ends(true);
@@ -373,7 +371,7 @@ impl StreamWatch {
         let tail = String::from_utf8_lossy(&line.tail);
         match self.form {
             StreamForm::Ndjson => {
-                let done = &FIND.done;
+                let done = b"\"done\"";
                 if value_starts(&line.head, done, b"t") || value_starts(&line.tail, done, b"t") {
                     if let Some(start) = tail.find("\"total_duration\"") {
                         let counters = format!("{{{}", tail.get(start..).unwrap_or_default());
@@ -430,32 +428,12 @@ fn may_tell(name: &[u8]) -> bool {
     )
 }
 
-/// Searches for keys whose values can end a stream or tell its usage, with their tables made once.
-struct Finders {
-    done: memmem::Finder<'static>,
-    status: memmem::Finder<'static>,
-    error: memmem::Finder<'static>,
-    usage: memmem::Finder<'static>,
-    timings: memmem::Finder<'static>,
-    finish_reason: memmem::Finder<'static>,
-}
-
-static FIND: LazyLock<Finders> = LazyLock::new(|| Finders {
-    done: memmem::Finder::new("\"done\""),
-    status: memmem::Finder::new("\"status\""),
-    error: memmem::Finder::new("\"error\""),
-    usage: memmem::Finder::new("\"usage\""),
-    timings: memmem::Finder::new("\"timings\""),
-    finish_reason: memmem::Finder::new("\"finish_reason\""),
-});
-
 /// Whether the key stands somewhere in the line with a value that starts with one of those bytes. In a text within the line the key's
 /// quotes would be escaped, so only deeper objects can pretend to be it; parsing the line settles that.
-fn value_starts(line: &[u8], key: &memmem::Finder<'_>, first: &[u8]) -> bool {
-    let width = key.needle().len();
+fn value_starts(line: &[u8], key: &[u8], first: &[u8]) -> bool {
     let mut rest = line;
-    while let Some(at) = key.find(rest) {
-        rest = rest.get(at + width..).unwrap_or_default();
+    while let Some(at) = memmem::find(rest, key) {
+        rest = rest.get(at + key.len()..).unwrap_or_default();
         let value = rest.trim_ascii_start().strip_prefix(b":");
         let starts = value.and_then(|value| value.trim_ascii_start().first());
         if starts.is_some_and(|byte| first.contains(byte)) {

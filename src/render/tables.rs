@@ -37,6 +37,23 @@ fn array(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
+/// A sentence behind its label, broken at blanks and indented by the label's width; a word that is too long for a line stays whole.
+fn sentence(out: &mut dyn Write, label: &str, value: &Value) -> io::Result<()> {
+    let indent = label.chars().count();
+    let mut line = label.to_owned();
+    for word in text(value).split_whitespace() {
+        let started = line.chars().count() > indent;
+        if started && line.chars().count() + 1 + word.chars().count() > usize::from(WIDTH) {
+            writeln!(out, "{line}")?;
+            line = " ".repeat(indent);
+        } else if started {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    writeln!(out, "{}", line.trim_end())
+}
+
 /// A size in the unit that a person reads at a glance.
 fn size(value: &Value) -> String {
     let Some(bytes) = value.as_u64() else {
@@ -124,8 +141,8 @@ pub fn status(out: &mut dyn Write, document: &Value) -> io::Result<()> {
         writeln!(out)?;
     }
     for warning in warnings {
-        writeln!(out, "warning: {}", text(&warning["text"]))?;
-        writeln!(out, "   cure: {}", text(&warning["cure"]))?;
+        sentence(out, "warning: ", &warning["text"])?;
+        sentence(out, "   cure: ", &warning["cure"])?;
     }
     Ok(())
 }
@@ -141,7 +158,7 @@ pub fn route(out: &mut dyn Write, document: &Value, explain: bool) -> io::Result
         None => writeln!(out, "tier    {tier}")?,
     }
     writeln!(out, "reason  {}", text(&decision["reason"]))?;
-    writeln!(out, "        {}", text(&decision["detail"]))?;
+    sentence(out, "        ", &decision["detail"])?;
     if explain {
         writeln!(out)?;
         candidates(out, &document["candidates"])?;
@@ -179,6 +196,23 @@ fn candidates(out: &mut dyn Write, rows: &Value) -> io::Result<()> {
     print(out, &table)
 }
 
+/// The signals of a classification.
+pub fn signals(out: &mut dyn Write, signals: &Value) -> io::Result<()> {
+    let mut table = table(&["WEIGHT", "SIGNAL", "MATCHED"]);
+    for signal in array(signals) {
+        let weight = format!("{:+.2}", signal["weight"].as_f64().unwrap_or_default());
+        table.add_row(vec![
+            weight,
+            text(&signal["name"]),
+            text(&signal["matched"]),
+        ]);
+    }
+    if array(signals).is_empty() {
+        return Ok(());
+    }
+    print(out, &table)
+}
+
 /// `why`.
 pub fn why(out: &mut dyn Write, document: &Value) -> io::Result<()> {
     let field = |name: &str| text(&document[name]);
@@ -194,7 +228,7 @@ pub fn why(out: &mut dyn Write, document: &Value) -> io::Result<()> {
     writeln!(out, "went to  {} on {}", field("model"), field("node"))?;
     writeln!(out, "outcome  {} {}", field("status"), field("outcome"))?;
     writeln!(out, "reason   {}", field("reason"))?;
-    writeln!(out, "         {}", field("detail"))?;
+    sentence(out, "         ", &document["detail"])?;
     for tried in array(&document["fallbacks"]) {
         writeln!(
             out,

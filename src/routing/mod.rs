@@ -13,10 +13,12 @@ mod tier;
 mod tokens;
 
 pub use ask::{Turn, TurnRole, shape_ask};
-pub use classify::{Classification, Complexity, Probabilities, SELFTEST, Signal, classify};
+pub use classify::{
+    Classification, Complexity, Probabilities, SELFTEST, Signal, classify, classify_with_context,
+};
 pub use decide::{Candidate, Decision, NodeLoad, Plan, Predicted, Refusal, decide};
 pub use facts::{RequestFacts, Task};
 pub use policy::{ClassTarget, Policy, Tier};
 pub use speed::{Speed, Speeds};
-pub use tier::{TierChoice, tier_of};
+pub use tier::{TierChoice, target, tier_of};
 pub use tokens::{Family, chars4, estimate_tokens};

@@ -8,8 +8,8 @@ use crate::cluster::{ClusterSnapshot, ModelName};
 pub(super) struct Target {
     pub(super) model: ModelName,
     pub(super) prefer: Option<String>,
-    /// Whether the class chose it, not the client.
-    pub(super) by_class: bool,
+    /// Short code of the task when the class chose it, not the client: `simple_task`.
+    pub(super) task: Option<String>,
     /// What a reader of the reason should know besides.
     pub(super) note: Option<String>,
 }
@@ -43,7 +43,7 @@ pub(super) fn targets(
         let target = Target {
             model: ModelName::new(model),
             prefer: None,
-            by_class: false,
+            task: None,
             note,
         };
         return Ok(Wanted {
@@ -55,7 +55,7 @@ pub(super) fn targets(
     }
     let requested = requested.unwrap_or("auto").to_owned();
     if facts.task == Task::Embed {
-        let targets = any_model(facts, snapshot, "first embedding model found");
+        let targets = any_model(facts, snapshot, None, "first embedding model found");
         return Ok(Wanted {
             requested,
             complexity: None,
@@ -70,7 +70,7 @@ pub(super) fn targets(
         targets.push(Target {
             model: ModelName::new(model),
             prefer: choice.prefer.clone(),
-            by_class: true,
+            task: Some(choice.task.clone()),
             note: None,
         });
     }
@@ -81,13 +81,14 @@ pub(super) fn targets(
         targets.push(Target {
             model: ModelName::new(&class.model),
             prefer: class.prefer.clone(),
-            by_class: true,
+            task: Some(choice.task.clone()),
             note: Some(note),
         });
     }
     targets.extend(any_model(
         facts,
         snapshot,
+        Some(&choice.task),
         "no usable node has a model configured for a class",
     ));
     Ok(Wanted {
@@ -99,7 +100,12 @@ pub(super) fn targets(
 }
 
 /// Every model that can do the task: those in memory first, then by configuration order.
-fn any_model(facts: &RequestFacts, snapshot: &ClusterSnapshot, note: &str) -> Vec<Target> {
+fn any_model(
+    facts: &RequestFacts,
+    snapshot: &ClusterSnapshot,
+    task: Option<&str>,
+    note: &str,
+) -> Vec<Target> {
     let embeds = facts.task == Task::Embed;
     let mut models: Vec<(bool, ModelName)> = Vec::new();
     for node in snapshot.usable() {
@@ -120,7 +126,7 @@ fn any_model(facts: &RequestFacts, snapshot: &ClusterSnapshot, note: &str) -> Ve
         .map(|(_, model)| Target {
             model,
             prefer: None,
-            by_class: !embeds,
+            task: task.map(str::to_owned),
             note: Some(note.to_owned()),
         })
         .collect()

@@ -196,9 +196,9 @@ mod tests {
                 })
             })
             .collect();
-        threads
-            .into_iter()
-            .for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         assert!(most.load(Ordering::SeqCst) <= 3);
         assert_eq!(
             gate.load(Some(3)),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Router;
+use super::admission::Permit;
 use super::record::{Draft, Fallback, Outcome, RequestRecord, Timings, Tokens, millis};
 use crate::dialect::{ApiError, Dialect, Endpoint, ErrorKind, cors_answer};
 use crate::http::server::{Reply, Request};
@@ -22,6 +23,8 @@ pub(super) struct Exchange<'x, 'c> {
     pub(super) endpoint: Endpoint,
     pub(super) dialect: Dialect,
     pub(super) draft: Draft,
+    /// The slot of the node that is working on this request.
+    pub(super) permit: Option<Permit>,
 }
 
 impl<'x, 'c> Exchange<'x, 'c> {
@@ -83,7 +86,14 @@ impl<'x, 'c> Exchange<'x, 'c> {
                 record,
                 started: Instant::now(),
             },
+            permit: None,
         }
+    }
+
+    /// Gives the node's slot back. To be called before the last bytes go to the client: its next request may arrive before this one is
+    /// written down, and must not find the node busy with an answer that is complete.
+    pub(super) fn node_done(&mut self) {
+        self.permit = None;
     }
 
     /// Time since the request was read.
@@ -110,6 +120,13 @@ impl<'x, 'c> Exchange<'x, 'c> {
         record.node = Some(candidate.node.clone());
         record.model = Some(candidate.model.clone());
         record.predicted = candidate.predicted;
+        if let Some(tried) = record.fallbacks.last() {
+            record.reason = format!("fallback_to_{}", candidate.node);
+            record.detail = format!(
+                "`{}` on {}: took over after {} ({})",
+                candidate.model, candidate.node, tried.node, tried.reason
+            );
+        }
         self.draft.step(format!("sent to {}", candidate.node));
     }
 
@@ -192,6 +209,7 @@ impl<'x, 'c> Exchange<'x, 'c> {
         }
         headers.extend_from_slice(further);
         self.draft.record.status = status;
+        self.node_done();
         if self.reply.full(status, &headers, body).is_err() {
             self.draft.record.outcome = Outcome::ClientGone;
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::admission::{NotAdmitted, Permit};
+use super::admission::NotAdmitted;
 use super::exchange::Exchange;
 use super::record::{Outcome, millis};
 use super::relay::{self, Upstream};
@@ -34,7 +34,6 @@ struct Opened {
     translator: Option<Box<ReplyTranslator>>,
     /// Whether the client asked for a stream.
     stream: bool,
-    permit: Permit,
 }
 
 /// What became of one try.
@@ -66,7 +65,6 @@ fn pass_on(x: &mut Exchange<'_, '_>, opened: Opened, node: &Node, candidate: &Ca
         stream: opened.stream,
     };
     relay::relay(x, upstream);
-    drop(opened.permit);
 }
 
 type Won = (Box<Opened>, Arc<Node>, Arc<[Candidate]>, usize);
@@ -124,6 +122,7 @@ fn open(x: &mut Exchange<'_, '_>) -> Option<Won> {
             Tried::Answered => return None,
             Tried::Opened(opened) => return Some((opened, node, Arc::clone(&candidates), at)),
             Tried::Failed(failure) => {
+                x.node_done();
                 x.failed(candidate, &failure.reason);
                 failures.push(failure);
             }
@@ -343,8 +342,8 @@ fn attempt<'b>(
             || reply.client_gone(),
         )
     };
-    let permit = match permit {
-        Ok(permit) => permit,
+    x.permit = match permit {
+        Ok(permit) => Some(permit),
         Err(NotAdmitted::ClientGone) => {
             x.client_left();
             return Tried::Answered;
@@ -368,13 +367,12 @@ fn attempt<'b>(
     let status = incoming.status();
     if retryable(status) {
         x.router.observe_status(node, status);
-        return refused_by_node(x, node, incoming, parsed);
+        return refused_by_node(x, node, incoming);
     }
     Tried::Opened(Box::new(Opened {
         incoming,
         translator,
         stream: parsed.stream(),
-        permit,
     }))
 }
 
@@ -457,19 +455,17 @@ fn send_failed(x: &mut Exchange<'_, '_>, node: &Node, error: &SendError) -> Trie
 }
 
 /// A node that answered with a status after which another one may do better.
-fn refused_by_node(
-    x: &mut Exchange<'_, '_>,
-    node: &Node,
-    mut incoming: Incoming,
-    parsed: &Parsed<'_>,
-) -> Tried {
+fn refused_by_node(x: &mut Exchange<'_, '_>, node: &Node, mut incoming: Incoming) -> Tried {
     let status = incoming.status();
+    let seconds = incoming.headers().get_str("retry-after");
+    let seconds = seconds.and_then(|seconds| seconds.trim().parse().ok());
     let Some(body) = relay::short_body(x, &mut incoming, KEPT_ERROR) else {
         return Tried::Answered;
     };
-    let error = ApiError::from_upstream(status, &body);
+    let mut error = ApiError::from_upstream(status, &body);
+    error.retry_after_s = seconds;
     let reason = match status {
-        404 => format!("model_missing ({})", parsed.model().unwrap_or_default()),
+        404 => "model_missing".to_owned(),
         other => format!("status {other}"),
     };
     x.draft.step(format!("{} answered {status}", node.name));
@@ -507,7 +503,10 @@ pub(super) fn count_tokens(x: &mut Exchange<'_, '_>) {
         match attempt(x, &parsed, &body, candidate, node) {
             Tried::Answered => return,
             Tried::Opened(opened) => return pass_on(x, *opened, node, candidate),
-            Tried::Failed(failure) => x.failed(candidate, &failure.reason),
+            Tried::Failed(failure) => {
+                x.node_done();
+                x.failed(candidate, &failure.reason);
+            }
         }
     }
     x.draft.record.node = None;

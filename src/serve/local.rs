@@ -100,17 +100,22 @@ fn why(x: &mut Exchange<'_, '_>, id: &str) {
                 timeline: &record.timeline,
             },
         ),
-        None => x.tell(
-            &ApiError::new(
-                ErrorKind::NotFound,
-                format!(
-                    "no decision with the id `{}` is remembered",
-                    super::exchange::header_safe(id)
-                ),
-            ),
-            Outcome::Refused,
-        ),
+        None => unknown_id(x, id),
     }
+}
+
+fn unknown_id(x: &mut Exchange<'_, '_>, id: &str) {
+    "unknown_id".clone_into(&mut x.draft.record.reason);
+    x.tell(
+        &ApiError::new(
+            ErrorKind::NotFound,
+            format!(
+                "no decision with the id `{}` is remembered",
+                super::exchange::header_safe(id)
+            ),
+        ),
+        Outcome::Refused,
+    );
 }
 
 /// The decision for the request in the body, which is not sent anywhere.

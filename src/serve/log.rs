@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::record::{Outcome, RequestRecord};
+use super::record::{LogLine, Outcome, RequestRecord};
 use crate::config::LogLevel;
 
 /// Form of the log lines.
@@ -21,8 +21,8 @@ pub enum LogFormat {
 /// Writes log lines.
 #[derive(Debug, Clone, Copy)]
 pub struct Log {
-    /// Least severe level that is written.
-    pub level: LogLevel,
+    /// Least severe level that is written; `None` writes nothing, for a command that tells its errors itself.
+    pub level: Option<LogLevel>,
     /// Form.
     pub format: LogFormat,
 }
@@ -35,9 +35,14 @@ struct Event<'a> {
 }
 
 impl Log {
+    /// Whether events of that level are written.
+    pub(super) fn writes(self, level: LogLevel) -> bool {
+        self.level.is_some_and(|least| level >= least)
+    }
+
     /// Writes one event that is not a request.
     pub fn event(self, level: LogLevel, message: &str) {
-        if level < self.level {
+        if !self.writes(level) {
             return;
         }
         let ts = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
@@ -51,17 +56,17 @@ impl Log {
     }
 
     /// Writes the line of a finished request.
-    pub(super) fn request(self, record: &RequestRecord) {
+    pub(super) fn request(self, record: &RequestRecord, nodes: usize) {
         let level = match record.outcome {
             Outcome::Ok | Outcome::ClientGone | Outcome::Refused => LogLevel::Info,
             Outcome::UpstreamError | Outcome::Cut => LogLevel::Error,
         };
-        if level < self.level {
+        if !self.writes(level) {
             return;
         }
         match self.format {
             LogFormat::Text => write_line(record.text()),
-            LogFormat::Json => match serde_json::to_string(record) {
+            LogFormat::Json => match serde_json::to_string(&LogLine::of(record, nodes)) {
                 Ok(line) => write_line(line),
                 Err(error) => write_line(format!("{} error {error}", record.ts)),
             },

@@ -370,10 +370,12 @@ impl Router {
         if model_work {
             self.gpu_of(&mut record);
             self.metrics.count(&record);
-            self.log.request(&record);
-            self.ring.push(Arc::new(record));
-        } else if record.outcome != Ended::Ok || self.log.level == LogLevel::Debug {
-            self.log.request(&record);
+            let record = Arc::new(record);
+            // Before the line: whoever reads it may ask `why` at once.
+            self.ring.push(Arc::clone(&record));
+            self.log.request(&record, self.snapshot().nodes.len());
+        } else if record.outcome != Ended::Ok || self.log.writes(LogLevel::Debug) {
+            self.log.request(&record, self.snapshot().nodes.len());
         }
     }
 }
@@ -493,13 +495,7 @@ fn preflight(x: &mut Exchange<'_, '_>) -> bool {
         .headers()
         .get_str("access-control-request-headers")
         .map(exchange::header_safe);
-    let origin = x
-        .request
-        .headers()
-        .get_str("origin")
-        .map(exchange::header_safe)
-        .unwrap_or_default();
-    let fields = dialect::cors_preflight(&origin, wanted.as_deref());
+    let fields = dialect::cors_preflight(wanted.as_deref());
     let fields: Vec<(&str, &str)> = fields
         .iter()
         .map(|(name, value)| (*name, value.as_str()))

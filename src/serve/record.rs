@@ -144,6 +144,39 @@ pub struct RequestRecord {
     pub timeline: Vec<Step>,
 }
 
+/// The JSON log's line: the record, and beside it the names that the source documents' log readers know.
+#[derive(Debug, Serialize)]
+pub(super) struct LogLine<'a> {
+    #[serde(flatten)]
+    record: &'a RequestRecord,
+    /// Always `local`: nothing is ever sent to a cloud.
+    route: &'static str,
+    tokens_in: Option<u64>,
+    tokens_out: Option<u64>,
+    total_tokens: Option<u64>,
+    latency_ms: Option<f64>,
+    /// Whether there is more than one node to choose from.
+    dual_gpu_enabled: bool,
+}
+
+impl<'a> LogLine<'a> {
+    /// The line of a record; `nodes` is how many there are.
+    pub(super) fn of(record: &'a RequestRecord, nodes: usize) -> Self {
+        let (tokens_in, tokens_out) = (record.tokens.prompt, record.tokens.completion);
+        Self {
+            record,
+            route: "local",
+            tokens_in,
+            tokens_out,
+            total_tokens: tokens_in
+                .zip(tokens_out)
+                .map(|(read, written)| read + written),
+            latency_ms: record.timings.total_ms,
+            dual_gpu_enabled: nodes > 1,
+        }
+    }
+}
+
 /// Milliseconds with three decimals, which is all a log needs.
 pub(super) fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1_000_000.0).round() / 1000.0

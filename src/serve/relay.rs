@@ -8,8 +8,8 @@ use super::trouble;
 use crate::cluster::{ModelName, Node};
 use crate::dialect::translate::ReplyTranslator;
 use crate::dialect::{
-    ApiError, End as StreamEnd, ErrorKind, StreamForm, StreamWatch, Usage, keep_response_header,
-    usage_of_body, usage_of_json,
+    ApiError, End as StreamEnd, Endpoint, ErrorKind, StreamForm, StreamWatch, Usage,
+    keep_response_header, usage_of_body, usage_of_json,
 };
 use crate::http::client::{Incoming, ReadError};
 use crate::http::server::Framing;
@@ -39,14 +39,22 @@ pub(super) fn relay(x: &mut Exchange<'_, '_>, mut upstream: Upstream<'_>) {
         .get_str("content-type")
         .unwrap_or("")
         .to_owned();
+    // Without a type, what was asked for decides how the answer is watched.
     let streamed = content_type.starts_with("text/event-stream")
-        || content_type.starts_with("application/x-ndjson");
+        || content_type.starts_with("application/x-ndjson")
+        || (content_type.is_empty() && upstream.stream);
     x.draft.record.status = status;
     let usage = if status >= 400 {
         error_answer(x, &mut upstream, &content_type);
         None
+    } else if let Some(text) = no_answer(x, &upstream, streamed) {
+        x.tell(
+            &ApiError::new(ErrorKind::Upstream, text),
+            Outcome::UpstreamError,
+        );
+        None
     } else if let Some(translator) = upstream.translator.take() {
-        if upstream.stream && x.endpoint.stream_form().is_some() {
+        if streamed && translator.streams() {
             translated_stream(x, &mut upstream, translator)
         } else {
             translated_whole(x, &mut upstream, translator)
@@ -54,9 +62,26 @@ pub(super) fn relay(x: &mut Exchange<'_, '_>, mut upstream: Upstream<'_>) {
     } else if let Some(form) = x.endpoint.stream_form().filter(|_| streamed) {
         native_stream(x, &mut upstream, form)
     } else {
-        whole(x, &mut upstream, &content_type)
+        whole(x, &mut upstream)
     };
     finish_record(x, &upstream, usage.unwrap_or_default());
+}
+
+/// Why what came from the node cannot be a model's answer, whatever its body says.
+fn no_answer(x: &Exchange<'_, '_>, upstream: &Upstream<'_>, streamed: bool) -> Option<String> {
+    let (status, node) = (upstream.incoming.status(), &upstream.node.name);
+    let streams = x.endpoint.stream_form().is_some();
+    if !x.endpoint.routed() {
+        None
+    } else if status != 200 {
+        Some(format!("node `{node}` answered with status {status}"))
+    } else if streamed && streams && !upstream.stream && upstream.translator.is_none() {
+        Some(format!(
+            "node `{node}` answered with a stream that was not asked for"
+        ))
+    } else {
+        None
+    }
 }
 
 /// What the answer's own counters say goes into the record and the measurements.
@@ -174,6 +199,7 @@ fn native_stream(
 
 /// Ends a stream that is complete.
 fn end_reply(x: &mut Exchange<'_, '_>, last: &[&[u8]]) {
+    x.node_done();
     if x.reply.push_last(last).is_err() {
         client_gone(x);
     }
@@ -258,11 +284,7 @@ fn collect(
 }
 
 /// A body that is not a stream: held until it is complete when it is short enough.
-fn whole(
-    x: &mut Exchange<'_, '_>,
-    upstream: &mut Upstream<'_>,
-    content_type: &str,
-) -> Option<Usage> {
+fn whole(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>) -> Option<Usage> {
     let mut body = Vec::new();
     match collect(x, &mut upstream.incoming, &mut body, HELD) {
         Ok(()) => {}
@@ -280,7 +302,7 @@ fn whole(
             return None;
         }
     }
-    let usage = if x.endpoint.routed() && content_type.starts_with("application/json") {
+    let usage = if only_json(x) {
         usage_of_json(&body)
     } else {
         Some(Usage::default())
@@ -297,6 +319,7 @@ fn whole(
         return None;
     };
     add_head(x, &upstream.incoming, false);
+    x.node_done();
     if x.reply
         .full(upstream.incoming.status(), &[], &body)
         .is_err()
@@ -304,6 +327,17 @@ fn whole(
         client_gone(x);
     }
     Some(usage)
+}
+
+/// Whether nothing but a JSON document can be the answer; a transcription may be text.
+fn only_json(x: &Exchange<'_, '_>) -> bool {
+    x.endpoint.routed() && x.endpoint != Endpoint::Transcriptions
+}
+
+/// The last byte that is no white space.
+fn last_byte(piece: &[u8]) -> Option<u8> {
+    let mut backwards = piece.iter().rev();
+    backwards.find(|byte| !byte.is_ascii_whitespace()).copied()
 }
 
 /// A long body: what was held so far, then the rest as it comes.
@@ -317,22 +351,32 @@ fn pass_on(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, held: &[u8]) {
     if x.reply.start(status, &[], framing).is_err() || x.reply.push(&[held]).is_err() {
         return client_gone(x);
     }
+    // The end of a connection may be a cut: then the end of the document decides.
+    let must_close = upstream.incoming.close_delimited() && only_json(x);
+    let mut last = last_byte(held);
     loop {
         match upstream.incoming.next(Some(x.reply.watch())) {
             Ok(Some(piece)) => {
+                last = last_byte(piece).or(last);
                 if x.reply.push(&[piece]).is_err() {
                     return client_gone(x);
                 }
             }
+            Ok(None) if must_close && !matches!(last, Some(b'}' | b']')) => {
+                return cut_document(x, upstream.node, None);
+            }
             Ok(None) => return end_reply(x, &[]),
             Err(ReadError::ClientGone) => return client_gone(x),
-            Err(error) => {
-                x.draft.record.outcome = Outcome::Cut;
-                x.draft.record.detail = trouble::of_read(upstream.node, Some(&error)).message;
-                return x.reply.abort();
-            }
+            Err(error) => return cut_document(x, upstream.node, Some(&error)),
         }
     }
+}
+
+/// A long document that stopped short: there is no place for an error in it, so its framing stays open.
+fn cut_document(x: &mut Exchange<'_, '_>, node: &Node, broken: Option<&ReadError>) {
+    x.draft.record.outcome = Outcome::Cut;
+    x.draft.record.detail = trouble::of_read(node, broken).message;
+    x.reply.abort();
 }
 
 /// An error of the node: its own words where they are in the client's dialect, else the same said in it.
@@ -349,6 +393,7 @@ fn error_answer(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, content_t
     if content_type.starts_with("application/json") && ApiError::speaks(x.dialect, &body) {
         x.draft.record.detail = error.message;
         add_head(x, &upstream.incoming, false);
+        x.node_done();
         if x.reply.full(status, &[], &body).is_err() {
             client_gone(x);
         }
@@ -386,6 +431,9 @@ fn translated_stream(
                     return Some(translated_usage(&translator));
                 }
                 x.first_byte();
+                if translator.upstream_error().is_some() {
+                    break None;
+                }
             }
             Ok(None) => break None,
             Err(ReadError::ClientGone) => {
@@ -396,26 +444,28 @@ fn translated_stream(
         }
     };
     out.clear();
-    if let Some(told) = translator.upstream_error().map(str::to_owned) {
+    let (error, outcome) = if let Some(told) = translator.upstream_error() {
         let error = ApiError::new(ErrorKind::Upstream, told);
-        end_in_band(x, &error, Outcome::UpstreamError);
+        (error, Outcome::UpstreamError)
     } else if translator.finish(nanos(x), &mut out).is_ok() {
         end_reply(x, &[&out]);
+        return Some(translated_usage(&translator));
     } else {
-        cut_stream(x, upstream.node, trouble.as_ref());
+        (
+            trouble::of_read(upstream.node, trouble.as_ref()),
+            Outcome::Cut,
+        )
+    };
+    if x.reply.committed() {
+        x.draft.record.outcome = outcome;
+        x.draft.record.detail.clone_from(&error.message);
+        out.clear();
+        translator.fail(&error.message, &mut out);
+        end_reply(x, &[&out]);
+    } else {
+        x.tell(&error, outcome);
     }
     Some(translated_usage(&translator))
-}
-
-/// Ends a stream with an error event, or with an error answer while nothing was sent.
-fn end_in_band(x: &mut Exchange<'_, '_>, error: &ApiError, outcome: Outcome) {
-    if !x.reply.committed() {
-        return x.tell(error, outcome);
-    }
-    x.draft.record.outcome = outcome;
-    x.draft.record.detail.clone_from(&error.message);
-    let event = error.in_band(&x.endpoint, &x.draft.record.id);
-    end_reply(x, &[&event]);
 }
 
 /// A complete answer in another form.
@@ -463,7 +513,8 @@ fn translated_whole(
         }
     };
     add_head(x, &upstream.incoming, true);
-    let further = [("Content-Type", "application/json")];
+    let further = [("Content-Type", translator.content_type())];
+    x.node_done();
     if x.reply.full(200, &further, &answer).is_err() {
         client_gone(x);
     }

@@ -2,8 +2,8 @@
 //!
 //! Decoding one token reads every weight once, so its upper bound is memory bandwidth divided by the model's bytes: the roofline of
 //! Williams, Waterman and Patterson (2009) for an operation of about one multiply-add per byte. Real runs of llama.cpp reach about
-//! 0.7 of it ([`EFFICIENCY`]). A prompt's tokens are computed together and share each read, which makes prefill bound by arithmetic;
-//! on the cards of the table it is some 30 times the decode speed for 4-bit models ([`PREFILL_GPU`]), on a CPU some 5 times.
+//! 0.7 of it (`EFFICIENCY`). A prompt's tokens are computed together and share each read, which makes prefill bound by arithmetic;
+//! on the cards of the table it is some 30 times the decode speed for 4-bit models (`PREFILL_GPU`), on a CPU some 5 times.
 //! A model that is partly on the CPU pays for each part: the times add, not the speeds.
 
 /// Share of the bandwidth that decoding reaches.

@@ -82,8 +82,27 @@ pub enum Metric {
 /// Values by metric and target, one a round.
 pub type Results = HashMap<(Metric, Target), Vec<f64>>;
 
-/// Memory by target and number of idle streams, with how many streams began.
-pub type Memories = Vec<(Target, usize, usize, Memory)>;
+/// When memory is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Just started.
+    Idle,
+    /// With open streams that have begun and then say nothing.
+    Streams {
+        /// Streams asked for.
+        count: usize,
+        /// Streams whose first token came.
+        began: usize,
+    },
+    /// Idle again after everything.
+    After,
+}
+
+/// Memory by target and moment.
+pub type Memories = Vec<(Target, Moment, Memory)>;
+
+/// How many silent streams memory is told for.
+pub const STREAMS_HELD: [usize; 2] = [500, 1000];
 
 /// Many streams: like http.md's, between one and a thousand.
 const STREAMS: usize = 256;
@@ -184,7 +203,11 @@ impl Bench {
 
     fn run(mut self) -> io::Result<()> {
         let begun = (Instant::now(), process::load_average());
-        let mut memories = self.idle();
+        // Before the load, whose allocations nobody gives back in full; what stays is told at the end.
+        let mut memories = self.memory_now(Moment::Idle);
+        for count in STREAMS_HELD {
+            self.idle_streams(count, &mut memories)?;
+        }
         for round in 0..self.options.rounds {
             eprintln!(
                 "round {} of {}, load average {}",
@@ -197,9 +220,7 @@ impl Bench {
             self.streams(round)?;
             self.rates(round)?;
         }
-        for count in [500, 1000] {
-            self.idle_streams(count, &mut memories)?;
-        }
+        memories.extend(self.memory_now(Moment::After));
         let versions = [Some(&self.nginx), self.router.as_ref()]
             .into_iter()
             .flatten()
@@ -391,11 +412,10 @@ impl Bench {
         Ok(())
     }
 
-    /// Before any load.
-    fn idle(&self) -> Memories {
+    fn memory_now(&self, moment: Moment) -> Memories {
         [Target::Nginx, Target::Router]
             .into_iter()
-            .filter_map(|target| Some((target, 0, 0, self.proxy(target)?.memory())))
+            .filter_map(|target| Some((target, moment, self.proxy(target)?.memory())))
             .collect()
     }
 
@@ -411,7 +431,7 @@ impl Bench {
             let mut many = Many::open(addr, count, &request, self.clock)?;
             let began = many.hold(Duration::from_secs(20))?;
             std::thread::sleep(Duration::from_millis(500));
-            memories.push((target, count, began, proxy.memory()));
+            memories.push((target, Moment::Streams { count, began }, proxy.memory()));
             drop(many);
             std::thread::sleep(Duration::from_millis(500));
         }

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use crate::stats::{median, paired};
-use crate::{Memories, Metric, Results, STREAMS, Target, process};
+use crate::{Memories, Metric, Moment, Results, STREAMS, STREAMS_HELD, Target, process};
 
 /// Everything there is to tell of a run.
 pub struct Run<'a> {
@@ -200,36 +200,42 @@ fn figure(value: f64) -> String {
 fn memory(run: &Run<'_>) {
     println!("\n| memory | nginx | gpurouter | goal |");
     println!("|---|---:|---:|---:|");
-    for (streams, goal) in [(0, "≤ 10 MB"), (500, "≤ 30 MB"), (1000, "≤ 45 MB")] {
-        let of = |wanted: Target| {
-            let found = run
-                .memories
-                .iter()
-                .find(|(target, count, ..)| (*target, *count) == (wanted, streams));
-            found.map_or("–".to_owned(), |(_, count, began, memory)| {
-                let missing = if began == count {
-                    String::new()
-                } else {
+    let of = |target: Target, moment: &dyn Fn(&Moment) -> bool| {
+        let found = run
+            .memories
+            .iter()
+            .find(|(of, at, _)| *of == target && moment(at));
+        found.map_or("–".to_owned(), |(_, at, memory)| {
+            let missing = match at {
+                Moment::Streams { count, began } if began < count => {
                     format!(", only {began} began")
-                };
-                format!(
-                    "{:.1} MB RSS, {:.1} MB PSS, {} threads{missing}",
-                    memory.rss as f64 / 1e6,
-                    memory.pss as f64 / 1e6,
-                    memory.threads
-                )
-            })
-        };
-        let name = match streams {
-            0 => "idle".to_owned(),
-            n => format!("{n} open streams"),
-        };
-        println!(
-            "| {name} | {} | {} | {goal} |",
-            of(Target::Nginx),
-            of(Target::Router)
+                }
+                _ => String::new(),
+            };
+            format!(
+                "{:.1} MB RSS, {:.1} MB PSS, {} threads{missing}",
+                memory.rss as f64 / 1e6,
+                memory.pss as f64 / 1e6,
+                memory.threads
+            )
+        })
+    };
+    let row = |name: &str, goal: &str, moment: &dyn Fn(&Moment) -> bool| {
+        let (nginx, router) = (of(Target::Nginx, moment), of(Target::Router, moment));
+        println!("| {name} | {nginx} | {router} | {goal} |");
+    };
+    row("idle", "≤ 10 MB", &|at| *at == Moment::Idle);
+    for (wanted, goal) in STREAMS_HELD.into_iter().zip(["≤ 30 MB", "≤ 45 MB"]) {
+        let name = format!("{wanted} open streams");
+        row(
+            &name,
+            goal,
+            &|at| matches!(at, Moment::Streams { count, .. } if *count == wanted),
         );
     }
+    row("idle again after everything", "", &|at| {
+        *at == Moment::After
+    });
 }
 
 /// Whether the mock and the generator were fast enough for the request rates to mean anything.

@@ -1,12 +1,13 @@
 // Runs named checks and tells each in one line: `PASS name` or `FAIL name: why`; exits 1 when one failed.
 import path from "node:path";
 
-if (process.argv.length !== 3) {
-  console.error(`usage: node ${process.argv[1]} BASE_URL`);
+if (![3, 4].includes(process.argv.length)) {
+  console.error(`usage: node ${process.argv[1]} BASE_URL [CHAT_MODEL]`);
   process.exit(2);
 }
 
 export const base = process.argv[2].replace(/\/$/, "");
+export const model = process.argv[3] ?? "tiny";
 
 export function assert(condition, what) {
   if (!condition) throw new Error(`unexpected: ${JSON.stringify(what)?.slice(0, 300)}`);
@@ -29,10 +30,10 @@ export async function run(checks) {
   for (const [name, check] of Object.entries(checks)) {
     try {
       await check();
-      console.log(`PASS ${program}: ${name}`);
+      console.log(`PASS ${program} ${model}: ${name}`);
     } catch (error) {
       failed += 1;
-      console.log(`FAIL ${program}: ${name}: ${error.name} ${String(error.message).slice(0, 300)}`);
+      console.log(`FAIL ${program} ${model}: ${name}: ${error.name} ${String(error.message).slice(0, 300)}`);
     }
   }
   process.exitCode = failed ? 1 : 0;

@@ -5,12 +5,13 @@ import traceback
 
 
 class Checks:
-    """Collects functions as checks; `python FILE BASE_URL` then runs them."""
+    """Collects functions as checks; `python FILE BASE_URL [CHAT_MODEL]` then runs them."""
 
     def __init__(self):
-        if len(sys.argv) != 2:
-            sys.exit(f"usage: {sys.argv[0]} BASE_URL")
+        if len(sys.argv) not in (2, 3):
+            sys.exit(f"usage: {sys.argv[0]} BASE_URL [CHAT_MODEL]")
         self.base = sys.argv[1].rstrip("/")
+        self.model = sys.argv[2] if len(sys.argv) == 3 else "tiny"
         self.checks = []
 
     def __call__(self, function):
@@ -20,7 +21,7 @@ class Checks:
     def run(self):
         failed = 0
         for check in self.checks:
-            name = f"{sys.argv[0].rsplit('/', 1)[-1]}: {check.__name__}"
+            name = f"{sys.argv[0].rsplit('/', 1)[-1]} {self.model}: {check.__name__}"
             try:
                 check()
             except Exception as error:  # whatever a client library raises is a finding

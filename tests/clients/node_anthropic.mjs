@@ -1,10 +1,10 @@
 // The official Anthropic client for JavaScript.
 import Anthropic from "@anthropic-ai/sdk";
-import { assert, base, rejects, run } from "./check.mjs";
+import { assert, base, model, rejects, run } from "./check.mjs";
 
 const client = new Anthropic({ baseURL: base, apiKey: "x", maxRetries: 0, timeout: 60_000 });
 const messages = [{ role: "user", content: "What is the capital of France?" }];
-const request = { model: "tiny", max_tokens: 12, messages };
+const request = { model, max_tokens: 12, messages };
 
 await run({
   async messages() {
@@ -20,7 +20,7 @@ await run({
     assert(["end_turn", "max_tokens"].includes(final.stop_reason), final);
   },
   async count_tokens() {
-    const { input_tokens } = await client.messages.countTokens({ model: "tiny", messages });
+    const { input_tokens } = await client.messages.countTokens({ model, messages });
     assert(input_tokens > 0, input_tokens);
   },
   async unknown_model() {

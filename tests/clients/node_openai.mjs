@@ -1,15 +1,15 @@
 // The official OpenAI client for JavaScript.
 import OpenAI from "openai";
-import { assert, base, rejects, run } from "./check.mjs";
+import { assert, base, model, rejects, run } from "./check.mjs";
 
 const client = new OpenAI({ baseURL: `${base}/v1`, apiKey: "x", maxRetries: 0, timeout: 60_000 });
 const messages = [{ role: "user", content: "What is the capital of France?" }];
-const chat = (fields) => client.chat.completions.create({ model: "tiny", messages, ...fields });
+const chat = (fields) => client.chat.completions.create({ model, messages, ...fields });
 
 await run({
   async models() {
-    const names = (await client.models.list()).data.map((model) => model.id.replace(/:latest$/, ""));
-    assert(names.includes("tiny") && names.includes("tiny-embed"), names);
+    const names = (await client.models.list()).data.map((item) => item.id.replace(/:latest$/, ""));
+    assert(names.includes(model) && names.includes("tiny-embed"), names);
   },
   async chat() {
     const answer = await chat({ max_tokens: 12 });
@@ -31,7 +31,7 @@ await run({
     assert(Math.max(...counts) <= 4, counts);
   },
   async responses() {
-    const answer = await client.responses.create({ model: "tiny", input: "hello", max_output_tokens: 16 });
+    const answer = await client.responses.create({ model, input: "hello", max_output_tokens: 16 });
     assert(answer.output_text, answer);
   },
   async embeddings() {
@@ -39,7 +39,7 @@ await run({
     assert(answer.data[0].embedding.length === 128, answer.data[0].embedding.length);
   },
   async embeddings_of_a_chat_model() {
-    const error = await rejects(() => client.embeddings.create({ model: "tiny", input: "hello" }));
+    const error = await rejects(() => client.embeddings.create({ model, input: "hello" }));
     assert([400, 404, 500, 501].includes(error.status), { status: error.status, message: error.message });
   },
   async unknown_model() {

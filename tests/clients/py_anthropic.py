@@ -10,14 +10,14 @@ MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
 
 @check
 def messages():
-    answer = client.messages.create(model="tiny", max_tokens=12, messages=MESSAGES)
+    answer = client.messages.create(model=check.model, max_tokens=12, messages=MESSAGES)
     assert answer.content[0].text and answer.stop_reason in ("end_turn", "max_tokens"), answer
     assert answer.usage.input_tokens > 0 and 0 < answer.usage.output_tokens <= 12, answer.usage
 
 
 @check
 def messages_stream():
-    with client.messages.stream(model="tiny", max_tokens=12, messages=MESSAGES) as stream:
+    with client.messages.stream(model=check.model, max_tokens=12, messages=MESSAGES) as stream:
         text = "".join(stream.text_stream)
         final = stream.get_final_message()
     assert text and text == final.content[0].text, (text, final)
@@ -26,14 +26,14 @@ def messages_stream():
 
 @check
 def system_prompt():
-    answer = client.messages.create(model="tiny", max_tokens=4, system="Be brief.", messages=MESSAGES)
+    answer = client.messages.create(model=check.model, max_tokens=4, system="Be brief.", messages=MESSAGES)
     assert answer.content[0].text, answer
 
 
 @check
 def count_tokens():
-    short = client.messages.count_tokens(model="tiny", messages=MESSAGES).input_tokens
-    long = client.messages.count_tokens(model="tiny", messages=[{"role": "user", "content": "word " * 500}]).input_tokens
+    short = client.messages.count_tokens(model=check.model, messages=MESSAGES).input_tokens
+    long = client.messages.count_tokens(model=check.model, messages=[{"role": "user", "content": "word " * 500}]).input_tokens
     assert 0 < short < long, (short, long)
 
 

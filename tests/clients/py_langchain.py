@@ -5,8 +5,8 @@ from langchain_ollama import ChatOllama, OllamaEmbeddings
 from langchain_openai import ChatOpenAI
 
 check = Checks()
-openai_chat = ChatOpenAI(base_url=check.base + "/v1", api_key="x", model="tiny", max_tokens=4, max_retries=0, timeout=60)
-ollama_chat = ChatOllama(base_url=check.base, model="tiny", num_predict=12)
+openai_chat = ChatOpenAI(base_url=check.base + "/v1", api_key="x", model=check.model, max_tokens=4, max_retries=0, timeout=60)
+ollama_chat = ChatOllama(base_url=check.base, model=check.model, num_predict=12)
 
 
 @check

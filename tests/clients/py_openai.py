@@ -9,18 +9,18 @@ MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 def chat(**fields):
-    return client.chat.completions.create(**{"model": "tiny", "messages": MESSAGES, "max_tokens": 12, **fields})
+    return client.chat.completions.create(**{"model": check.model, "messages": MESSAGES, "max_tokens": 12, **fields})
 
 
 @check
 def models():
     names = {model.id.removesuffix(":latest") for model in client.models.list().data}
-    assert {"tiny", "tiny-embed"} <= names, names
+    assert {check.model, "tiny-embed"} <= names, names
 
 
 @check
 def model():
-    assert client.models.retrieve("tiny").id.removesuffix(":latest") == "tiny"
+    assert client.models.retrieve(check.model).id.removesuffix(":latest") == check.model
 
 
 @check
@@ -52,19 +52,19 @@ def max_completion_tokens():
 
 @check
 def completions():
-    answer = client.completions.create(model="tiny", prompt="The quick", max_tokens=6)
+    answer = client.completions.create(model=check.model, prompt="The quick", max_tokens=6)
     assert answer.choices[0].text and answer.usage.completion_tokens <= 6, answer
 
 
 @check
 def responses():
-    answer = client.responses.create(model="tiny", input="hello", max_output_tokens=16)
+    answer = client.responses.create(model=check.model, input="hello", max_output_tokens=16)
     assert answer.status in ("completed", "incomplete") and answer.output_text, answer
 
 
 @check
 def responses_stream():
-    events = list(client.responses.create(model="tiny", input="hello", max_output_tokens=16, stream=True))
+    events = list(client.responses.create(model=check.model, input="hello", max_output_tokens=16, stream=True))
     kinds = [event.type for event in events]
     assert kinds[0] == "response.created", kinds
     assert "response.output_text.delta" in kinds, kinds
@@ -79,7 +79,7 @@ def embeddings():
 
 @check
 def embeddings_of_a_chat_model():
-    error = raises(openai.APIStatusError, lambda: client.embeddings.create(model="tiny", input="hello"))
+    error = raises(openai.APIStatusError, lambda: client.embeddings.create(model=check.model, input="hello"))
     assert error.status_code in (400, 404, 500, 501) and error.body and error.body["message"], error
 
 

@@ -127,7 +127,6 @@ struct Shared {
     kind: Kind,
     models: Mutex<Vec<String>>,
     loaded: Mutex<Vec<String>>,
-    native: Mutex<Option<Vec<String>>>,
     probe_status: Mutex<Option<u16>>,
     requests: Mutex<Vec<Request>>,
     probes: Mutex<Vec<Request>>,
@@ -172,7 +171,6 @@ impl Stub {
             kind,
             models: Mutex::new(models.iter().map(|&name| name.to_owned()).collect()),
             loaded: Mutex::default(),
-            native: Mutex::default(),
             probe_status: Mutex::new(None),
             requests: Mutex::default(),
             probes: Mutex::default(),
@@ -248,14 +246,6 @@ impl Stub {
     /// From now on `/api/ps` says that these models are in memory, all of them on a GPU.
     pub fn set_loaded(&self, models: &[&str]) {
         *self.shared.loaded.lock().unwrap() = models.iter().map(|&name| name.to_owned()).collect();
-    }
-
-    /// From now on it tells the router's question (a POST without a body) that of the forms not every server has
-    /// (`/v1/messages`, `/v1/messages/count_tokens`, `/v1/responses`) it answers these; before, the handler sees the
-    /// question.
-    pub fn set_native(&self, paths: &[&str]) {
-        let paths = paths.iter().map(|&path| path.to_owned()).collect();
-        *self.shared.native.lock().unwrap() = Some(paths);
     }
 
     /// From now on a probe of `path` is answered with this document.
@@ -351,7 +341,7 @@ fn serve(id: u64, peer: &mut Peer, shared: &Shared) {
         let Some(request) = read_request(id, &mut peer.stream, &mut buffer) else {
             return;
         };
-        if let Some(answer) = special(shared, &request).or_else(|| probe(shared, &request)) {
+        if let Some(answer) = answer_to_probe(shared, &request) {
             shared.probes.lock().unwrap().push(request);
             peer.send(&answer);
         } else {
@@ -438,14 +428,32 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 
+/// The answer to whatever a monitor asks; a route that the kind does not have is 404.
+fn answer_to_probe(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
+    const LOOKED_AT: [&str; 9] = [
+        "/api/version",
+        "/api/tags",
+        "/api/ps",
+        "/health",
+        "/props",
+        "/slots",
+        "/metrics",
+        "/version",
+        "/v1/models",
+    ];
+    let answer = special(shared, request).or_else(|| probe(shared, request));
+    let asked_in_vain =
+        shared.kind != Kind::Bare && request.method == "GET" && LOOKED_AT.contains(&request.path());
+    answer.or_else(|| asked_in_vain.then(|| reply::text(404, "404 page not found")))
+}
+
 /// The answer to a probe of which the test has said something, or of a request form (asked with an empty body).
 fn special(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
-    const FORMS: [&str; 3] = ["/v1/responses", "/v1/messages", "/v1/messages/count_tokens"];
     if shared.kind == Kind::Bare {
         return None;
     }
     let path = request.path();
-    if request.method == "POST" && request.body.is_empty() && FORMS.contains(&path) {
+    if request.method == "POST" && request.body.is_empty() && path.starts_with("/v1/") {
         let has = shared.forms.lock().unwrap().iter().any(|form| form == path);
         let error = json!({"error": {"message": "missing request body"}});
         return Some(reply::json(if has { 400 } else { 404 }, &error));
@@ -463,13 +471,6 @@ fn special(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
 fn probe(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
     let models = shared.models.lock().unwrap().clone();
     let route = (request.method.as_str(), request.path());
-    let forms = ["/v1/messages", "/v1/messages/count_tokens", "/v1/responses"];
-    if request.method == "POST" && request.body.is_empty() && forms.contains(&request.path()) {
-        let native = shared.native.lock().unwrap();
-        let has = native.as_ref()?.iter().any(|path| path == request.path());
-        let status = if has { 400 } else { 404 };
-        return Some(reply::json(status, &json!({"error": "no body"})));
-    }
     let answer = match (shared.kind, route) {
         (Kind::Bare, _) => return None,
         (Kind::Ollama, ("GET" | "HEAD", "/")) => {

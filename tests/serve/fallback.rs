@@ -168,7 +168,7 @@ fn a_model_that_every_node_is_missing_is_404_in_the_nodes_words() {
 #[test]
 fn a_node_that_says_when_to_come_back_is_quoted() {
     let node = Stub::ollama(&["m"], |_, peer| {
-        peer.send(b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 17\r\nContent-Length: 20\r\n\r\n{\"error\":\"too much!\"}");
+        peer.send(b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 17\r\nContent-Length: 21\r\n\r\n{\"error\":\"too much!\"}");
     });
     let router = start(&[("only", node.url())], "");
     let answer = client::post(router.addr, "/api/chat", &chat("m", "hi", false));

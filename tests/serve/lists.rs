@@ -109,13 +109,13 @@ fn a_dead_node_takes_its_models_out_and_a_silent_one_delays_nothing() {
         );
     }
     let status = router.api("/gpurouter/api/status");
-    let states: Vec<&str> = status["nodes"]
+    let seen: Vec<&str> = status["nodes"]
         .as_array()
         .unwrap()
         .iter()
         .map(|node| node["state"].as_str().unwrap())
         .collect();
-    assert_eq!(states, ["down", "down", "down", "up"]);
+    assert_eq!(seen, ["down", "down", "down", "up"]);
     assert_eq!(
         client::post(router.addr, "/api/chat", &super::chat("m", "hi", false)).status,
         200

@@ -98,7 +98,8 @@ fn a_client_that_leaves_stops_the_node() {
     let node = Stub::ollama(&["m"], move |_, peer| {
         peer.send(&reply::ollama_chat("m", &["one "])[..2].concat());
         let seen = peer.wait_gone(LIMIT);
-        drop(sender.lock().unwrap().send(seen.is_some()));
+        // The test has ended when nobody listens any more.
+        let _ = sender.lock().unwrap().send(seen.is_some());
     });
     let router = start(&[("only", node.url())], "");
     let mut connection = Connection::open(router.addr).unwrap();
@@ -140,7 +141,7 @@ fn measured(milliseconds_per_token: &Arc<AtomicU64>) -> Stub {
 
 #[test]
 fn only_a_measured_speed_changes_the_winner() {
-    let [fast, slow] = [2, 50].map(|ms| Arc::new(AtomicU64::new(ms)));
+    let [fast, slow] = [2, 10].map(|ms| Arc::new(AtomicU64::new(ms)));
     let [a, b] = [measured(&slow), measured(&fast)];
     let router = start(
         &[("a", a.url()), ("b", b.url())],
@@ -149,6 +150,8 @@ fn only_a_measured_speed_changes_the_winner() {
     let ask = || {
         let answer = client::post(router.addr, "/api/chat", &chat("m", "hi", false));
         assert_eq!(answer.status, 200);
+        // What it taught is known when it is written down.
+        record(&router, &answer);
         told(&answer, "node").to_owned()
     };
     // Nothing is measured: configuration order, and no predicted time.
@@ -163,7 +166,7 @@ fn only_a_measured_speed_changes_the_winner() {
     let busy = thread::spawn(move || client::post(address, "/api/chat", &chat("m", "hi", false)));
     a.wait_request(2);
     assert_eq!(ask(), "b");
-    assert_eq!(busy.join().unwrap().status, 200);
+    record(&router, &busy.join().unwrap());
     let answer = client::post(router.addr, "/api/chat", &chat("m", "hi", false));
     assert_eq!(
         (told(&answer, "node"), told(&answer, "reason")),
@@ -173,7 +176,7 @@ fn only_a_measured_speed_changes_the_winner() {
     assert_eq!(record["predicted"]["decode_ms"], 200, "{record}");
     // The same requests, another speed: the other node.
     fast.store(500, Ordering::SeqCst);
-    let changed = (0..6).any(|_| ask() == "a");
+    let changed = (0..20).any(|_| ask() == "a");
     assert!(changed, "{}", router.api("/gpurouter/api/status")["nodes"]);
     let speeds = &router.api("/gpurouter/api/status")["nodes"][0]["speeds"][0];
     assert_eq!(
@@ -182,7 +185,7 @@ fn only_a_measured_speed_changes_the_winner() {
             &speeds["decode_tps"],
             &speeds["prefill_tps"]
         ),
-        (&json!("m:latest"), &json!(20.0), &json!(2000.0))
+        (&json!("m:latest"), &json!(100.0), &json!(2000.0))
     );
 }
 
@@ -300,8 +303,8 @@ fn a_page_of_a_stranger_does_not_reach_the_models() {
             "{host} {origin:?}"
         );
     }
-    let preflight = format!(
-        "OPTIONS /api/chat HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:3000\r\nAccess-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: x-stainless-os\r\n\r\n"
+    let preflight = String::from(
+        "OPTIONS /api/chat HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:3000\r\nAccess-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: x-stainless-os\r\n\r\n",
     );
     let answer = client::send(router.addr, preflight.as_bytes());
     assert_eq!(

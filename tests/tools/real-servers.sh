@@ -1,6 +1,6 @@
 #!/bin/bash
 # real-servers.sh get DIR    brings the real parts into DIR: llama/, ollama/, tiny.gguf, tiny-embed.gguf
-# real-servers.sh up DIR     starts two Ollamas (models tiny and tiny-embed) and two llama-servers (tiny; tiny-embed) on free
+# real-servers.sh up DIR     starts two Ollamas (models tiny and tiny-embed) and two llama-servers (solo; tiny-embed) on free
 #                            loopback ports; their addresses are then in DIR/run/env as OLLAMA_1, OLLAMA_2, LLAMA_1, LLAMA_2
 # real-servers.sh down DIR   stops exactly those
 # Programs named by GPUROUTER_TEST_OLLAMA and GPUROUTER_TEST_LLAMA_SERVER are used instead of DIR's.
@@ -57,9 +57,9 @@ start_ollama() {
 }
 
 start_llama() {
-  local address number=$1 alias=$2
-  shift 2
-  address=$(start "llama-$number" "$llama_server" -m "$dir/$alias.gguf" --host 127.0.0.1 --port 0 --alias "$alias" -t 1 "$@")
+  local address number=$1 file=$2 alias=$3
+  shift 3
+  address=$(start "llama-$number" "$llama_server" -m "$dir/$file.gguf" --host 127.0.0.1 --port 0 --alias "$alias" -t 1 "$@")
   echo "LLAMA_$number=http://$address" >>"$run/env"
 }
 
@@ -69,8 +69,8 @@ up() {
   trap down ERR
   start_ollama 1
   start_ollama 2
-  start_llama 1 tiny -n 64
-  start_llama 2 tiny-embed --embeddings
+  start_llama 1 tiny solo -n 64
+  start_llama 2 tiny-embed tiny-embed --embeddings
   trap - ERR
   cat "$run/env"
 }

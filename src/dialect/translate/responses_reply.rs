@@ -351,7 +351,7 @@ fn usage(upstream: &Upstream) -> Option<Value> {
     let (input, output) = usage.prompt.zip(usage.completion)?;
     Some(json!({
         "input_tokens": input,
-        "input_tokens_details": {"cached_tokens": usage.cached.unwrap_or(0)},
+        "input_tokens_details": {"cached_tokens": usage.cached.unwrap_or(0), "cache_write_tokens": 0},
         "output_tokens": output,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning.unwrap_or(0)},
         "total_tokens": input.saturating_add(output),
@@ -396,6 +396,11 @@ impl ReplyForm for ResponsesReply {
         let fields =
             json!({"code": "server_error", "message": message, "param": null, "error": error});
         self.event("error", fields, out);
+        // Other clients (Codex) wait for the response's own last event.
+        let mut response = serde_json::to_value(self.response("failed", None))
+            .unwrap_or_else(|_| json!({"object": "response", "status": "failed"}));
+        response["error"] = json!({"code": "server_error", "message": message});
+        self.event("response.failed", json!({ "response": response }), out);
     }
 
     fn whole(&mut self, delta: Delta, facts: &Facts<'_>) -> Result<Vec<u8>, TranslateError> {

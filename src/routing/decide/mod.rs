@@ -194,7 +194,7 @@ pub fn decide(
             None => refusal(&wanted.requested, snapshot, &lost),
         });
     };
-    let (reason, detail) = explain(winner, target, &wanted.tier, admitted.len());
+    let (reason, detail) = explain(winner, target, admitted.len());
     admitted.extend(lost);
     Ok(Decision {
         complexity: wanted.complexity,
@@ -486,7 +486,7 @@ fn milliseconds(amount: f64, per_second: f64) -> Option<u64> {
 }
 
 /// Short code and sentence of the winner.
-fn explain(winner: &Candidate, target: &Target, tier: &str, admitted: usize) -> (String, String) {
+fn explain(winner: &Candidate, target: &Target, admitted: usize) -> (String, String) {
     let node = &winner.node;
     let why = match winner.reason {
         "only_candidate" => "it is the only usable node that has the model".to_owned(),
@@ -498,8 +498,8 @@ fn explain(winner: &Candidate, target: &Target, tier: &str, admitted: usize) -> 
         "resident" => "the model is loaded there and no measured speed says otherwise".to_owned(),
         _ => "it has the fewest requests and no measured speed says otherwise".to_owned(),
     };
-    let code = if target.by_class {
-        format!("{tier}_task_to_{node}")
+    let code = if let Some(task) = &target.task {
+        format!("{task}_to_{node}")
     } else {
         match winner.reason {
             "only_candidate" => "only_candidate".to_owned(),

@@ -87,7 +87,7 @@ const fn packed(word: &[u8]) -> u64 {
 
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "below SLOTS after the shift"
+    reason = "the shift leaves fewer bits than any usize has"
 )]
 const fn slot_of(word: u64) -> usize {
     // Fibonacci hashing: the upper bits of the product depend on every letter.
@@ -198,7 +198,7 @@ impl Counter {
             } else {
                 break;
             }
-            humps += u64::from(upper & after_lower);
+            humps += u64::from(upper && after_lower);
             capitals += u64::from(upper && !after_lower && letters > 0);
             after_lower = !upper;
             letters += 1;
