@@ -79,6 +79,31 @@ impl LongLine {
     }
 }
 
+/// Searches for the keys whose values can end a stream or tell its usage. Made once for a stream: making one costs as much as searching
+/// a usual line with it.
+#[derive(Debug)]
+struct Finders {
+    done: memmem::Finder<'static>,
+    status: memmem::Finder<'static>,
+    error: memmem::Finder<'static>,
+    usage: memmem::Finder<'static>,
+    timings: memmem::Finder<'static>,
+    finish_reason: memmem::Finder<'static>,
+}
+
+impl Finders {
+    fn new() -> Self {
+        Self {
+            done: memmem::Finder::new("\"done\""),
+            status: memmem::Finder::new("\"status\""),
+            error: memmem::Finder::new("\"error\""),
+            usage: memmem::Finder::new("\"usage\""),
+            timings: memmem::Finder::new("\"timings\""),
+            finish_reason: memmem::Finder::new("\"finish_reason\""),
+        }
+    }
+}
+
 /// Watches one streamed answer.
 #[derive(Debug)]
 #[expect(
@@ -102,6 +127,7 @@ pub struct StreamWatch {
     content: bool,
     finish_reason: bool,
     usage: Usage,
+    find: Finders,
 }
 
 impl StreamWatch {
@@ -120,6 +146,7 @@ impl StreamWatch {
             content: false,
             finish_reason: false,
             usage: Usage::default(),
+            find: Finders::new(),
         }
     }
 
@@ -298,9 +325,9 @@ impl StreamWatch {
 
     fn ndjson_object(&mut self, line: &[u8]) {
         self.content = self.content || ndjson_has_content(line);
-        let can_end = value_starts(line, b"\"done\"", b"t")
-            || value_starts(line, b"\"status\"", b"\"")
-            || value_starts(line, b"\"error\"", b"\"{[");
+        let can_end = value_starts(line, &self.find.done, b"t")
+            || value_starts(line, &self.find.status, b"\"")
+            || value_starts(line, &self.find.error, b"\"{[");
         if !can_end {
             return;
         }
@@ -321,10 +348,11 @@ impl StreamWatch {
             return;
         }
         self.content = self.content || openai_has_content(data);
-        self.finish_reason = self.finish_reason || value_starts(data, b"\"finish_reason\"", b"\"");
-        let can_tell = value_starts(data, b"\"usage\"", b"{")
-            || value_starts(data, b"\"timings\"", b"{")
-            || value_starts(data, b"\"error\"", b"\"{[");
+        self.finish_reason =
+            self.finish_reason || value_starts(data, &self.find.finish_reason, b"\"");
+        let can_tell = value_starts(data, &self.find.usage, b"{")
+            || value_starts(data, &self.find.timings, b"{")
+            || value_starts(data, &self.find.error, b"\"{[");
         if can_tell && let Some(event) = Event::read(data) {
             if event.error.is_some() {
                 self.ends(true);
@@ -371,7 +399,7 @@ impl StreamWatch {
         let tail = String::from_utf8_lossy(&line.tail);
         match self.form {
             StreamForm::Ndjson => {
-                let done = b"\"done\"";
+                let done = &self.find.done;
                 if value_starts(&line.head, done, b"t") || value_starts(&line.tail, done, b"t") {
                     if let Some(start) = tail.find("\"total_duration\"") {
                         let counters = format!("{{{}", tail.get(start..).unwrap_or_default());
@@ -430,10 +458,11 @@ fn may_tell(name: &[u8]) -> bool {
 
 /// Whether the key stands somewhere in the line with a value that starts with one of those bytes. In a text within the line the key's
 /// quotes would be escaped, so only deeper objects can pretend to be it; parsing the line settles that.
-fn value_starts(line: &[u8], key: &[u8], first: &[u8]) -> bool {
+fn value_starts(line: &[u8], key: &memmem::Finder<'_>, first: &[u8]) -> bool {
+    let width = key.needle().len();
     let mut rest = line;
-    while let Some(at) = memmem::find(rest, key) {
-        rest = rest.get(at + key.len()..).unwrap_or_default();
+    while let Some(at) = key.find(rest) {
+        rest = rest.get(at + width..).unwrap_or_default();
         let value = rest.trim_ascii_start().strip_prefix(b":");
         let starts = value.and_then(|value| value.trim_ascii_start().first());
         if starts.is_some_and(|byte| first.contains(byte)) {
