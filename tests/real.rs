@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,11 +10,15 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use common::client::{self, End, Response};
-use common::fleet::{Fleet, SOLO};
-use common::{LIMIT, Router, eventually};
+use common::fleet::{self, Fleet, SOLO};
+use common::{LIMIT, Router, Scratch, command, eventually, json};
 
 /// "Quickly", for a failure that no time limit has to find.
 const QUICK: Duration = Duration::from_secs(5);
+
+/// The longest wait for the first answer from a software GPU, whose driver compiles every shader for it (ten seconds on two
+/// idle cores).
+const SHADERS: Duration = Duration::from_secs(120);
 
 /// The shared fleet and a router of the test's own before it; returns from the test where there are no real servers.
 macro_rules! router {
@@ -374,6 +379,80 @@ fn all_nodes_dead_is_a_quick_502() {
             answer.json().pointer(pointer).is_some_and(Value::is_string),
             "{path}: {}",
             answer.text()
+        );
+    }
+}
+
+/// The share of each node's only loaded model that is on a GPU, as `status --json` tells a user of this router.
+fn gpu_percents(router: &Router) -> BTreeMap<String, u64> {
+    let scratch = Scratch::new();
+    let file = scratch.write("gpurouter.toml", &format!("listen = \"{}\"\n", router.addr));
+    let output = command(&scratch)
+        .args(["status", "--json", "--config"])
+        .arg(file)
+        .output()
+        .expect("the binary that cargo built");
+    let status = json(&output.stdout);
+    assert_eq!(status["source"], "router", "{status}");
+    let percent = |node: &Value| {
+        let share = node["loaded"][0]["gpu_percent"].as_u64()?;
+        Some((node["name"].as_str()?.to_owned(), share))
+    };
+    let nodes = status["nodes"].as_array().expect("nodes");
+    nodes.iter().filter_map(percent).collect()
+}
+
+#[test]
+fn tells_a_node_whose_models_are_on_a_gpu_from_one_whose_are_not() {
+    let Some([gpu, cpu]) =
+        fleet::gpu_and_cpu("tells_a_node_whose_models_are_on_a_gpu_from_one_whose_are_not")
+    else {
+        return;
+    };
+    let nodes = [("gpu", &gpu), ("cpu", &cpu)];
+    // A model of each node's own: a mere copy would have the digest, by which it is found on the other node too.
+    for (name, server) in nodes {
+        let own = json!({"model": format!("tiny-{name}"), "from": "tiny", "system": name, "stream": false});
+        ok(client::post(server.addr, "/api/create", &own));
+    }
+    let router = Router::over(&nodes.map(|(name, server)| format!("{name}={}", server.url())));
+    let chat = |name: &str| {
+        let request = json!({"model": format!("tiny-{name}"), "messages": hello(), "stream": false, "options": {"num_predict": 4}});
+        let mut connection = client::Connection::open(router.addr).expect("a listening address");
+        connection.write(&client::post_bytes(
+            router.addr,
+            "/api/chat",
+            &request.to_string(),
+        ));
+        let answer = ok(connection.read(false, SHADERS));
+        assert_eq!(answer.header("x-gpurouter-node"), Some(name), "{answer:?}");
+        let id = answer.header("x-gpurouter-id").expect("an id").to_owned();
+        router.wait_record(|record| record["id"] == id.as_str())
+    };
+    let expected = [("gpu", true), ("cpu", false)];
+    for (name, on_gpu) in expected {
+        // What the router says before it has seen the model loaded is nothing, or the truth.
+        let record = chat(name);
+        assert_ne!(record["gpu_used"], !on_gpu, "{name}: {record}");
+    }
+    let mut percents = BTreeMap::new();
+    let seen = eventually(LIMIT, || {
+        percents = gpu_percents(&router);
+        percents.len() == nodes.len()
+    });
+    assert!(seen, "{percents:?}");
+    assert_eq!(percents["gpu"], 100, "{percents:?}");
+    // Ollama counts some buffers of a model on a CPU as GPU memory.
+    assert!(percents["cpu"] < 25, "{percents:?}");
+    for (name, on_gpu) in expected {
+        let record = chat(name);
+        assert_eq!(record["gpu_used"], on_gpu, "{name}: {record}");
+        let decisions = router.api("/gpurouter/api/decisions");
+        let newest = &decisions["decisions"][0];
+        assert_eq!(
+            (&newest["id"], &newest["gpu_used"]),
+            (&record["id"], &json!(on_gpu)),
+            "{decisions}"
         );
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! `GPUROUTER_TEST_OLLAMA` and `GPUROUTER_TEST_LLAMA_SERVER` name the programs
 //! (`tests/tools/real-servers.sh get DIR` brings them); without both, tests that need them are skipped by name.
+//! `GPUROUTER_TEST_OLLAMA_GPU` names an Ollama that puts its models on a GPU.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -15,6 +16,7 @@ use super::{LIMIT, Scratch, eventually};
 
 const OLLAMA: &str = "GPUROUTER_TEST_OLLAMA";
 const LLAMA_SERVER: &str = "GPUROUTER_TEST_LLAMA_SERVER";
+const OLLAMA_GPU: &str = "GPUROUTER_TEST_OLLAMA_GPU";
 
 /// The model that only the llama-server has.
 pub const SOLO: &str = "solo";
@@ -59,7 +61,7 @@ impl Fleet {
 
     fn start(programs: &Programs) -> Self {
         Self {
-            ollama: [ollama(programs), ollama(programs)],
+            ollama: [ollama(&programs.ollama), ollama(&programs.ollama)],
             llama: llama_server(programs, SOLO),
         }
     }
@@ -69,6 +71,13 @@ impl Fleet {
         let [one, two] = &self.ollama;
         [one, two, &self.llama].map(Server::url).to_vec()
     }
+}
+
+/// An Ollama whose models are on a GPU and one whose models are not, or `None`, told on stderr, where the programs are not
+/// named.
+pub fn gpu_and_cpu(test: &str) -> Option<[Server; 2]> {
+    let programs = named(test, [OLLAMA_GPU, OLLAMA])?;
+    Some(programs.map(|program| ollama(&program)))
 }
 
 impl Server {
@@ -129,32 +138,39 @@ struct Programs {
 }
 
 fn programs(test: &str) -> Option<Programs> {
-    let named = |variable| std::env::var_os(variable).filter(|value| !value.is_empty());
-    if let (Some(ollama), Some(llama_server)) = (named(OLLAMA), named(LLAMA_SERVER)) {
-        return Some(Programs {
-            ollama: ollama.into(),
-            llama_server: llama_server.into(),
-        });
+    let [ollama, llama_server] = named(test, [OLLAMA, LLAMA_SERVER])?;
+    Some(Programs {
+        ollama,
+        llama_server,
+    })
+}
+
+/// The programs that these variables name.
+fn named(test: &str, variables: [&str; 2]) -> Option<[PathBuf; 2]> {
+    let value = |variable| std::env::var_os(variable).filter(|value| !value.is_empty());
+    if let [Some(one), Some(two)] = variables.map(value) {
+        return Some([one.into(), two.into()]);
     }
+    let [one, two] = variables;
     // Past libtest's capture, which would hide it in a passing test.
     let told = writeln!(
         io::stderr(),
-        "skipped: {test}: set {OLLAMA} and {LLAMA_SERVER} (bash tests/tools/real-servers.sh get .real)"
+        "skipped: {test}: set {one} and {two} (bash tests/tools/real-servers.sh get .real)"
     );
     told.expect("stderr");
     None
 }
 
-fn ollama(programs: &Programs) -> Server {
+fn ollama(program: &Path) -> Server {
     let home = Scratch::new();
     let models = home.path().join("models");
-    let mut command = Command::new(&programs.ollama);
+    let mut command = Command::new(program);
     command
         .arg("serve")
         .env("OLLAMA_HOST", "127.0.0.1:0")
         .env("OLLAMA_MODELS", &models)
         .env("OLLAMA_NO_CLOUD", "1");
-    let server = Server::start(&programs.ollama, home, &mut command);
+    let server = Server::start(program, home, &mut command);
     let files = models_files();
     for (name, file) in [("tiny", &files.0), ("tiny-embed", &files.1)] {
         // One thread: workers that spin for each other make a token a thousand times slower on a busy machine.
@@ -163,7 +179,7 @@ fn ollama(programs: &Programs) -> Server {
             file.display()
         );
         let modelfile = server.home.write("Modelfile", &text);
-        let output = Command::new(&programs.ollama)
+        let output = Command::new(program)
             .args(["create", name, "-f"])
             .arg(modelfile)
             .env("HOME", server.home.path())

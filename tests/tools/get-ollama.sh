@@ -1,6 +1,6 @@
 #!/bin/bash
 # get-ollama.sh DIR LLAMA_DIR: a real Ollama in DIR/bin/ollama, built from the Go module proxy, with the llama-server and
-# llama-quantize of LLAMA_DIR (get-llama-server.sh) to run models with. Needs Go 1.26 and a C compiler; two to three minutes
+# llama-quantize of LLAMA_DIR (get-llama-server.sh) to run models with: on a software GPU where that was made with VULKAN=1. Needs Go 1.26 and a C compiler; two to three minutes
 # the first time on two cores, seconds from Go's build cache. Does nothing when that version is already there.
 set -euo pipefail
 
@@ -16,8 +16,10 @@ if ! OLLAMA_HOST=127.0.0.1:1 "$dir/bin/ollama" --version 2>/dev/null | grep -q "
     -ldflags "-s -w -X github.com/ollama/ollama/version.Version=$version" "github.com/ollama/ollama@v$version"
 fi
 # Ollama looks for both in ../lib/ollama beside itself; llama.cpp looks for its libraries beside the real program.
+environment=
+[ ! -e "$llama/lvp.json" ] || printf -v environment 'env VK_DRIVER_FILES=%q GGML_VK_VISIBLE_DEVICES=0 ' "$llama/lvp.json"
 for program in llama-server llama-quantize; do
-  printf '#!/bin/sh\nexec %q "$@"\n' "$llama/bin/$program" >"$dir/lib/ollama/$program"
+  printf '#!/bin/sh\nexec %s%q "$@"\n' "$environment" "$llama/bin/$program" >"$dir/lib/ollama/$program"
   chmod +x "$dir/lib/ollama/$program"
 done
 OLLAMA_HOST=127.0.0.1:1 "$dir/bin/ollama" --version 2>/dev/null | tail -1

@@ -1,5 +1,6 @@
 #!/bin/bash
-# real-servers.sh get DIR    brings the real parts into DIR: llama/, ollama/, tiny.gguf, tiny-embed.gguf
+# real-servers.sh get DIR    brings the real parts into DIR: llama/, ollama/, tiny.gguf, tiny-embed.gguf; and ollama-gpu/, an
+#                            Ollama that puts its models on a software GPU, with its llama-vulkan/
 # real-servers.sh up DIR     starts two Ollamas (models tiny and tiny-embed) and two llama-servers (solo; tiny-embed) on free
 #                            loopback ports; their addresses are then in DIR/run/env as OLLAMA_1, OLLAMA_2, LLAMA_1, LLAMA_2
 # real-servers.sh down DIR   stops exactly those
@@ -20,6 +21,11 @@ get() {
   [ -n "${GPUROUTER_TEST_OLLAMA:-}" ] || "$here/get-ollama.sh" "$dir/ollama" "$dir/llama"
   python3 "$here/make_tiny_gguf.py" "$dir/tiny.gguf"
   python3 "$here/make_tiny_gguf.py" "$dir/tiny-embed.gguf" --pooling mean
+  VULKAN=1 "$here/get-llama-server.sh" "$dir/llama-vulkan"
+  # A copy, because it takes its runners from beside itself, links resolved.
+  mkdir -p "$dir/ollama-gpu/bin"
+  cp --remove-destination "$ollama" "$dir/ollama-gpu/bin/ollama"
+  "$here/get-ollama.sh" "$dir/ollama-gpu" "$dir/llama-vulkan"
 }
 
 # start NAME COMMAND...: runs it with its output in NAME.log and prints the address that it says it listens on.
