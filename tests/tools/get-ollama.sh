@@ -1,7 +1,8 @@
 #!/bin/bash
 # get-ollama.sh DIR LLAMA_DIR: a real Ollama in DIR/bin/ollama, built from the Go module proxy, with the llama-server and
-# llama-quantize of LLAMA_DIR (get-llama-server.sh) to run models with: on a software GPU where that was made with VULKAN=1. Needs Go 1.26 and a C compiler; two to three minutes
-# the first time on two cores, seconds from Go's build cache. Does nothing when that version is already there.
+# llama-quantize of LLAMA_DIR (get-llama-server.sh) to run models with, on a software GPU where LLAMA_DIR has one. Needs Go 1.26
+# and a C compiler; two to three minutes the first time on two cores, seconds from Go's build cache. Does not build when that
+# version is already there.
 set -euo pipefail
 
 version=0.32.15
