@@ -152,12 +152,11 @@ fn named(test: &str, variables: [&str; 2]) -> Option<[PathBuf; 2]> {
         return Some([one.into(), two.into()]);
     }
     let [one, two] = variables;
-    // Past libtest's capture, which would hide it in a passing test.
-    let told = writeln!(
-        io::stderr(),
-        "skipped: {test}: set {one} and {two} (bash tests/tools/real-servers.sh get .real)"
+    // Past libtest's capture, which would hide it in a passing test; in one write, so that no other test's line parts it.
+    let line = format!(
+        "skipped: {test}: set {one} and {two} (bash tests/tools/real-servers.sh get .real)\n"
     );
-    told.expect("stderr");
+    io::stderr().write_all(line.as_bytes()).expect("stderr");
     None
 }
 
