@@ -231,8 +231,42 @@ impl Node {
         self.models.iter().find(|model| model.name == *name)
     }
 
-    /// The loaded entry of that name.
+    /// The entry in memory of a model that the node offers: by full name, or by digest, because one content may have several names.
+    pub fn resident(&self, model: &Model) -> Option<&LoadedModel> {
+        self.loaded.iter().find(|loaded| {
+            loaded.name == model.name || (loaded.digest.is_some() && loaded.digest == model.digest)
+        })
+    }
+
+    /// The entry in memory of the model of that name.
     pub fn loaded(&self, name: &ModelName) -> Option<&LoadedModel> {
-        self.loaded.iter().find(|loaded| loaded.name == *name)
+        match self.model(name) {
+            Some(model) => self.resident(model),
+            None => self.loaded.iter().find(|loaded| loaded.name == *name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_in_memory_is_found_under_every_name_of_its_content() {
+        let named = |name: &str, digest: &str| Model {
+            name: ModelName::new(name),
+            digest: Some(digest.to_owned()),
+            ..Model::default()
+        };
+        let mut node = Node::unseen("a", "http://a");
+        node.models = vec![named("m", "1"), named("copy-of-m", "1"), named("n", "2")];
+        node.loaded = vec![LoadedModel {
+            name: ModelName::new("m"),
+            digest: Some("1".to_owned()),
+            ..LoadedModel::default()
+        }];
+        assert!(node.loaded(&ModelName::new("m")).is_some());
+        assert!(node.loaded(&ModelName::new("copy-of-m")).is_some());
+        assert!(node.loaded(&ModelName::new("n")).is_none());
     }
 }

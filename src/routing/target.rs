@@ -116,7 +116,7 @@ fn any_model(
                 !model.embeds_only()
             };
             if fits && !models.iter().any(|(_, name)| *name == model.name) {
-                models.push((node.loaded(&model.name).is_none(), model.name.clone()));
+                models.push((node.resident(model).is_none(), model.name.clone()));
             }
         }
     }

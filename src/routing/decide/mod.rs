@@ -190,9 +190,7 @@ fn consider(
         }
         let load = load.get(order).copied().unwrap_or_default();
         let speed = speeds.get(&node.name, &model.name);
-        let resident = node.loaded.iter().any(|loaded| {
-            loaded.name == model.name || (loaded.digest.is_some() && loaded.digest == model.digest)
-        });
+        let resident = node.resident(model).is_some();
         entries.push(Entry {
             candidate: Candidate {
                 node: node.name.clone(),
