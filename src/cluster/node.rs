@@ -185,6 +185,8 @@ pub struct Node {
     pub role: Role,
     /// What it can be relied on for.
     pub state: NodeState,
+    /// Whether anybody has looked at it; until then the state is a guess.
+    pub seen: bool,
     /// Why it is not up, as a sentence.
     pub cause: Option<String>,
     /// Version string of the server.
@@ -214,6 +216,7 @@ impl Node {
             kind: None,
             role: Role::Any,
             state: NodeState::Down,
+            seen: false,
             cause: Some("not asked yet".to_owned()),
             version: None,
             models: Vec::new(),

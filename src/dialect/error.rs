@@ -168,13 +168,6 @@ impl ApiError {
         )
     }
 
-    /// Says when a retry makes sense.
-    #[must_use]
-    pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after_s = Some(seconds);
-        self
-    }
-
     /// Ollama's router tells these two as text, whatever the body; everything else everywhere is JSON, because clients parse it first
     /// and look at the status later.
     fn is_plain_text(&self, dialect: Dialect) -> bool {

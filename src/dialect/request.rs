@@ -311,12 +311,10 @@ impl<'a> Parsed<'a> {
         RequestFacts {
             model: self.model().map(str::to_owned),
             task,
-            stream: self.stream,
             images: prompt.images(),
             tools: self.tools(),
             prompt_tokens: prompt.tokens(family),
             max_tokens: self.max_tokens(),
-            num_ctx: self.num_ctx(),
             turns: if want_turns {
                 prompt.turns()
             } else {

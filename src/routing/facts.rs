@@ -19,8 +19,6 @@ pub struct RequestFacts {
     pub model: Option<String>,
     /// What kind of work is asked for.
     pub task: Task,
-    /// Whether the answer is to be streamed.
-    pub stream: bool,
     /// Whether the prompt holds images.
     pub images: bool,
     /// Whether tools are offered.
@@ -29,8 +27,6 @@ pub struct RequestFacts {
     pub prompt_tokens: u64,
     /// Most tokens the client wants back; `None` when it set no limit.
     pub max_tokens: Option<u64>,
-    /// Context length the client asks for (Ollama's `num_ctx`).
-    pub num_ctx: Option<u64>,
     /// The turns of the conversation, oldest first; empty unless they were asked for (class routing needs them, named models do not).
     pub turns: Vec<Turn>,
 }

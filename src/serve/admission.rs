@@ -43,26 +43,21 @@ impl Admission {
         &self,
         nodes: impl Iterator<Item = (&'a str, Option<u32>)>,
     ) -> Vec<NodeLoad> {
-        let gates = lock(&self.gates);
-        nodes
-            .map(|(name, slots)| {
-                gates.get(name).map_or(
-                    NodeLoad {
-                        slots,
-                        ..NodeLoad::default()
-                    },
-                    |gate| gate.load(slots),
-                )
-            })
+        // The map's lock is given back before a gate's is taken.
+        let found: Vec<_> = {
+            let gates = lock(&self.gates);
+            nodes
+                .map(|(name, slots)| (gates.get(name).map(Arc::clone), slots))
+                .collect()
+        };
+        let idle = |slots| NodeLoad {
+            slots,
+            ..NodeLoad::default()
+        };
+        found
+            .into_iter()
+            .map(|(gate, slots)| gate.map_or_else(|| idle(slots), |gate| gate.load(slots)))
             .collect()
-    }
-
-    /// Requests in flight at all nodes.
-    pub(super) fn in_flight(&self) -> u32 {
-        lock(&self.gates)
-            .values()
-            .map(|gate| lock(&gate.state).active)
-            .sum()
     }
 }
 

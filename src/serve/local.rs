@@ -3,7 +3,7 @@
 use super::exchange::Exchange;
 use super::forward;
 use super::record::{Outcome, RequestRecord};
-use super::status::{Status, health};
+use super::status::health;
 use crate::dialect::{self, ApiError, Endpoint, ErrorKind, parse};
 use crate::http::server::BodyError;
 use serde::Serialize;
@@ -36,9 +36,7 @@ pub(super) fn own_route(x: &mut Exchange<'_, '_>) -> bool {
             );
         }
         "/gpurouter/api/status" if reading => {
-            let snapshot = x.router.snapshot();
-            let loads = x.router.loads(&snapshot);
-            let status = Status::of(&snapshot, Some(&loads), &x.router.measurements.now());
+            let status = x.router.status();
             document(x, &status);
         }
         "/gpurouter/api/decisions" if reading => {

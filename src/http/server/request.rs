@@ -38,11 +38,6 @@ impl<'c> Request<'c> {
         self.target().split_once('?').map(|(_, query)| query)
     }
 
-    /// Minor version of HTTP/1: 0 or 1.
-    pub fn minor_version(&self) -> u8 {
-        self.head.minor
-    }
-
     /// The header fields.
     pub fn headers(&self) -> &'c Headers {
         &self.head.headers

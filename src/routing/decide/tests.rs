@@ -401,6 +401,10 @@ fn a_prompt_goes_where_its_context_fits_and_nowhere_when_none_does() {
         simply(&asking("m"), &cluster(vec![small.clone()])),
         Err(expected)
     );
+    let mut near = small.clone();
+    near.models[0].context = Some(700);
+    let left_to_the_node = simply(&asking("m"), &cluster(vec![near]));
+    assert!(left_to_the_node.is_ok(), "an estimate may be too high");
     let embedding = RequestFacts {
         task: Task::Embed,
         ..asking("m")
