@@ -1,8 +1,8 @@
 //! One address in front of your GPUs and model servers.
 //!
-//! Data flows one way: gather → decide → act → tell. What decides is pure ([`cluster`], [`routing`], [`dialect`]): no I/O, no clock,
-//! no environment, no threads. What gathers, acts and tells are the edges ([`http`], [`backend`], [`serve`], [`sim`], [`render`],
-//! [`cmd`]).
+//! Data flows one way: gather → decide → act → tell. What decides is pure ([`vram`], [`cluster`], [`routing`], [`dialect`]): no I/O, no clock,
+//! no environment, no threads. What gathers, acts and tells are the edges ([`gpu`], [`source`], [`http`], [`backend`], [`serve`], [`sim`],
+//! [`render`], [`cmd`]).
 
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 
@@ -12,8 +12,11 @@ pub mod cluster;
 pub mod cmd;
 pub mod config;
 pub mod dialect;
+pub mod gpu;
 pub mod http;
 pub mod render;
 pub mod routing;
 pub mod serve;
 pub mod sim;
+pub mod source;
+pub mod vram;

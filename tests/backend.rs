@@ -155,6 +155,7 @@ fn config(name: &str, url: &str) -> NodeConfig {
         kind: None,
         role: Role::Any,
         gpu: None,
+        vram_bytes: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms that do no I/O, have no clock, no environment, no threads and print nothing.
-const PURE: [&str; 3] = ["cluster", "routing", "dialect"];
+const PURE: [&str; 4] = ["vram", "cluster", "routing", "dialect"];
 
 /// What a pure room must not name. `std::io` itself is allowed for its traits (`Read` over bytes in memory).
 const IMPURE: [&str; 22] = [
@@ -33,21 +33,26 @@ const IMPURE: [&str; 22] = [
 ];
 
 /// Rooms that each room may use, itself aside. A room that is not listed may use whatever it likes, `cmd` aside.
-const MAY_USE: [(&str, &[&str]); 9] = [
-    ("cluster", &["routing"]),
+const MAY_USE: [(&str, &[&str]); 12] = [
+    ("vram", &[]),
+    ("cluster", &["routing", "vram"]),
+    ("gpu", &["cluster"]),
+    ("source", &["vram", "cluster", "backend"]),
     ("routing", &["cluster"]),
     ("dialect", &["cluster", "routing"]),
     ("http", &[]),
     ("sim", &[]),
-    ("config", &["cluster", "routing", "cli", "render"]),
+    ("config", &["cluster", "routing", "vram", "cli", "render"]),
     (
         "backend",
         &["cluster", "dialect", "routing", "config", "http"],
     ),
-    ("render", &["cluster", "routing"]),
+    ("render", &["cluster", "routing", "vram"]),
     (
         "serve",
-        &["backend", "cluster", "config", "dialect", "http", "routing"],
+        &[
+            "backend", "cluster", "config", "dialect", "gpu", "http", "routing", "vram",
+        ],
     ),
 ];
 

@@ -126,6 +126,7 @@ pub fn discover_at(urls: &[String], own: SocketAddr) -> Vec<NodeConfig> {
             kind: None,
             role: Role::Any,
             gpu: None,
+            vram_bytes: None,
         });
     }
     nodes

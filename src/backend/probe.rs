@@ -79,6 +79,7 @@ impl Prober {
         node.name.clone_from(&config.name);
         node.role = config.role;
         node.gpu.clone_from(&config.gpu);
+        node.vram_bytes = config.vram_bytes;
         let ask = self.ask(&config.url);
         if let Err(trouble) = self.update(&mut node, config, &ask, detail) {
             trouble.mark(&mut node);
@@ -114,6 +115,7 @@ impl Prober {
             *node = Node {
                 role: node.role,
                 gpu: node.gpu.take(),
+                vram_bytes: node.vram_bytes,
                 ..Node::unseen(&config.name, &config.url)
             };
         }

@@ -2,11 +2,15 @@
 //!
 //! How the data was obtained is the business of [`crate::backend`]; what follows from it is decided in [`crate::routing`].
 
+mod gpu;
 mod name;
 mod node;
+mod place;
 
+pub use gpu::{Gpu, GpuProcess, GpuState, Vendor};
 pub use name::ModelName;
 pub use node::{Capability, LoadedModel, Model, Native, Node, NodeKind, NodeState, Role};
+pub use place::Strategy;
 
 use std::sync::Arc;
 

@@ -205,6 +205,8 @@ pub struct Node {
     pub native: Native,
     /// Name of the GPU, where the configuration names one.
     pub gpu: Option<String>,
+    /// Bytes of its GPU's memory, where the configuration tells them.
+    pub vram_bytes: Option<u64>,
 }
 
 impl Node {
@@ -226,6 +228,7 @@ impl Node {
             waiting: None,
             native: Native::default(),
             gpu: None,
+            vram_bytes: None,
         }
     }
 

@@ -124,6 +124,7 @@ fn config(args: &Args, fleet: &Fleet) -> Config {
             kind: Some(NodeKind::Ollama),
             role: *role,
             gpu: None,
+            vram_bytes: None,
         });
     let class = |model: &str, prefer: &str| {
         Some(ClassTarget {

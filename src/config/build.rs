@@ -223,6 +223,7 @@ fn nodes(draft: &Draft, origins: &mut Origins, problems: &mut Problems) -> Vec<N
             kind: section.text("kind").and_then(node_kind),
             role: section.text("role").map(role).unwrap_or_default(),
             gpu: section.text("gpu").map(str::to_owned),
+            vram_bytes: None,
         });
     }
     nodes

@@ -22,7 +22,10 @@ pub use environment::Environment;
 pub use keys::{KEYS, Key};
 pub use origin::Origin;
 pub use page::manual_page;
-pub use settings::{Admission, Config, LogLevel, NodeConfig, Price, Prices, Security, Timeouts};
+pub use settings::{
+    Admission, Config, GpuSettings, LogLevel, MemoryPolicy, NodeConfig, Price, Prices, Security,
+    Sources, Timeouts,
+};
 pub use value::Kind;
 
 use crate::cli::Global;

@@ -1,12 +1,14 @@
 //! The configuration as the rest of the program sees it: plain data with built-in defaults.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{NodeKind, Role};
+use crate::cluster::{NodeKind, Role, Strategy};
 use crate::routing::Policy;
+use crate::vram::GpuCard;
 
 /// The whole configuration, resolved.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +31,14 @@ pub struct Config {
     pub prices: Prices,
     /// Who may talk to the router.
     pub security: Security,
+    /// How much of a GPU's memory counts as usable.
+    pub memory: MemoryPolicy,
+    /// The GPUs of this machine.
+    pub gpu: GpuSettings,
+    /// Where headers of models that are not here come from.
+    pub sources: Sources,
+    /// Sizes of models that the user knows, in MB, by name.
+    pub models: BTreeMap<String, u64>,
 }
 
 impl Default for Config {
@@ -43,6 +53,82 @@ impl Default for Config {
             admission: Admission::default(),
             prices: Prices::default(),
             security: Security::default(),
+            memory: MemoryPolicy::default(),
+            gpu: GpuSettings::default(),
+            sources: Sources::default(),
+            models: BTreeMap::new(),
+        }
+    }
+}
+
+/// How much of a GPU's memory counts as usable.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MemoryPolicy {
+    /// Share of the memory that may be used; `None`: decided by how sure an estimate is.
+    pub safety_margin: Option<f64>,
+    /// What a need is multiplied by.
+    pub headroom_factor: f64,
+}
+
+impl Default for MemoryPolicy {
+    fn default() -> Self {
+        Self {
+            safety_margin: None,
+            headroom_factor: 1.0,
+        }
+    }
+}
+
+/// The GPUs of this machine and how models are placed on them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GpuSettings {
+    /// Whether they are looked for at all.
+    pub enabled: bool,
+    /// Whether a running router samples them again and again; otherwise once.
+    pub monitoring: bool,
+    /// Time between samples.
+    pub monitoring_interval: Duration,
+    /// Fewest GPUs first, or all of them.
+    pub strategy: Strategy,
+    /// Whether the CPU is an answer where no GPU has room.
+    pub cpu_fallback: bool,
+    /// GPUs that the built-in catalogue does not know, by name.
+    pub cards: BTreeMap<String, GpuCard>,
+}
+
+impl Default for GpuSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            monitoring: true,
+            monitoring_interval: Duration::from_secs(5),
+            strategy: Strategy::SingleGpuPreferred,
+            cpu_fallback: true,
+            cards: BTreeMap::new(),
+        }
+    }
+}
+
+/// Where headers of models that are not here come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sources {
+    /// Base URL of the Ollama registry.
+    pub ollama_registry: String,
+    /// Base URL of Hugging Face.
+    pub huggingface: String,
+    /// Whether no registry is asked.
+    pub offline: bool,
+    /// Directory of what is kept across runs; `None`: the user's own.
+    pub state_dir: Option<PathBuf>,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self {
+            ollama_registry: "https://registry.ollama.ai".to_owned(),
+            huggingface: "https://huggingface.co".to_owned(),
+            offline: false,
+            state_dir: None,
         }
     }
 }
@@ -79,6 +165,9 @@ pub struct NodeConfig {
     /// Name of its GPU, where it cannot be probed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<String>,
+    /// Bytes of its GPU's memory, where they cannot be probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vram_bytes: Option<u64>,
 }
 
 /// Time limits; `None` is no limit.

@@ -144,6 +144,7 @@ fn unseen(node: &NodeConfig) -> Node {
         kind: node.kind,
         role: node.role,
         gpu: node.gpu.clone(),
+        vram_bytes: node.vram_bytes,
         ..Node::unseen(&node.name, &node.url)
     }
 }

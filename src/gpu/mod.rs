@@ -1,0 +1,1 @@
+//! The GPUs of this machine: NVML, amdgpu and Intel sysfs, Apple, or a fixed inventory.
