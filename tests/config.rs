@@ -532,6 +532,7 @@ fn configuration() -> impl Strategy<Value = Config> {
                     kind: Some(NodeKind::OpenAi),
                     role: Role::Embed,
                     gpu,
+                    vram_bytes: None,
                 })
                 .collect();
             // A port that is the scheme's own is left away in the canonical form.
