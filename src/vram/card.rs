@@ -263,7 +263,7 @@ pub fn cards() -> impl Iterator<Item = NamedCard> {
     rows().map(|(maker, unified, row)| named(maker, unified, row))
 }
 
-/// The card of that name: the user's own first, then the catalogue's. Case, spaces, dashes, the maker's and the series' name ("NVIDIA GeForce",
+/// The card of that name: the user's own first, then the catalogue's. Case, spaces, dashes, the maker's and the series' name ("NVIDIA `GeForce`",
 /// "Tesla", "AMD Radeon", "(TM)") and a closing "GPU" or "Graphics" do not matter; everything else must be the same.
 ///
 /// Where one name stands for several memory sizes, "16GB" in the name decides, else `total` (the bytes the driver reports), else it is

@@ -17,7 +17,7 @@ pub use card::{GpuCard, Maker, NamedCard, cards, find_card};
 pub use estimate::{Basis, Estimate, Offload, Parts, Range};
 pub use header::{Header, Metadata, Tensor, Value};
 pub use known::{KnownModel, find_known, known_models};
-pub use named::{NamedSize, Quantization, UnknownQuantization, UsualShape};
+pub use named::{NamedSize, NamedQuant, UnknownQuant, UsualShape};
 pub use runtime::{Backend, Learned, runtime_bytes};
 pub use settings::{CacheType, Runtime, Settings};
 pub use speed::{Share, TokensPerSecond, bytes_read, decode_speed, plausible};

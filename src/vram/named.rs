@@ -11,7 +11,7 @@ use super::Range;
 
 /// A quantisation as files are named after it, with what it costs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Quantization {
+pub struct NamedQuant {
     /// Its name (`Q4_K_M`).
     pub name: &'static str,
     /// Mean bits per weight of a whole file: what llama.cpp's `llama-quantize` writes for Llama 3.1 8B, its better tensors counted. Files of
@@ -20,44 +20,44 @@ pub struct Quantization {
 }
 
 /// Ascending by bits.
-const QUANTIZATIONS: [Quantization; 33] = [
-    quantization("IQ1_S", 2.0042),
-    quantization("IQ1_M", 2.146),
-    quantization("TQ1_0", 2.19),
-    quantization("IQ2_XXS", 2.3824),
-    quantization("TQ2_0", 2.51),
-    quantization("IQ2_XS", 2.5882),
-    quantization("IQ2_S", 2.7403),
-    quantization("IQ2_M", 2.9294),
-    quantization("Q2_K_S", 2.9697),
-    quantization("Q2_K", 3.1593),
-    quantization("IQ3_XXS", 3.2548),
-    quantization("IQ3_XS", 3.4977),
-    quantization("Q3_K_S", 3.6429),
-    quantization("IQ3_S", 3.6606),
-    quantization("IQ3_M", 3.7628),
-    quantization("Q3_K_M", 3.996),
-    quantization("Q3_K_L", 4.2979),
-    quantization("IQ4_XS", 4.4597),
-    quantization("MXFP4", 4.63),
-    quantization("Q4_0", 4.6358),
-    quantization("Q4_K_S", 4.6672),
-    quantization("IQ4_NL", 4.6818),
-    quantization("Q4_K_M", 4.8944),
-    quantization("Q4_1", 5.11),
-    quantization("Q5_0", 5.57),
-    quantization("Q5_K_S", 5.5704),
-    quantization("Q5_K_M", 5.7036),
-    quantization("Q5_1", 6.04),
-    quantization("Q6_K", 6.5633),
-    quantization("Q8_0", 8.5008),
-    quantization("BF16", 16.0005),
-    quantization("F16", 16.0005),
-    quantization("F32", 32.0),
+const QUANTS: [NamedQuant; 33] = [
+    quant("IQ1_S", 2.0042),
+    quant("IQ1_M", 2.146),
+    quant("TQ1_0", 2.19),
+    quant("IQ2_XXS", 2.3824),
+    quant("TQ2_0", 2.51),
+    quant("IQ2_XS", 2.5882),
+    quant("IQ2_S", 2.7403),
+    quant("IQ2_M", 2.9294),
+    quant("Q2_K_S", 2.9697),
+    quant("Q2_K", 3.1593),
+    quant("IQ3_XXS", 3.2548),
+    quant("IQ3_XS", 3.4977),
+    quant("Q3_K_S", 3.6429),
+    quant("IQ3_S", 3.6606),
+    quant("IQ3_M", 3.7628),
+    quant("Q3_K_M", 3.996),
+    quant("Q3_K_L", 4.2979),
+    quant("IQ4_XS", 4.4597),
+    quant("MXFP4", 4.63),
+    quant("Q4_0", 4.6358),
+    quant("Q4_K_S", 4.6672),
+    quant("IQ4_NL", 4.6818),
+    quant("Q4_K_M", 4.8944),
+    quant("Q4_1", 5.11),
+    quant("Q5_0", 5.57),
+    quant("Q5_K_S", 5.5704),
+    quant("Q5_K_M", 5.7036),
+    quant("Q5_1", 6.04),
+    quant("Q6_K", 6.5633),
+    quant("Q8_0", 8.5008),
+    quant("BF16", 16.0005),
+    quant("F16", 16.0005),
+    quant("F32", 32.0),
 ];
 
-const fn quantization(name: &'static str, bits: f64) -> Quantization {
-    Quantization { name, bits }
+const fn quant(name: &'static str, bits: f64) -> NamedQuant {
+    NamedQuant { name, bits }
 }
 
 /// Other spellings.
@@ -72,15 +72,15 @@ const SPELLINGS: [(&str, &str); 6] = [
 
 /// A quantisation that is not known. Its text lists those that are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnknownQuantization {
+pub struct UnknownQuant {
     /// What was written.
     pub written: String,
 }
 
-impl fmt::Display for UnknownQuantization {
+impl fmt::Display for UnknownQuant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "unknown quantization `{}`; known are", self.written)?;
-        for (at, known) in QUANTIZATIONS.iter().enumerate() {
+        for (at, known) in QUANTS.iter().enumerate() {
             let comma = if at == 0 { "" } else { "," };
             write!(f, "{comma} {}", known.name)?;
         }
@@ -88,26 +88,26 @@ impl fmt::Display for UnknownQuantization {
     }
 }
 
-impl std::error::Error for UnknownQuantization {}
+impl std::error::Error for UnknownQuant {}
 
-impl Quantization {
+impl NamedQuant {
     /// Those that are known, the smallest first.
-    pub fn all() -> &'static [Quantization] {
-        &QUANTIZATIONS
+    pub fn all() -> &'static [NamedQuant] {
+        &QUANTS
     }
 
     /// The quantisation of that name, case and `-` for `_` aside; never a guess.
-    pub fn parse(written: &str) -> Result<Self, UnknownQuantization> {
+    pub fn parse(written: &str) -> Result<Self, UnknownQuant> {
         let plain = written.trim().to_uppercase().replace('-', "_");
         let name = SPELLINGS
             .iter()
             .find(|(spelling, _)| *spelling == plain)
             .map_or(plain.as_str(), |(_, name)| name);
-        QUANTIZATIONS
+        QUANTS
             .iter()
             .find(|known| known.name == name)
             .copied()
-            .ok_or_else(|| UnknownQuantization {
+            .ok_or_else(|| UnknownQuant {
                 written: written.to_owned(),
             })
     }
@@ -247,8 +247,8 @@ pub struct UsualShape {
     pub kv_elements_range: Range,
 }
 
-/// Parameters in millions and the shape. The range's ends are published models too: Qwen2.5 0.5B, TinyLlama, Qwen2.5 3B and 7B, Phi-2,
-/// Llama 2 7B and 13B, Mistral Small, Code Llama 34B, LLaMA 30B and 65B.
+/// Parameters in millions and the shape. The range's ends are published models too: Qwen2.5 0.5B, `TinyLlama`, Qwen2.5 3B and 7B, Phi-2,
+/// Llama 2 7B and 13B, Mistral Small, Code Llama 34B, `LLaMA` 30B and 65B.
 const SHAPES: [(u64, UsualShape); 8] = [
     (
         500,
@@ -440,26 +440,26 @@ mod tests {
 
     #[test]
     fn quantizations_by_name_and_never_a_guess() {
-        assert_eq!(Quantization::parse("q4_k_m").unwrap().name, "Q4_K_M");
-        assert_eq!(Quantization::parse("fp16").unwrap().name, "F16");
+        assert_eq!(NamedQuant::parse("q4_k_m").unwrap().name, "Q4_K_M");
+        assert_eq!(NamedQuant::parse("fp16").unwrap().name, "F16");
         for known in ["Q4_0", "IQ4_XS", "Q3_K_L", "BF16", "MXFP4", "F32"] {
-            assert_eq!(Quantization::parse(known).unwrap().name, known);
+            assert_eq!(NamedQuant::parse(known).unwrap().name, known);
         }
-        let error = Quantization::parse("Q4_X").unwrap_err().to_string();
+        let error = NamedQuant::parse("Q4_X").unwrap_err().to_string();
         assert!(
             error.starts_with("unknown quantization `Q4_X`; known are IQ1_S, IQ1_M,"),
             "{error}"
         );
         assert!(error.ends_with(", F32"));
         assert_eq!(
-            Quantization::in_name("codellama:13b-instruct-fp16")
+            NamedQuant::in_name("codellama:13b-instruct-fp16")
                 .unwrap()
                 .name,
             "F16"
         );
-        assert_eq!(Quantization::in_name("a-Q8_0.gguf").unwrap().name, "Q8_0");
-        assert_eq!(Quantization::in_name("llama3.1:8b"), None);
-        assert!(QUANTIZATIONS.is_sorted_by(|a, b| a.bits <= b.bits));
+        assert_eq!(NamedQuant::in_name("a-Q8_0.gguf").unwrap().name, "Q8_0");
+        assert_eq!(NamedQuant::in_name("llama3.1:8b"), None);
+        assert!(QUANTS.is_sorted_by(|a, b| a.bits <= b.bits));
     }
 
     #[test]
@@ -475,7 +475,7 @@ mod tests {
             (30_532_122_624, "Q4_K_M", 4.8606),
             (999_885_952, "Q8_0", 8.5032),
         ] {
-            let said = Quantization::parse(name).unwrap().bytes(parameters) as f64;
+            let said = NamedQuant::parse(name).unwrap().bytes(parameters) as f64;
             let real = parameters as f64 * bits / 8.0;
             assert!((said / real - 1.0).abs() < 0.06, "{name}: {said} {real}");
         }
