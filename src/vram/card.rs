@@ -16,7 +16,7 @@ pub struct GpuCard {
     pub vram_bytes: u64,
     /// Peak memory bandwidth in bytes per second.
     pub bandwidth: u64,
-    /// Streaming multiprocessors (compute units, Xe cores).
+    /// Streaming multiprocessors (compute units, Xe cores); 0 where a user's card does not tell.
     pub multiprocessors: u32,
 }
 

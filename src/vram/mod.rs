@@ -5,20 +5,31 @@
 
 mod card;
 mod estimate;
+mod gguf;
+mod gguf_error;
 mod header;
+mod input;
 mod known;
 mod named;
+mod quantization;
 mod runtime;
 mod settings;
+mod shards;
+mod show;
 mod speed;
 mod tensor_type;
 
 pub use card::{GpuCard, Maker, NamedCard, cards, find_card};
 pub use estimate::{Basis, Estimate, Offload, Parts, Range};
-pub use header::{Header, Metadata, Tensor, Value};
+pub use gguf::read;
+pub use gguf_error::{Fault, GgufError, Limited, Lookalike};
+pub use header::{Header, MAX_NUMBERS, Metadata, Tensor, UnknownTypes, Value};
 pub use known::{KnownModel, find_known, known_models};
-pub use named::{NamedSize, NamedQuant, UnknownQuant, UsualShape};
+pub use named::{NamedQuant, NamedSize, UnknownQuant, UsualShape};
+pub use quantization::{FileType, Quantization};
 pub use runtime::{Backend, Learned, runtime_bytes};
 pub use settings::{CacheType, Runtime, Settings};
-pub use speed::{Share, TokensPerSecond, bytes_read, decode_speed, plausible};
-pub use tensor_type::TensorType;
+pub use shards::{ShardError, ShardName, Split, merge};
+pub use show::ShowError;
+pub use speed::{DeviceRead, TokensPerSecond, bytes_read, decode_speed, plausible_speed};
+pub use tensor_type::{Block, TensorType};

@@ -61,9 +61,10 @@ const fn quant(name: &'static str, bits: f64) -> NamedQuant {
 }
 
 /// Other spellings.
-const SPELLINGS: [(&str, &str); 6] = [
+const SPELLINGS: [(&str, &str); 7] = [
     ("FP16", "F16"),
     ("FP32", "F32"),
+    ("MXFP4_MOE", "MXFP4"),
     ("Q2_K_M", "Q2_K"),
     ("Q3_K", "Q3_K_M"),
     ("Q4_K", "Q4_K_M"),
@@ -459,6 +460,10 @@ mod tests {
         );
         assert_eq!(NamedQuant::in_name("a-Q8_0.gguf").unwrap().name, "Q8_0");
         assert_eq!(NamedQuant::in_name("llama3.1:8b"), None);
+        for known in NamedQuant::all() {
+            let file_type = super::super::FileType::from_name(known.name);
+            assert!(file_type.is_some(), "{} is no file type", known.name);
+        }
         assert!(QUANTS.is_sorted_by(|a, b| a.bits <= b.bits));
     }
 

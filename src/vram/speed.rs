@@ -26,7 +26,7 @@ pub struct TokensPerSecond {
 
 /// What one device does for a token.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Share {
+pub struct DeviceRead {
     /// Bytes that it reads: weights in use and the cache of the tokens so far.
     pub bytes: f64,
     /// Bytes per second of its memory; `None`: not known.
@@ -36,7 +36,7 @@ pub struct Share {
 }
 
 /// Decode speed of a model whose layers lie on these devices; `None` where a bandwidth is not known or nothing is read.
-pub fn decode_speed(shares: &[Share]) -> Option<TokensPerSecond> {
+pub fn decode_speed(shares: &[DeviceRead]) -> Option<TokensPerSecond> {
     let (mut seconds, mut bound) = (0.0, 0.0);
     for share in shares.iter().filter(|share| share.bytes > 0.0) {
         let bandwidth = share.bandwidth.filter(|bandwidth| *bandwidth > 0.0)?;
@@ -70,7 +70,7 @@ pub fn bytes_read(weights: u64, experts: u64, used: u32, count: u32) -> f64 {
 
 /// Whether a measured speed can be: nothing reads more than its bandwidth. A twentieth more is allowed, because published bandwidths are rounded
 /// and caches help small models.
-pub fn plausible(tokens_per_second: f64, bytes: f64, bandwidth: f64) -> bool {
+pub fn plausible_speed(tokens_per_second: f64, bytes: f64, bandwidth: f64) -> bool {
     tokens_per_second > 0.0
         && tokens_per_second.is_finite()
         && tokens_per_second * bytes <= 1.05 * bandwidth
@@ -80,8 +80,8 @@ pub fn plausible(tokens_per_second: f64, bytes: f64, bandwidth: f64) -> bool {
 mod tests {
     use super::*;
 
-    fn gpu(bytes: f64, bandwidth: f64, layers: u32) -> Share {
-        Share {
+    fn gpu(bytes: f64, bandwidth: f64, layers: u32) -> DeviceRead {
+        DeviceRead {
             bytes,
             bandwidth: Some(bandwidth),
             layers,
@@ -104,13 +104,13 @@ mod tests {
         assert!((one.low - two.low).abs() < 1e-9);
         let slower = decode_speed(&[gpu(2e9, 400e9, 16), gpu(2e9, 100e9, 16)]).unwrap();
         assert!(slower.low < one.low);
-        let unknown = Share {
+        let unknown = DeviceRead {
             bytes: 1.0,
             bandwidth: None,
             layers: 0,
         };
         assert_eq!(decode_speed(&[gpu(2e9, 400e9, 16), unknown]), None);
-        let nothing = Share {
+        let nothing = DeviceRead {
             bytes: 0.0,
             ..unknown
         };
@@ -128,9 +128,9 @@ mod tests {
     #[test]
     fn physics_refuses_what_cannot_be() {
         // "Qwen3.6-27B 521 tok/s on a 3090".
-        assert!(!plausible(521.0, 16.5e9, 936e9));
-        assert!(plausible(40.0, 16.5e9, 936e9));
-        assert!(!plausible(0.0, 1.0, 1.0));
-        assert!(!plausible(f64::INFINITY, 1.0, 1.0));
+        assert!(!plausible_speed(521.0, 16.5e9, 936e9));
+        assert!(plausible_speed(40.0, 16.5e9, 936e9));
+        assert!(!plausible_speed(0.0, 1.0, 1.0));
+        assert!(!plausible_speed(f64::INFINITY, 1.0, 1.0));
     }
 }
