@@ -82,6 +82,8 @@ pub enum Command {
     Classify(cmd::classify::Args),
     /// Tell where a request would go, without sending it
     Route(cmd::route::Args),
+    /// List known models and what the nodes offer
+    Models(cmd::models::Args),
     /// Show nodes, loaded models, queues, speeds and warnings
     Status(cmd::status::Args),
     /// Explain the recorded decision of a request

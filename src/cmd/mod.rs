@@ -5,6 +5,7 @@ pub mod classify;
 pub mod completions;
 pub mod demo;
 pub mod man;
+pub mod models;
 pub mod route;
 mod running;
 pub mod serve;
@@ -39,6 +40,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Ask(args) => ask::run(global, args),
         Command::Classify(args) => classify::run(global, args),
         Command::Route(args) => route::run(global, args),
+        Command::Models(args) => models::run(global, args),
         Command::Status(args) => status::run(global, args),
         Command::Why(args) => why::run(global, args),
         Command::Sim(args) => sim::run(global, args),

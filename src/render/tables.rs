@@ -2,8 +2,10 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
+
+use crate::vram::KnownModel;
 
 /// Columns that every table fits in.
 const WIDTH: u16 = 80;
@@ -145,6 +147,42 @@ pub fn status(out: &mut dyn Write, document: &Value) -> io::Result<()> {
         sentence(out, "   cure: ", &warning["cure"])?;
     }
     Ok(())
+}
+
+/// `models`.
+pub fn models(out: &mut dyn Write, models: &[KnownModel], nodes: &Value) -> io::Result<()> {
+    let mut known = table(&["KNOWN", "MB", "GB"]);
+    align_right(&mut known, &[1, 2]);
+    for model in models {
+        known.add_row(vec![model.name.clone(), model.mb.to_string(), model.gb()]);
+    }
+    print(out, &known)?;
+    let mut offered = table(&["MODEL", "NODE", "SIZE", "CONTEXT", "CAN"]);
+    for node in array(nodes) {
+        for model in array(&node["models"]) {
+            let can: Vec<String> = array(&model["capabilities"]).iter().map(text).collect();
+            offered.add_row(vec![
+                text(&model["name"]),
+                text(&node["node"]),
+                size(&model["size_bytes"]),
+                text(&model["context"]),
+                can.join(", "),
+            ]);
+        }
+    }
+    if offered.row_count() > 0 {
+        writeln!(out)?;
+        print(out, &offered)?;
+    }
+    Ok(())
+}
+
+fn align_right(table: &mut Table, columns: &[usize]) {
+    for column in columns {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
 }
 
 /// `route`.
