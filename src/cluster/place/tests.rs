@@ -557,18 +557,24 @@ proptest! {
     fn no_false_fit_beside_loaded_models(toy in any_toy(), rooms in any_rooms(), headroom in prop_oneof![Just(1.0), Just(1.1)]) {
         let placement = toy.place_with(&rooms, Rules::default(), headroom);
         check(&toy, &rooms, &placement, headroom)?;
-        if placement.kind == PlacementKind::Split && placement.gpus.len() > 2 {
-            // No two GPUs would have done: every way to cut the layers in two, on the two largest, in both orders.
-            let mut by_free: Vec<usize> = (0..rooms.len()).filter(|at| rooms[*at].unified == rooms[placement.gpus[0]].unified).collect();
+        if placement.kind == PlacementKind::Single || (placement.kind == PlacementKind::Split && placement.gpus.len() == 2) {
+            return Ok(());
+        }
+        // No two GPUs would have done: every way to cut the layers in two, on the two largest of a kind, in both orders.
+        for unified in [false, true] {
+            let mut by_free: Vec<usize> = (0..rooms.len()).filter(|at| rooms[*at].unified == unified).collect();
             by_free.sort_by_key(|at| std::cmp::Reverse(rooms[*at].free_bytes));
-            for order in [[by_free[0], by_free[1]], [by_free[1], by_free[0]]] {
+            let [first, second, ..] = by_free[..] else { continue };
+            for order in [[first, second], [second, first]] {
                 for cut in 1..toy.count() {
                     let two = Placement {
                         gpus: order.to_vec(),
                         tensor_split: vec![f64::from(cut), f64::from(toy.count() - cut)],
+                        gpu_layers: None,
+                        cpu_experts: 0,
                         ..placement.clone()
                     };
-                    prop_assert!(check_two(&toy, &rooms, &two, headroom), "two would do: {:?}", two);
+                    prop_assert!(too_small(&toy, &rooms, &two, headroom), "two would do: {:?}", two);
                 }
             }
         }
@@ -576,7 +582,7 @@ proptest! {
 }
 
 /// Whether two GPUs do not hold it so cut.
-fn check_two(toy: &Toy, rooms: &[Room], two: &Placement, headroom: f64) -> bool {
+fn too_small(toy: &Toy, rooms: &[Room], two: &Placement, headroom: f64) -> bool {
     let first_unified = two.gpus.iter().position(|gpu| rooms[*gpu].unified);
     (0..2).any(|at| {
         let room = &rooms[two.gpus[at]];
