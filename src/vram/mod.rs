@@ -3,25 +3,35 @@
 //! Pure: a header comes from any `Read`, an estimate from a header; files, sockets and clocks are the business of [`crate::source`] and
 //! [`crate::gpu`].
 
+mod anatomy;
+mod arena;
 mod card;
+mod compute;
 mod estimate;
+mod family;
+mod geometry;
 mod gguf;
 mod gguf_error;
+mod graph;
 mod header;
 mod input;
+mod layer;
 mod quantization;
 mod settings;
+mod shape;
 mod shards;
 mod show;
 mod tensor_type;
 
 pub use card::GpuCard;
-pub use estimate::{Basis, Estimate, Offload, Parts, Range};
+pub use estimate::{Basis, Estimate, Offload, Parts, Range, Subject, estimate};
 pub use gguf::read;
 pub use gguf_error::{Fault, GgufError, Limited, Lookalike};
 pub use header::{Header, MAX_NUMBERS, Metadata, Tensor, UnknownTypes, Value};
 pub use quantization::{FileType, Quantization};
-pub use settings::{CacheType, Runtime, Settings};
+pub use layer::Layer;
+pub use settings::{CacheType, Runtime, Settings, UnknownCacheType};
+pub use shape::{Shape, ShapeError};
 pub use shards::{ShardError, ShardName, Split, merge};
 pub use show::ShowError;
 pub use tensor_type::{Block, TensorType};
