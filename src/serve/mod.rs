@@ -10,6 +10,7 @@ mod measure;
 mod metrics;
 mod record;
 mod relay;
+mod reserve;
 mod ring;
 mod spread;
 mod status;
@@ -18,6 +19,7 @@ mod trouble;
 pub use local::RouteDocument;
 pub use log::{Log, LogFormat};
 pub use record::{Outcome, RequestRecord};
+pub use reserve::{Reservation, Reservations};
 pub use status::{Status, Warning};
 
 use std::collections::HashMap;
