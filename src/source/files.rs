@@ -1,0 +1,208 @@
+//! What the names of GGUF files say: quantisation, shards, projectors. The names follow a convention, not a rule; nothing here is sure.
+
+/// The quantisation that a file's path names, in the usual capitals: `Q4_K_M`, `IQ2_XXS`, `UD-Q4_K_XL`, `BF16`, `MXFP4`. The last one
+/// counts, and the file's own name before its directory's.
+pub fn quantization(path: &str) -> Option<String> {
+    let (directory, file) = path.rsplit_once('/').unwrap_or(("", path));
+    last_word(file).or_else(|| last_word(directory))
+}
+
+fn last_word(text: &str) -> Option<String> {
+    let upper = text.to_ascii_uppercase();
+    let mut found = None;
+    for (at, _) in upper.char_indices() {
+        let before = upper[..at].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric()) {
+            continue;
+        }
+        let Some(length) = length_of(&upper[at..]) else {
+            continue;
+        };
+        // `Q4_K_M` holds no second word, but its `_` would start one.
+        if found.is_none_or(|(_, end)| at >= end) {
+            found = Some((at, at + length));
+        }
+    }
+    let (start, end) = found?;
+    let dynamic = upper[..start].ends_with("UD-");
+    let word = &upper[start..end];
+    let word = word.replace("FP16", "F16").replace("FP32", "F32");
+    Some(if dynamic { format!("UD-{word}") } else { word })
+}
+
+/// Bytes of the quantisation that a text in capitals starts with.
+fn length_of(text: &str) -> Option<usize> {
+    let whole = |length: usize| {
+        let after = text[length..].chars().next();
+        (!after.is_some_and(|c| c.is_alphanumeric())).then_some(length)
+    };
+    for word in ["BF16", "FP16", "FP32", "F16", "F32", "MXFP4_MOE", "MXFP4", "NVFP4"] {
+        if text.starts_with(word)
+            && let Some(length) = whole(word.len())
+        {
+            return Some(length);
+        }
+    }
+    let letters = ["IQ", "TQ", "Q"]
+        .into_iter()
+        .find(|letters| text.starts_with(letters))?;
+    let bits = text[letters.len()..]
+        .bytes()
+        .take_while(u8::is_ascii_digit)
+        .count();
+    if !(1..=2).contains(&bits) {
+        return None;
+    }
+    let mut length = letters.len() + bits;
+    // What may follow the bits, part by part.
+    while let Some(rest) = text[length..].strip_prefix('_') {
+        let part: &str = rest
+            .split(|c: char| !c.is_ascii_alphanumeric())
+            .next()
+            .unwrap_or_default();
+        let known = [
+            "K", "S", "M", "L", "XS", "XXS", "XL", "XXL", "NL", "0", "1", "4", "8",
+        ];
+        if !known.contains(&part) {
+            break;
+        }
+        length += 1 + part.len();
+    }
+    whole(length)
+}
+
+/// Position of a file in a split model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// From 1.
+    pub number: u32,
+    /// Of how many.
+    pub count: u32,
+}
+
+/// Most files that a model may be split into; the largest published one has less than 200.
+pub const MOST_SHARDS: u32 = 512;
+
+/// Length of `-00001-of-00003.gguf`.
+const TAIL: usize = "-00001-of-00003.gguf".len();
+
+/// Which shard a path names (`…-00002-of-00003.gguf`); `None` for a whole file.
+pub fn shard(path: &str) -> Option<Shard> {
+    let tail = path.get(path.len().checked_sub(TAIL)?..)?;
+    let lower = tail.to_ascii_lowercase();
+    let (number, count) = lower
+        .strip_prefix('-')?
+        .strip_suffix(".gguf")?
+        .split_once("-of-")?;
+    let read = |digits: &str| -> Option<u32> {
+        let plain = digits.len() == 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        plain.then(|| digits.parse().ok()).flatten()
+    };
+    let (number, count) = (read(number)?, read(count)?);
+    let good = (1..=count).contains(&number) && count <= MOST_SHARDS;
+    good.then_some(Shard { number, count })
+}
+
+/// The path of another shard of the same model; the path itself where it names none.
+pub fn sibling(path: &str, number: u32) -> String {
+    match shard(path) {
+        Some(_) => {
+            let start = path.len() - TAIL + 1;
+            format!("{}{number:05}{}", &path[..start], &path[start + 5..])
+        }
+        None => path.to_owned(),
+    }
+}
+
+/// Whether the name is that of a projector (vision, audio).
+pub fn is_projector(path: &str) -> bool {
+    file_name(path).contains("mmproj")
+}
+
+/// Whether the name is that of a GGUF file that holds no model: an importance matrix, a vocabulary, a control vector.
+pub fn is_no_model(path: &str) -> bool {
+    let name = file_name(path);
+    ["imatrix", "vocab-only", "control-vector"]
+        .iter()
+        .any(|word| name.contains(word))
+}
+
+fn file_name(path: &str) -> String {
+    path.rsplit(['/', '\\'])
+        .next()
+        .unwrap_or(path)
+        .to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_names_that_publishers_use() {
+        for (path, quant) in [
+            ("Qwen2.5-7B-Instruct-Q4_K_M.gguf", Some("Q4_K_M")),
+            ("llama-2-7b.Q4_0.gguf", Some("Q4_0")),
+            ("gemma-3-4b-it-UD-Q4_K_XL.gguf", Some("UD-Q4_K_XL")),
+            ("m-iq2_xxs.gguf", Some("IQ2_XXS")),
+            ("m-IQ4_NL.gguf", Some("IQ4_NL")),
+            ("qwen2.5-0.5b-instruct-q4_k_m.gguf", Some("Q4_K_M")),
+            ("BF16/m-BF16-00001-of-00002.gguf", Some("BF16")),
+            ("Q8_0/m-00001-of-00002.gguf", Some("Q8_0")),
+            ("ggml-model-f16.gguf", Some("F16")),
+            ("m.fp16.gguf", Some("F16")),
+            ("gpt-oss-20b-mxfp4.gguf", Some("MXFP4")),
+            ("m-MXFP4_MOE.gguf", Some("MXFP4_MOE")),
+            ("m-TQ1_0.gguf", Some("TQ1_0")),
+            ("Phi-3-mini-4k-instruct-q4.gguf", Some("Q4")),
+            ("m-Q4_K_M-imat.gguf", Some("Q4_K_M")),
+            ("m_Q6_K.gguf", Some("Q6_K")),
+            ("m-Q4_0_4_8.gguf", Some("Q4_0_4_8")),
+            ("m-Q2_K_L.gguf", Some("Q2_K_L")),
+            ("qwen.gguf", None),
+            ("Q4K.gguf", None),
+            ("model.gguf", None),
+        ] {
+            assert_eq!(quantization(path).as_deref(), quant, "{path}");
+        }
+    }
+
+    #[test]
+    fn finds_a_models_other_shards() {
+        let path = "a/m-Q4_0-00002-of-00012.gguf";
+        assert_eq!(
+            shard(path),
+            Some(Shard {
+                number: 2,
+                count: 12
+            })
+        );
+        assert_eq!(sibling(path, 11), "a/m-Q4_0-00011-of-00012.gguf");
+        for path in [
+            "m.gguf",
+            "m-00003-of-00002.gguf",
+            "m-00000-of-00002.gguf",
+            "m-00001-of-99999.gguf",
+            "m-0001-of-00002.gguf",
+            "-00001-of-0002.gguf",
+            "é-of-00003.gguf",
+        ] {
+            assert_eq!(shard(path), None, "{path}");
+            assert_eq!(sibling(path, 1), path);
+        }
+    }
+
+    #[test]
+    fn projectors_and_matrices_are_no_models() {
+        assert!(is_projector("sub/mmproj-model-F16.gguf") && is_projector("m.mmproj.gguf"));
+        assert!(!is_projector("mmproj/m.gguf") && is_no_model("m.imatrix.gguf"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_path_is_read_without_a_panic(path in "\\PC{0,40}(-0000[0-9]-of-0000[0-9])?(\\.gguf)?") {
+            let _ = quantization(&path);
+            proptest::prop_assert_eq!(shard(&sibling(&path, 1)).is_some(), shard(&path).is_some());
+        }
+    }
+}
