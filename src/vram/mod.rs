@@ -5,12 +5,23 @@
 
 mod card;
 mod estimate;
+mod gguf;
+mod gguf_error;
 mod header;
+mod input;
+mod quantization;
 mod settings;
+mod shards;
+mod show;
 mod tensor_type;
 
 pub use card::GpuCard;
 pub use estimate::{Basis, Estimate, Offload, Parts, Range};
-pub use header::{Header, Metadata, Tensor, Value};
+pub use gguf::read;
+pub use gguf_error::{Fault, GgufError, Limited, Lookalike};
+pub use header::{Header, MAX_NUMBERS, Metadata, Tensor, UnknownTypes, Value};
+pub use quantization::{FileType, Quantization};
 pub use settings::{CacheType, Runtime, Settings};
-pub use tensor_type::TensorType;
+pub use shards::{ShardError, ShardName, Split, merge};
+pub use show::ShowError;
+pub use tensor_type::{Block, TensorType};
