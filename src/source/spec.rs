@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use reqwest::Url;
 
-use super::parameters::Parameters;
 use super::repository::{Pick, Repository};
 use super::tag::OllamaName;
 
@@ -27,8 +26,8 @@ pub enum Spec {
     HuggingFace(Repository),
     /// Any other address of a GGUF file.
     Url(String),
-    /// A size and nothing else.
-    Parameters(Parameters),
+    /// A number of parameters and nothing else (`7b`, `8x7b`, `30b-a3b`).
+    Size(String),
 }
 
 /// Why a text names no model.
@@ -143,11 +142,27 @@ fn local(text: &str) -> Spec {
         Spec::File(PathBuf::from(text))
     } else if text.contains('/') {
         Spec::FileOrName(text.to_owned())
-    } else if let Some(parameters) = Parameters::parse(text) {
-        Spec::Parameters(parameters)
+    } else if is_size(text) {
+        Spec::Size(text.to_ascii_lowercase())
     } else {
         Spec::Name(text.to_owned())
     }
+}
+
+/// Whether the text is a number of parameters: `7b`, `0.5b`, `270m`, `8x7b`, `30b-a3b`.
+fn is_size(text: &str) -> bool {
+    let number = |text: &str| {
+        let digits = |text: &str| {
+            (1..=6).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        digits(whole) && digits(fraction)
+    };
+    let count = |text: &str| text.strip_suffix(['b', 'm']).is_some_and(number);
+    let lower = text.to_ascii_lowercase();
+    let (total, active) = lower.split_once("-a").unwrap_or((&lower, "1b"));
+    let (experts, each) = total.split_once('x').unwrap_or(("1", total));
+    number(experts) && count(each) && count(active)
 }
 
 fn url(text: &str) -> Result<Spec, SpecError> {
@@ -202,11 +217,25 @@ mod tests {
             parsed(" llama3.1:8b "),
             Spec::Name("llama3.1:8b".to_owned())
         );
-        for name in ["7b:latest", "qwen2.5-coder", "b", "phi3:mini", "x7b"] {
+        for name in [
+            "7b:latest",
+            "qwen2.5-coder",
+            "b",
+            "7",
+            ".5b",
+            "7b-q4",
+            "30b-a",
+            "phi3:mini",
+            "x7b",
+        ] {
             assert_eq!(parsed(name), Spec::Name(name.to_owned()));
         }
-        for size in ["7b", "0.5B", "8x7b", "30b-a3b", "270m"] {
-            assert!(matches!(parsed(size), Spec::Parameters(_)), "{size}");
+        for size in ["7b", "0.5b", "8x7b", "30b-a3b", "270m"] {
+            assert_eq!(
+                parsed(&size.to_uppercase()),
+                Spec::Size(size.to_owned()),
+                "{size}"
+            );
         }
     }
 
