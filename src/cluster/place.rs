@@ -12,3 +12,13 @@ pub enum Strategy {
     /// All GPUs that have room, in shares by their free memory.
     Distribute,
 }
+
+impl Strategy {
+    /// The word used in configuration and output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SingleGpuPreferred => "single-gpu-preferred",
+            Self::Distribute => "distribute",
+        }
+    }
+}
