@@ -263,8 +263,8 @@ mod tests {
 
     impl Scratch {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir()
-                .join(format!("gpurouter-cache-{name}-{}", std::process::id()));
+            let path =
+                std::env::temp_dir().join(format!("gpurouter-cache-{name}-{}", std::process::id()));
             let _ = fs::remove_dir_all(&path);
             Self(path)
         }
@@ -330,7 +330,9 @@ mod tests {
         let scratch = Scratch::new("corrupt");
         let cache = Cache::new(Some(scratch.0.clone()));
         let path = scratch.0.join(file_name(&digest(1)));
-        cache.put(&digest(1), &kept()).expect("a writable directory");
+        cache
+            .put(&digest(1), &kept())
+            .expect("a writable directory");
         let good = fs::read_to_string(&path).expect("an entry");
         for bad in [
             String::new(),
@@ -341,7 +343,9 @@ mod tests {
         ] {
             fs::write(&path, bad).expect("a writable entry");
             assert_eq!(cache.get(&digest(1)), None);
-            cache.put(&digest(1), &kept()).expect("a writable directory");
+            cache
+                .put(&digest(1), &kept())
+                .expect("a writable directory");
             assert_eq!(cache.get(&digest(1)), Some(kept()));
         }
     }
@@ -353,9 +357,14 @@ mod tests {
         fs::create_dir_all(&scratch.0).expect("a directory");
         fs::write(scratch.0.join("mine.txt"), "x").expect("a file");
         for number in 0..70 {
-            cache.put(&digest(number), &kept()).expect("a writable directory");
+            cache
+                .put(&digest(number), &kept())
+                .expect("a writable directory");
             let path = scratch.0.join(file_name(&digest(number)));
-            let file = fs::File::options().write(true).open(path).expect("an entry");
+            let file = fs::File::options()
+                .write(true)
+                .open(path)
+                .expect("an entry");
             let age = std::time::Duration::from_secs(1000 - number as u64);
             file.set_modified(SystemTime::now() - age).expect("a time");
         }
@@ -372,7 +381,11 @@ mod tests {
         let told = cache.put(&digest(1), &kept()).unwrap_err().to_string();
         assert!(told.contains("cannot be kept"), "{told}");
         assert_eq!(cache.get(&digest(1)), None);
-        assert!(Cache::new(None).put(&digest(1), &super::tests::kept()).is_ok());
+        assert!(
+            Cache::new(None)
+                .put(&digest(1), &super::tests::kept())
+                .is_ok()
+        );
         fs::remove_file(&scratch.0).expect("the file");
     }
 }

@@ -12,7 +12,7 @@ fn last_word(text: &str) -> Option<String> {
     let mut found = None;
     for (at, _) in upper.char_indices() {
         let before = upper[..at].chars().next_back();
-        if before.is_some_and(|c| c.is_alphanumeric()) {
+        if before.is_some_and(char::is_alphanumeric) {
             continue;
         }
         let Some(length) = length_of(&upper[at..]) else {
@@ -34,9 +34,18 @@ fn last_word(text: &str) -> Option<String> {
 fn length_of(text: &str) -> Option<usize> {
     let whole = |length: usize| {
         let after = text[length..].chars().next();
-        (!after.is_some_and(|c| c.is_alphanumeric())).then_some(length)
+        (!after.is_some_and(char::is_alphanumeric)).then_some(length)
     };
-    for word in ["BF16", "FP16", "FP32", "F16", "F32", "MXFP4_MOE", "MXFP4", "NVFP4"] {
+    for word in [
+        "BF16",
+        "FP16",
+        "FP32",
+        "F16",
+        "F32",
+        "MXFP4_MOE",
+        "MXFP4",
+        "NVFP4",
+    ] {
         if text.starts_with(word)
             && let Some(length) = whole(word.len())
         {
@@ -72,12 +81,12 @@ fn length_of(text: &str) -> Option<usize> {
 }
 
 /// Whether the name is that of a projector (vision, audio).
-pub fn is_projector(path: &str) -> bool {
+pub(super) fn is_projector(path: &str) -> bool {
     file_name(path).contains("mmproj")
 }
 
 /// Whether the name is that of a GGUF file that holds no model: an importance matrix, a vocabulary, a control vector.
-pub fn is_no_model(path: &str) -> bool {
+pub(super) fn is_no_model(path: &str) -> bool {
     let name = file_name(path);
     ["imatrix", "vocab-only", "control-vector"]
         .iter()

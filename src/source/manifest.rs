@@ -4,14 +4,14 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// Largest manifest that is read, in bytes. One of a model in 10,000 pieces has 2 MB.
-pub const LIMIT: u64 = 4 * 1024 * 1024;
+pub(super) const LIMIT: u64 = 4 * 1024 * 1024;
 
 /// Largest configuration or parameter blob that is read, in bytes.
-pub const SMALL_BLOB: u64 = 1024 * 1024;
+pub(super) const SMALL_BLOB: u64 = 1024 * 1024;
 
 /// What a layer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// A GGUF file of the model.
     Model,
     /// A projector (vision, audio), a GGUF file.
@@ -30,7 +30,7 @@ pub enum Kind {
 
 /// One blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layer {
+pub(super) struct Layer {
     /// What it is.
     pub kind: Kind,
     /// `sha256:` and 64 hexadecimal digits.
@@ -41,7 +41,7 @@ pub struct Layer {
 
 /// A model's blobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Manifest {
+pub(super) struct Manifest {
     /// Digest of the configuration.
     pub config: Option<String>,
     /// The layers.
@@ -50,7 +50,7 @@ pub struct Manifest {
 
 /// What a model's configuration says of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ModelConfig {
+pub(super) struct ModelConfig {
     /// Quantisation (`Q4_K_M`).
     pub quantization: Option<String>,
     /// Size in words (`8.0B`).
@@ -89,7 +89,7 @@ struct Written {
 
 impl Manifest {
     /// Reads a manifest; `None` when it is none.
-    pub fn parse(text: &[u8]) -> Option<Self> {
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let written: Written = serde_json::from_slice(text).ok()?;
         let layers = written
             .layers
@@ -110,18 +110,18 @@ impl Manifest {
     }
 
     /// Layers of a kind.
-    pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Layer> {
+    pub(super) fn of(&self, kind: Kind) -> impl Iterator<Item = &Layer> {
         self.layers.iter().filter(move |layer| layer.kind == kind)
     }
 
     /// Bytes of all layers of a kind.
-    pub fn bytes(&self, kind: Kind) -> u64 {
+    pub(super) fn bytes(&self, kind: Kind) -> u64 {
         self.of(kind)
             .fold(0, |sum, layer| sum.saturating_add(layer.size))
     }
 
     /// Bytes of everything that goes into memory.
-    pub fn weights_bytes(&self) -> u64 {
+    pub(super) fn weights_bytes(&self) -> u64 {
         [
             Kind::Model,
             Kind::Projector,
@@ -136,7 +136,7 @@ impl Manifest {
 
 impl ModelConfig {
     /// Reads a configuration blob; what it does not say stays unknown.
-    pub fn parse(text: &[u8]) -> Self {
+    pub(super) fn parse(text: &[u8]) -> Self {
         let value: Value = serde_json::from_slice(text).unwrap_or_default();
         let word = |key: &str| {
             let word = value.get(key).and_then(Value::as_str);
@@ -153,7 +153,7 @@ impl ModelConfig {
 
 impl OllamaParams {
     /// Reads a parameter blob (JSON).
-    pub fn parse(text: &[u8]) -> Self {
+    pub(super) fn parse(text: &[u8]) -> Self {
         let value: Value = serde_json::from_slice(text).unwrap_or_default();
         Self {
             num_ctx: value.get("num_ctx").and_then(Value::as_u64),
@@ -163,7 +163,7 @@ impl OllamaParams {
     }
 
     /// Reads the `parameters` of `/api/show`: one option a line, name and value apart by white space.
-    pub fn of_show(text: &str) -> Self {
+    pub(super) fn of_show(text: &str) -> Self {
         let mut params = Self::default();
         for line in text.lines() {
             let mut words = line.split_whitespace();
@@ -197,7 +197,7 @@ fn kind(media_type: &str) -> Kind {
 }
 
 /// Whether it is a digest as Ollama writes it: safe in a URL and as a file's name.
-pub fn is_digest(text: &str) -> bool {
+pub(super) fn is_digest(text: &str) -> bool {
     text.strip_prefix("sha256:").is_some_and(|digits| {
         digits.len() == 64
             && digits
@@ -254,7 +254,9 @@ mod tests {
             params
         );
         assert_eq!(
-            OllamaParams::of_show("num_ctx                        16384\nstop \"num_ctx 1\"\nnum_gpu -1\n"),
+            OllamaParams::of_show(
+                "num_ctx                        16384\nstop \"num_ctx 1\"\nnum_gpu -1\n"
+            ),
             params
         );
         assert_eq!(OllamaParams::parse(b"no JSON"), OllamaParams::default());
@@ -262,7 +264,8 @@ mod tests {
 
     #[test]
     fn a_configuration_tells_what_it_tells() {
-        let config = ModelConfig::parse(br#"{"model_type":"8.0B","file_type":"unknown","remote_host":""}"#);
+        let config =
+            ModelConfig::parse(br#"{"model_type":"8.0B","file_type":"unknown","remote_host":""}"#);
         assert_eq!(config.size.as_deref(), Some("8.0B"));
         assert_eq!((config.quantization, config.remote_host), (None, None));
     }

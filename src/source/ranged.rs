@@ -160,7 +160,9 @@ impl<'a> Ranged<'a> {
                 continue;
             };
             let left = self.piece_end.saturating_sub(self.position);
-            let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            let most = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
             if most == 0 {
                 self.answer = None;
                 if self.whole {
@@ -267,8 +269,19 @@ mod tests {
                 size: Some(10)
             })
         );
-        assert_eq!(Piece::parse("bytes 4-7/*").and_then(|piece| piece.size), None);
-        for text in ["", "bytes */10", "bytes 3-0/10", "bytes 0-10/10", "items 0-1/2", "bytes 0-1", "bytes a-b/c"] {
+        assert_eq!(
+            Piece::parse("bytes 4-7/*").and_then(|piece| piece.size),
+            None
+        );
+        for text in [
+            "",
+            "bytes */10",
+            "bytes 3-0/10",
+            "bytes 0-10/10",
+            "items 0-1/2",
+            "bytes 0-1",
+            "bytes a-b/c",
+        ] {
             assert_eq!(Piece::parse(text), None, "{text}");
         }
     }

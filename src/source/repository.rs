@@ -165,12 +165,29 @@ mod tests {
     #[test]
     fn what_could_leave_the_repository_is_refused() {
         for text in [
-            "", "o", "o/", "/r", "o/r/", "o/r:", "o/..", "../r", "o/r/../m.gguf", "o/r//m.gguf", "o/r/m.bin", "o/r:a/b",
-            "o /r", "o/r?x",
+            "",
+            "o",
+            "o/",
+            "/r",
+            "o/r/",
+            "o/r:",
+            "o/..",
+            "../r",
+            "o/r/../m.gguf",
+            "o/r//m.gguf",
+            "o/r/m.bin",
+            "o/r:a/b",
+            "o /r",
+            "o/r?x",
         ] {
             assert_eq!(Repository::parse(text), None, "{text}");
         }
-        for path in ["/o/r/blob/main/%2e%2e/m.gguf", "/o/r/blob/main/%zz.gguf", "/o/r/tree/main/sub", "/o"] {
+        for path in [
+            "/o/r/blob/main/%2e%2e/m.gguf",
+            "/o/r/blob/main/%zz.gguf",
+            "/o/r/tree/main/sub",
+            "/o",
+        ] {
             assert_eq!(Repository::of_page(path), None, "{path}");
         }
     }

@@ -58,7 +58,9 @@ impl fmt::Display for SpecError {
             Self::Ollama(text) => write!(f, "`{text}` is no Ollama name"),
             Self::HuggingFace(text) => write!(f, "`{text}` is no Hugging Face repository"),
             Self::Url(text) => write!(f, "`{text}` is no address of a model"),
-            Self::Credentials => f.write_str("the address of a model holds a user name or password"),
+            Self::Credentials => {
+                f.write_str("the address of a model holds a user name or password")
+            }
         }
     }
 }
@@ -72,7 +74,9 @@ impl SpecError {
             Self::Empty | Self::TooLong | Self::Control(_) => {
                 "write a name such as llama3.1:8b, hf:OWNER/REPO:Q4_K_M, a path such as ./model.gguf, a URL, or a size such as 7b"
             }
-            Self::Ollama(_) => "write ollama:NAME or ollama:NAME:TAG, for example ollama:llama3.1:8b",
+            Self::Ollama(_) => {
+                "write ollama:NAME or ollama:NAME:TAG, for example ollama:llama3.1:8b"
+            }
             Self::HuggingFace(_) => {
                 "write hf:OWNER/REPO, hf:OWNER/REPO:QUANT or hf:OWNER/REPO/FILE.gguf, for example hf:bartowski/Qwen2.5-7B-Instruct-GGUF:Q4_K_M"
             }
@@ -290,11 +294,20 @@ mod tests {
             (" \t", SpecError::Empty),
             ("a\nb", SpecError::Control("a\nb".to_owned())),
             ("ollama:", SpecError::Ollama("ollama:".to_owned())),
-            ("ollama:a/../b", SpecError::Ollama("ollama:a/../b".to_owned())),
+            (
+                "ollama:a/../b",
+                SpecError::Ollama("ollama:a/../b".to_owned()),
+            ),
             ("hf:owner", SpecError::HuggingFace("hf:owner".to_owned())),
-            ("hf:o/r/file.txt", SpecError::HuggingFace("hf:o/r/file.txt".to_owned())),
+            (
+                "hf:o/r/file.txt",
+                SpecError::HuggingFace("hf:o/r/file.txt".to_owned()),
+            ),
             ("hf.co/o", SpecError::HuggingFace("hf.co/o".to_owned())),
-            ("ftp://host/m.gguf", SpecError::Url("ftp://host/m.gguf".to_owned())),
+            (
+                "ftp://host/m.gguf",
+                SpecError::Url("ftp://host/m.gguf".to_owned()),
+            ),
             ("http://", SpecError::Url("http://".to_owned())),
             ("https://me:secret@host/m.gguf", SpecError::Credentials),
             (

@@ -3,10 +3,10 @@
 use std::fmt;
 
 /// Host of names that say none.
-pub const HOST: &str = "registry.ollama.ai";
+pub(super) const HOST: &str = "registry.ollama.ai";
 
 /// Namespace of names that say none.
-pub const NAMESPACE: &str = "library";
+pub(super) const NAMESPACE: &str = "library";
 
 /// Longest part of a name in bytes, as Ollama has it.
 const LONGEST_PART: usize = 80;
@@ -120,8 +120,26 @@ mod tests {
     #[test]
     fn what_could_leave_a_directory_or_a_url_is_no_name() {
         for text in [
-            "", ":", "a:", ":a", "a/b/c/d", "../x", "a/..", "..:x", "a:../b", "a b", "a?b", "a#b", "a%2f", "/a", "a/",
-            "host:0/a/b", "host:x/a/b", "a:b:c", ".a", "a@sha256:0",
+            "",
+            ":",
+            "a:",
+            ":a",
+            "a/b/c/d",
+            "../x",
+            "a/..",
+            "..:x",
+            "a:../b",
+            "a b",
+            "a?b",
+            "a#b",
+            "a%2f",
+            "/a",
+            "a/",
+            "host:0/a/b",
+            "host:x/a/b",
+            "a:b:c",
+            ".a",
+            "a@sha256:0",
         ] {
             assert_eq!(OllamaName::parse(text), None, "{text}");
         }

@@ -198,10 +198,7 @@ impl Web {
     /// Reads on; 0 at the end.
     pub(super) fn read(&self, answer: &mut Answer, buffer: &mut [u8]) -> Result<usize, WebError> {
         if Instant::now() >= answer.until {
-            return Err(WebError::new(
-                &answer.url,
-                Trouble::Slow(self.limits.total),
-            ));
+            return Err(WebError::new(&answer.url, Trouble::Slow(self.limits.total)));
         }
         answer.response.read(buffer).map_err(|error| {
             let timeout = (error.get_ref())
@@ -244,7 +241,10 @@ impl Web {
         request.send().map_err(|error| {
             failed(if error.is_connect() {
                 Trouble::Connect(if error.is_timeout() {
-                    format!("no answer within {:.1} s", self.limits.connect.as_secs_f32())
+                    format!(
+                        "no answer within {:.1} s",
+                        self.limits.connect.as_secs_f32()
+                    )
                 } else {
                     backend::cause(&error)
                 })
@@ -312,7 +312,10 @@ impl Proxies {
 
 /// Without the value: it may hold a password.
 fn wrong_proxy(variable: &str, error: &reqwest::Error) -> String {
-    format!("the proxy in {variable} is of no use: {}", backend::cause(error))
+    format!(
+        "the proxy in {variable} is of no use: {}",
+        backend::cause(error)
+    )
 }
 
 /// Whether the URL is one of this machine.
@@ -363,10 +366,20 @@ mod tests {
     #[test]
     fn only_this_machines_addresses_are_loopback() {
         let loopback = |text: &str| is_loopback(&Url::parse(text).expect("a URL"));
-        for url in ["http://127.0.0.1:1/", "http://127.9.9.9/", "http://localhost/", "http://[::1]:1/"] {
+        for url in [
+            "http://127.0.0.1:1/",
+            "http://127.9.9.9/",
+            "http://localhost/",
+            "http://[::1]:1/",
+        ] {
             assert!(loopback(url), "{url}");
         }
-        for url in ["http://127.0.0.1.example/", "http://192.168.0.1/", "https://huggingface.co/", "http://[::2]/"] {
+        for url in [
+            "http://127.0.0.1.example/",
+            "http://192.168.0.1/",
+            "https://huggingface.co/",
+            "http://[::2]/",
+        ] {
             assert!(!loopback(url), "{url}");
         }
     }
@@ -382,7 +395,10 @@ mod tests {
                 secret: "s".to_owned(),
             }),
         );
-        assert_eq!(web.secret_for(&url("https://huggingface.co/a/b?c")), Some("s"));
+        assert_eq!(
+            web.secret_for(&url("https://huggingface.co/a/b?c")),
+            Some("s")
+        );
         for other in [
             "http://huggingface.co/",
             "https://huggingface.co:444/",
@@ -400,6 +416,9 @@ mod tests {
             ..Proxies::default()
         };
         let told = proxies.all().unwrap_err();
-        assert!(told.contains("https_proxy") && !told.contains("secret"), "{told}");
+        assert!(
+            told.contains("https_proxy") && !told.contains("secret"),
+            "{told}"
+        );
     }
 }

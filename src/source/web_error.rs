@@ -128,7 +128,10 @@ impl fmt::Display for Trouble {
                 token: true,
             } => write!(f, "access denied ({status}) in spite of the token"),
             Self::NotFound => f.write_str("not found (404)"),
-            Self::Busy { status, after: None } => write!(f, "too many requests ({status})"),
+            Self::Busy {
+                status,
+                after: None,
+            } => write!(f, "too many requests ({status})"),
             Self::Busy {
                 status,
                 after: Some(after),
@@ -141,7 +144,11 @@ impl fmt::Display for Trouble {
             Self::Redirects(most) => write!(f, "more than {most} redirects"),
             Self::NoTarget => f.write_str("a redirect without a target"),
             Self::BadTarget(target) => {
-                write!(f, "a redirect to `{}`, which is not followed", target.escape_debug())
+                write!(
+                    f,
+                    "a redirect to `{}`, which is not followed",
+                    target.escape_debug()
+                )
             }
             Self::TooLarge(limit) => write!(f, "the answer exceeds {} MiB", limit >> 20),
             Self::BeyondEnd { size: Some(size) } => write!(f, "the file ends at byte {size}"),
@@ -168,7 +175,11 @@ impl Trouble {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Client(_) => "check the proxy variables and try again",
-            Self::Connect(_) | Self::Stalled(_) | Self::Slow(_) | Self::Broken(_) | Self::Cut { .. } => {
+            Self::Connect(_)
+            | Self::Stalled(_)
+            | Self::Slow(_)
+            | Self::Broken(_)
+            | Self::Cut { .. } => {
                 "check the network and the proxy variables, or use --offline with what is on this machine"
             }
             Self::Denied { .. } => "the file must be readable for everybody, or name a local file",
@@ -182,7 +193,9 @@ impl Trouble {
             | Self::BadTarget(_)
             | Self::TooLarge(_)
             | Self::WrongRange { .. }
-            | Self::NotA(_) => "check that the address is that of a model; a proxy may be answering in its place",
+            | Self::NotA(_) => {
+                "check that the address is that of a model; a proxy may be answering in its place"
+            }
         }
     }
 }
