@@ -63,7 +63,11 @@ fn inputs(graph: &mut Graph<'_>, shape: &Shape, span: Span) -> Block {
         let Some(kind) = shape.kinds.get(place) else {
             continue;
         };
-        let seen = if kind.windowed { &mut windowed } else { &mut full };
+        let seen = if kind.windowed {
+            &mut windowed
+        } else {
+            &mut full
+        };
         if !*seen && attention_inputs(graph, kind) {
             *seen = true;
         }

@@ -32,7 +32,8 @@ impl<'a> Graph<'a> {
 
     /// A tensor of 32-bit floats, this many for each row.
     fn take(&mut self, width: u64) -> Block {
-        self.arena.take(width.saturating_mul(self.rows).saturating_mul(4))
+        self.arena
+            .take(width.saturating_mul(self.rows).saturating_mul(4))
     }
 
     fn give(&mut self, block: Block) {
@@ -50,7 +51,11 @@ impl<'a> Graph<'a> {
     pub(super) fn layer(&mut self, kind: &Kind, stream: Block, last: bool) -> Block {
         let normed = self.take(self.embedding);
         let (mixed, kept) = self.mix(kind, normed);
-        let (stream, mixed, kept) = if last { self.select(stream, mixed, kept) } else { (stream, mixed, kept) };
+        let (stream, mixed, kept) = if last {
+            self.select(stream, mixed, kept)
+        } else {
+            (stream, mixed, kept)
+        };
         if let Some(normed) = kept {
             let fed = self.feed(&kind.feed, normed);
             self.give(mixed);
@@ -68,7 +73,12 @@ impl<'a> Graph<'a> {
     }
 
     /// Only the rows with logits.
-    fn select(&mut self, stream: Block, mixed: Block, kept: Option<Block>) -> (Block, Block, Option<Block>) {
+    fn select(
+        &mut self,
+        stream: Block,
+        mixed: Block,
+        kept: Option<Block>,
+    ) -> (Block, Block, Option<Block>) {
         self.rows = self.geometry.outputs;
         let mixed = self.turn(mixed, self.embedding);
         let kept = kept.map(|kept| self.turn(kept, self.embedding));
@@ -84,12 +94,22 @@ impl<'a> Graph<'a> {
         }
     }
 
-    fn attention(&mut self, widths: &Attention, normed: Block, kind: &Kind) -> (Block, Option<Block>) {
+    fn attention(
+        &mut self,
+        widths: &Attention,
+        normed: Block,
+        kind: &Kind,
+    ) -> (Block, Option<Block>) {
         let mut normed = Some(normed);
         let (query, key, value) = if widths.fused {
-            let all = widths.query.saturating_add(widths.key).saturating_add(widths.value);
+            let all = widths
+                .query
+                .saturating_add(widths.key)
+                .saturating_add(widths.value);
             let all = self.take(all);
-            if !kind.parallel && let Some(normed) = normed.take() {
+            if !kind.parallel
+                && let Some(normed) = normed.take()
+            {
                 self.give(normed);
             }
             let query = self.take(widths.query);
@@ -100,7 +120,9 @@ impl<'a> Graph<'a> {
             let query = self.turn(query, widths.query);
             let value = self.take(widths.value);
             let key = self.take(widths.key);
-            if !kind.parallel && let Some(normed) = normed.take() {
+            if !kind.parallel
+                && let Some(normed) = normed.take()
+            {
                 self.give(normed);
             }
             let key = self.turn(key, widths.key);
@@ -116,7 +138,13 @@ impl<'a> Graph<'a> {
     }
 
     /// Quantised caches hold K and V turned by a Hadamard matrix where head sizes allow it.
-    fn rotate(&mut self, widths: &Attention, query: Block, key: Block, value: Block) -> (Block, Block, Block) {
+    fn rotate(
+        &mut self,
+        widths: &Attention,
+        query: Block,
+        key: Block,
+        value: Block,
+    ) -> (Block, Block, Block) {
         let (mut query, mut key, mut value) = (query, key, value);
         if self.rotates_key(widths) {
             query = self.turn(query, widths.query);
@@ -129,15 +157,27 @@ impl<'a> Graph<'a> {
     }
 
     fn rotate_back(&mut self, widths: &Attention, out: Block) -> Block {
-        if self.rotates_value(widths) { self.turn(out, widths.out) } else { out }
+        if self.rotates_value(widths) {
+            self.turn(out, widths.out)
+        } else {
+            out
+        }
     }
 
     fn rotates_key(&self, widths: &Attention) -> bool {
-        self.geometry.key.is_quantized() && widths.query.checked_div(widths.heads).is_some_and(|head| head % 64 == 0)
+        self.geometry.key.is_quantized()
+            && widths
+                .query
+                .checked_div(widths.heads)
+                .is_some_and(|head| head % 64 == 0)
     }
 
     fn rotates_value(&self, widths: &Attention) -> bool {
-        self.geometry.value.is_quantized() && widths.out.checked_div(widths.heads).is_some_and(|head| head % 64 == 0)
+        self.geometry.value.is_quantized()
+            && widths
+                .out
+                .checked_div(widths.heads)
+                .is_some_and(|head| head % 64 == 0)
     }
 
     /// Attention proper: one tensor with flash attention, the scores of all heads without.
@@ -145,7 +185,10 @@ impl<'a> Graph<'a> {
         if self.geometry.flash {
             return self.turn(query, widths.out);
         }
-        let scores = self.geometry.cells_of(windowed).saturating_mul(widths.heads);
+        let scores = self
+            .geometry
+            .cells_of(windowed)
+            .saturating_mul(widths.heads);
         let scores = self.turn(query, scores);
         let out = self.turn(scores, widths.out);
         self.turn(out, widths.out)
@@ -155,7 +198,12 @@ impl<'a> Graph<'a> {
         match feed {
             Feed::None => normed,
             Feed::Dense(network) => self.network(network, normed),
-            Feed::Experts { experts, used, each, shared } => self.experts(*experts, *used, each, shared.as_ref(), normed),
+            Feed::Experts {
+                experts,
+                used,
+                each,
+                shared,
+            } => self.experts(*experts, *used, each, shared.as_ref(), normed),
         }
     }
 
@@ -186,14 +234,25 @@ impl<'a> Graph<'a> {
         product
     }
 
-    fn experts(&mut self, experts: u64, used: u64, each: &Network, shared: Option<&Network>, normed: Block) -> Block {
+    fn experts(
+        &mut self,
+        experts: u64,
+        used: u64,
+        each: &Network,
+        shared: Option<&Network>,
+        normed: Block,
+    ) -> Block {
         let scores = self.take(experts);
         let order = self.take(experts);
         let weights = self.turn(scores, used);
         let sum = self.take(1);
         let weights = self.turn(weights, used);
         self.give(sum);
-        let (kept, input) = if shared.is_some() { (Some(normed), None) } else { (None, Some(normed)) };
+        let (kept, input) = if shared.is_some() {
+            (Some(normed), None)
+        } else {
+            (None, Some(normed))
+        };
         let inner = self.inner(each, used, input);
         let down = self.turn(inner, self.embedding.saturating_mul(used));
         self.give(order);
