@@ -276,20 +276,20 @@ impl Keeper {
     /// Makes known what was found, or that it is no longer waited for.
     fn publish(&self, told: &mut Option<Arc<Inventory>>, hanging: bool) {
         let inventory = Arc::new(self.slots.inventory());
-        {
-            let mut state = self.shared.state();
-            state.current = Arc::clone(&inventory);
-            state.hanging = hanging;
-            if !hanging {
-                state.ended = state.begun;
-                state.at = Some(Instant::now());
-            }
-        }
-        self.shared.bell.notify_all();
+        // Before anybody who waits for the look goes on.
         if told.as_ref().is_none_or(|told| !told.same_gpus(&inventory)) {
             (self.on_change)(&inventory);
-            *told = Some(inventory);
+            *told = Some(Arc::clone(&inventory));
         }
+        let mut state = self.shared.state();
+        state.current = inventory;
+        state.hanging = hanging;
+        if !hanging {
+            state.ended = state.begun;
+            state.at = Some(Instant::now());
+        }
+        drop(state);
+        self.shared.bell.notify_all();
     }
 
     /// Lets the probing thread close its library, if it still can.
