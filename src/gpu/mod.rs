@@ -3,6 +3,7 @@
 //! What the drivers say comes out as plain data ([`Inventory`]); what follows from it is decided elsewhere. A driver may hang: every
 //! call into one is made in a thread of its own, and nobody waits for it without a limit.
 
+mod advice;
 #[cfg(target_os = "macos")]
 mod apple;
 mod fixed;
@@ -14,9 +15,10 @@ mod sampler;
 mod sysfs;
 mod visible;
 
+pub use advice::Advice;
 pub use fixed::{Fixed, FixedError};
-pub use inventory::{Advice, Inventory, Source, SourceState, SourceStatus};
-pub use sampler::{Sampler, look};
+pub use inventory::{Inventory, Source, SourceState, SourceStatus};
+pub use sampler::{OnChange, Sampler, look};
 pub use visible::visible_devices;
 
 use std::path::PathBuf;

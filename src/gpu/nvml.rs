@@ -245,12 +245,12 @@ fn look_at(
         .collect();
     let gpus = told.into_iter().map(|(index, told)| {
         told.unwrap_or_else(|error| {
-            let state = if is_lost(&error) {
-                GpuState::Lost
-            } else {
-                GpuState::Error
+            let (state, cause) = match &error {
+                NvmlError::GpuLost => (GpuState::Lost, "it fell off the bus".to_owned()),
+                NvmlError::ResetRequired => (GpuState::Lost, "it needs a reset".to_owned()),
+                other => (GpuState::Error, other.to_string()),
             };
-            identity(index, known, &answering).failed(state, error.to_string())
+            identity(index, known, &answering).failed(state, cause)
         })
     });
     Ok(gpus.collect())

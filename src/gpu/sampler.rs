@@ -48,6 +48,8 @@ pub fn look(settings: &Settings) -> Inventory {
             }
         }
     }
+    drop(orders);
+    close(&events);
     slots.give_up();
     slots.inventory()
 }
@@ -269,7 +271,7 @@ impl Keeper {
         self.shared.state().begun += 1;
         if let Some(orders) = &self.orders {
             // A probing thread that is gone tells its end as an event.
-            drop(orders.send(()));
+            let _ = orders.send(());
         }
     }
 
@@ -295,11 +297,19 @@ impl Keeper {
     /// Lets the probing thread close its library, if it still can.
     fn close(&mut self, events: &Receiver<Event>) {
         self.orders = None;
-        let deadline = Instant::now() + CLOSE_LIMIT;
-        while !matches!(next(events, Some(deadline)), None | Some(Event::Ended)) {}
+        close(events);
         self.shared.state().over = true;
         self.shared.bell.notify_all();
     }
+}
+
+/// Waits until the probing thread, which gets no more orders, has closed its library; not for one that hangs.
+fn close(events: &Receiver<Event>) {
+    let deadline = Instant::now() + CLOSE_LIMIT;
+    while !matches!(
+        next(events, Some(deadline)),
+        None | Some(Event::Ended | Event::Stop)
+    ) {}
 }
 
 /// The next event; `None` when none comes until then.
