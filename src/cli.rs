@@ -66,7 +66,8 @@ pub struct Global {
     #[arg(long = "node", global = true, value_name = "[NAME=]URL")]
     pub nodes: Vec<String>,
     /// The GPUs of this machine, told instead of looked for.
-    #[arg(long, global = true, value_name = "FILE|LIST", help = GPUS_HELP)]
+    // `sim` has a `--gpu` of its own, whose values are called `gpus`.
+    #[arg(long, id = "inventory", global = true, value_name = "FILE|LIST", help = GPUS_HELP)]
     pub gpus: Option<String>,
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
