@@ -167,7 +167,11 @@ impl Room {
     /// The same GPU with its usable and free memory as they are for an estimate of that basis.
     #[must_use]
     pub fn measured(mut self, policy: MemoryPolicy, basis: Basis) -> Self {
-        self.usable_bytes = policy.usable(self.total_bytes, basis);
+        self.usable_bytes = match self.bound {
+            // What it was seen to hold it can hold; no share of it is in question.
+            Bound::AtLeast => self.total_bytes,
+            Bound::Usable | Bound::Driver => policy.usable(self.total_bytes, basis),
+        };
         let by_models = self.usable_bytes.saturating_sub(self.loaded_bytes);
         let free = by_models.min(self.driver_free_bytes.unwrap_or(u64::MAX));
         self.free_bytes = free.saturating_sub(self.reserved_bytes);
@@ -178,6 +182,17 @@ impl Room {
                 Bound::Usable
             };
         }
+        self
+    }
+
+    /// The same GPU after models of so many bytes have gone from it. [`Room::measured`] must follow.
+    #[must_use]
+    pub(super) fn without(mut self, bytes: u64) -> Self {
+        let bytes = bytes.min(self.loaded_bytes);
+        self.loaded_bytes -= bytes;
+        self.driver_free_bytes = self
+            .driver_free_bytes
+            .map(|free| free.saturating_add(bytes).min(self.total_bytes));
         self
     }
 

@@ -290,7 +290,11 @@ impl Trial<'_> {
 }
 
 /// The largest of `low..=high` that holds, where everything below one that holds does too; `None` where none does.
-pub(super) fn largest(low: u32, high: u32, mut holds: impl FnMut(u32) -> bool) -> Option<u32> {
+pub(in crate::cluster) fn largest(
+    low: u32,
+    high: u32,
+    mut holds: impl FnMut(u32) -> bool,
+) -> Option<u32> {
     if low > high || !holds(low) {
         return None;
     }
