@@ -18,7 +18,9 @@ pub use run::{Launch, Run};
 pub use site::{SiteFit, SitePlacement};
 
 use super::memory::scaled;
-use super::{Demand, Layers, MemoryPolicy, ModelName, Need, PlacementKind, Site, Strategy};
+use super::{
+    Demand, Knowledge, Layers, MemoryPolicy, ModelName, Need, PlacementKind, Site, Strategy,
+};
 use crate::vram::{Basis, Estimate, Offload, Settings, Subject, estimate};
 
 /// Another file of the same repository, or another tag of the same model.
@@ -182,7 +184,14 @@ fn choose(question: &Question<'_>, sites: &[Site], nodes: &[SiteFit]) -> Option<
     }
     let cpu = (0..nodes.len())
         .filter(|at| question.cpu_fallback && sites[*at].live() && nodes[*at].cpu)
-        .min_by_key(|at| (!sites[*at].rooms.is_empty(), *at));
+        .min_by_key(|at| {
+            let knowledge = sites[*at].knowledge;
+            (
+                knowledge != Knowledge::NoGpu,
+                knowledge != Knowledge::Nothing,
+                *at,
+            )
+        });
     cpu.map(|at| (at, Target::Cpu))
 }
 

@@ -25,7 +25,7 @@ pub(super) fn find(question: &Question<'_>, sites: &[Site], nodes: &[SiteFit]) -
     let open: Vec<Vec<Room>> = sites
         .iter()
         .filter(|site| site.live() && !site.rooms.is_empty())
-        .map(|site| rooms(question, site, None))
+        .map(|site| rooms(question, site))
         .collect();
     let anywhere = |subject: &Subject, settings: &Settings| {
         let headroom = question.policy.headroom_factor;

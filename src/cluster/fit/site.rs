@@ -6,8 +6,8 @@ use super::{Eviction, Question, evict, mib, mib_needed, speed, with_demand};
 use crate::cluster::Knowledge;
 use crate::cluster::place::largest;
 use crate::cluster::{
-    LoadedModel, ModelName, NodeState, Placement, PlacementKind, Room, Rules, Site, Strategy,
-    place, place_on_gpus,
+    LoadedModel, ModelName, NodeKind, NodeState, Placement, PlacementKind, Room, Rules, Site,
+    Strategy, place, place_on_gpus,
 };
 use crate::vram::{Settings, Subject, TokensPerSecond};
 
@@ -66,9 +66,8 @@ pub struct SiteFit {
 
 /// Answers for one site.
 pub(super) fn answer(question: &Question<'_>, site: &Site) -> SiteFit {
-    let name = ModelName::new(question.model);
-    let resident = site.node.as_ref().and_then(|node| node.loaded(&name));
-    let rooms = rooms(question, site, resident);
+    let resident = resident(question, site);
+    let rooms = rooms(question, site);
     let mut answer = SiteFit {
         node: site.name().map(str::to_owned),
         gpu: gpu_names(site),
@@ -85,7 +84,7 @@ pub(super) fn answer(question: &Question<'_>, site: &Site) -> SiteFit {
         evicts: Vec::new(),
         cpu: false,
     };
-    if let Some(reason) = unusable(site) {
+    if let Some(reason) = unusable(question, site, &mut answer.fits) {
         answer.reason = reason;
         return answer;
     }
@@ -94,7 +93,9 @@ pub(super) fn answer(question: &Question<'_>, site: &Site) -> SiteFit {
         cpu_fallback: question.cpu_fallback,
         ram_free: site.ram_free,
     };
-    let placement = placed(question, &rooms, rules);
+    // No layers on GPUs were asked for: as if there were none.
+    let on_cpu = question.settings.gpu_layers == Some(0);
+    let placement = placed(question, if on_cpu { &[] } else { &rooms }, rules);
     let kind = kind(question, &placement);
     let enough = |loaded: &&LoadedModel| {
         let context = loaded
@@ -110,10 +111,10 @@ pub(super) fn answer(question: &Question<'_>, site: &Site) -> SiteFit {
     } else {
         reason(question, site, &rooms, &placement, kind)
     };
-    if !answer.fits {
+    if !answer.fits && !on_cpu {
         answer.evicts = evict::needed(question, site, &rooms);
     }
-    if question.thorough {
+    if question.thorough && !on_cpu {
         answer.max_context = max_context(question, &rooms);
     }
     speed_of(question, site, &rooms, &placement, &mut answer);
@@ -121,30 +122,42 @@ pub(super) fn answer(question: &Question<'_>, site: &Site) -> SiteFit {
     answer
 }
 
+/// The model where it is in the node's memory already.
+fn resident<'a>(question: &Question<'_>, site: &'a Site) -> Option<&'a LoadedModel> {
+    let name = ModelName::new(question.model);
+    site.node.as_ref()?.loaded(&name)
+}
+
 /// The rooms as they are for this question: without the model itself, which would be replaced.
-pub(super) fn rooms(
-    question: &Question<'_>,
-    site: &Site,
-    resident: Option<&LoadedModel>,
-) -> Vec<Room> {
-    let own = resident.and_then(|loaded| loaded.vram_bytes).unwrap_or(0);
+pub(super) fn rooms(question: &Question<'_>, site: &Site) -> Vec<Room> {
+    let own = resident(question, site)
+        .and_then(|loaded| loaded.vram_bytes)
+        .unwrap_or(0);
     evict::without(&site.rooms, own)
         .into_iter()
         .map(|room| room.measured(question.policy, question.basis))
         .collect()
 }
 
-/// Why the site cannot take any model.
-fn unusable(site: &Site) -> Option<String> {
-    if let Some(node) = &site.node {
-        let cause = node.cause.as_deref().unwrap_or("no cause is known");
-        match node.state {
-            NodeState::Down => return Some(format!("Node does not answer: {cause}")),
-            NodeState::Misconfigured => return Some(format!("Node cannot be used: {cause}")),
-            NodeState::Up | NodeState::Busy | NodeState::Loading => {}
-        }
+/// What there is to say of a site that loads no model for us. `fits` where it serves this one all the same.
+fn unusable(question: &Question<'_>, site: &Site, fits: &mut bool) -> Option<String> {
+    let node = site.node.as_ref()?;
+    let cause = node.cause.as_deref().unwrap_or("no cause is known");
+    match node.state {
+        NodeState::Down => return Some(format!("Node does not answer: {cause}")),
+        NodeState::Misconfigured => return Some(format!("Node cannot be used: {cause}")),
+        NodeState::Up | NodeState::Busy | NodeState::Loading => {}
     }
-    None
+    if node.kind == Some(NodeKind::Ollama) {
+        return None;
+    }
+    let name = ModelName::new(question.model);
+    *fits = node.model(&name).is_some() || node.loaded(&name).is_some();
+    Some(if *fits {
+        "Served there already".to_owned()
+    } else {
+        "Node serves only what it was started with".to_owned()
+    })
 }
 
 fn gpu_names(site: &Site) -> Option<String> {
@@ -180,7 +193,6 @@ pub(super) fn placed(question: &Question<'_>, rooms: &[Room], rules: Rules) -> P
 fn kind(question: &Question<'_>, placement: &Placement) -> PlacementKind {
     let all = question.subject.gpu_layers();
     match question.settings.gpu_layers {
-        Some(0) if placement.kind.fits() => PlacementKind::Cpu,
         Some(wished) if wished < all && placement.kind.fits() => PlacementKind::Partial,
         _ => placement.kind,
     }
@@ -255,6 +267,9 @@ fn reason(
         sum(&every, |room| room.free_bytes),
     );
     let need = mib_needed(placement.need_bytes);
+    if question.settings.gpu_layers == Some(0) {
+        return "All of it on the CPU, as asked".to_owned();
+    }
     let mut text = match (site.knowledge, kind) {
         (Knowledge::NoGpu, _) => return "Node has no GPU".to_owned(),
         (Knowledge::Nothing, _) => {
