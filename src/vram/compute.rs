@@ -1,10 +1,21 @@
-//! The compute buffer of a device: inputs, then the layers it holds, then perhaps the logits.
+//! The compute buffer of a device: what comes from outside, then the layers it holds, then perhaps the logits.
 
 use super::arena::Block;
 use super::geometry::Geometry;
 use super::graph::Graph;
-use super::layer::{Kind, Mixer};
+use super::layer::Mixer;
 use super::shape::Shape;
+
+/// What the first layer of a device starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// The embeddings of the tokens, looked up in RAM.
+    Embeddings,
+    /// Layers in RAM: the two halves of their last sum.
+    Host,
+    /// Layers on another GPU, which has normed the stream already.
+    Device,
+}
 
 /// The consecutive layers of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,15 +26,75 @@ pub(super) struct Span {
     pub(super) end: usize,
     /// Whether the output layer is here too.
     pub(super) output: bool,
+    /// What the first layer starts from.
+    pub(super) entry: Entry,
+    /// Micro-batches under way at once (pipeline): copies of everything from outside, kept as long as the graph.
+    pub(super) copies: u64,
 }
 
 /// Layers of one kind that are followed; further ones repeat what the second did.
 const REPEATS: u32 = 2;
 
-/// Bytes of the compute buffer for a span.
-pub(super) fn compute_bytes(shape: &Shape, geometry: &Geometry, span: Span) -> u64 {
+/// Bytes of the compute buffer of a GPU that holds this span; 0 for an empty one.
+pub(super) fn device_bytes(shape: &Shape, geometry: &Geometry, span: Span) -> u64 {
+    if span.first >= span.end && !span.output {
+        return 0;
+    }
     let mut graph = Graph::new(geometry, shape.embedding);
-    let mut stream = inputs(&mut graph, shape, span);
+    let (stream, normed) = arrive(&mut graph, shape, span);
+    run(&mut graph, shape, span, stream, normed);
+    graph.arena.high()
+}
+
+/// Bytes of the compute buffer in RAM, where every graph begins: the first `layers` run there, and the logits when `output` is set. `copies`
+/// as in [`Span`].
+pub(super) fn host_bytes(shape: &Shape, geometry: &Geometry, layers: usize, output: bool, copies: u64) -> u64 {
+    let mut graph = Graph::new(geometry, shape.embedding);
+    let word = geometry.word();
+    let width = word.saturating_mul(shape.embedding);
+    let token_ids = graph.outside(word, copies);
+    let mixed_ids = geometry.mixed_inputs.then(|| graph.outside(word, copies));
+    // Embeddings that a client could send instead of tokens: reserved, never used.
+    let unused = graph.outside(width, copies);
+    let mixed = geometry.mixed_inputs.then(|| {
+        let slots = graph.outside(word.saturating_mul(2), copies);
+        (slots, graph.outside(width, copies))
+    });
+    graph.keep(unused);
+    let whole = Span {
+        first: 0,
+        end: shape.layers.len(),
+        output,
+        entry: Entry::Embeddings,
+        copies,
+    };
+    attention_inputs(&mut graph, shape, whole);
+    logit_rows(&mut graph, shape, whole);
+    let stream = graph.arena.take(width);
+    graph.arena.give(token_ids);
+    if let (Some(ids), Some((slots, embeddings))) = (mixed_ids, mixed) {
+        let looked_up = graph.arena.take(width);
+        graph.arena.give(ids);
+        if layers > 0 || output {
+            // The row-wise choice between tokens and embeddings ends in a tensor that nothing frees.
+            let chosen = graph.arena.take(width);
+            graph.keep(chosen);
+            graph.arena.give(embeddings);
+            graph.arena.give(looked_up);
+            graph.arena.give(slots);
+        }
+    }
+    if layers > 0 || output {
+        let here = Span { end: layers, ..whole };
+        run(&mut graph, shape, here, stream, None);
+    }
+    graph.arena.high()
+}
+
+/// Follows the layers of a span.
+fn run(graph: &mut Graph<'_>, shape: &Shape, span: Span, stream: Block, normed: Option<Block>) {
+    let mut stream = stream;
+    let mut normed = normed;
     let mut seen = vec![0_u32; shape.kinds.len()];
     let last = shape.layers.len().checked_sub(1);
     for index in span.first..span.end {
@@ -37,64 +108,100 @@ pub(super) fn compute_bytes(shape: &Shape, geometry: &Geometry, span: Span) -> u
         if *count >= REPEATS && !is_last {
             continue;
         }
-        *count += 1;
-        stream = graph.layer(kind, stream, is_last);
+        *count = count.saturating_add(1);
+        stream = graph.layer(kind, stream, normed.take(), is_last);
     }
     if span.output {
         graph.logits(stream, shape.vocab);
+    } else {
+        // The next GPU gets the stream normed.
+        let next = graph.take(shape.embedding);
+        graph.keep(next);
     }
-    graph.arena.high()
 }
 
-/// Tensors that come from outside, in the order in which the layers first use them. They live as long as the graph.
-fn inputs(graph: &mut Graph<'_>, shape: &Shape, span: Span) -> Block {
+/// Tensors that come from outside, in the order in which the layers first use them, and the row-wise choice of the first device. Returns
+/// the stream and what of it is already normed.
+fn arrive(graph: &mut Graph<'_>, shape: &Shape, span: Span) -> (Block, Option<Block>) {
     let geometry = graph.geometry;
     let word = geometry.word();
-    let stream_bytes = word.saturating_mul(shape.embedding);
-    let mixed = (geometry.mixed_inputs && span.first == 0).then(|| {
-        [stream_bytes, stream_bytes, word.saturating_mul(2)].map(|bytes| graph.arena.take(bytes))
-    });
-    let stream = graph.arena.take(stream_bytes);
-    // Positions.
-    graph.arena.take(word);
-    let mut full = false;
-    let mut windowed = false;
-    for &place in shape.kind_of.get(span.first..span.end).unwrap_or_default() {
-        let Some(kind) = shape.kinds.get(place) else {
-            continue;
-        };
-        let seen = if kind.windowed { &mut windowed } else { &mut full };
-        if !*seen && attention_inputs(graph, kind) {
-            *seen = true;
+    let width = word.saturating_mul(shape.embedding);
+    let copies = span.copies;
+    let mixed = (geometry.mixed_inputs && span.entry == Entry::Embeddings)
+        .then(|| [width, width, word.saturating_mul(2)].map(|bytes| graph.outside(bytes, copies)));
+    let (stream, other) = match span.entry {
+        Entry::Embeddings => (Some(graph.outside(width, copies)), None),
+        Entry::Host => {
+            let sum = graph.outside(width, copies);
+            (Some(sum), Some(graph.outside(width, copies)))
         }
-        if full && windowed {
-            break;
-        }
-    }
-    if span.end >= shape.layers.len() {
-        graph.arena.take(geometry.outputs.saturating_mul(4));
-    }
+        Entry::Device => (None, Some(graph.outside(width, copies))),
+    };
+    attention_inputs(graph, shape, span);
+    let stream = stream.unwrap_or_else(|| graph.outside(width, copies));
+    logit_rows(graph, shape, span);
     if let Some(mixed) = mixed {
-        // The row-wise choice between tokens and embeddings ends in a tensor that nothing frees.
-        graph.arena.take(stream_bytes);
+        let chosen = graph.arena.take(width);
+        graph.keep(chosen);
         for block in mixed {
             graph.arena.give(block);
         }
     }
-    stream
+    let normed = match (span.entry, other) {
+        (Entry::Device, Some(normed)) if copies > 1 => {
+            // A copy of the pipeline is not overwritten.
+            graph.arena.give(normed);
+            Some(graph.arena.take(width))
+        }
+        (Entry::Device, normed) => normed,
+        (_, Some(other)) => {
+            graph.arena.give(other);
+            None
+        }
+        (_, None) => None,
+    };
+    (stream, normed)
 }
 
-/// Where K and V go and what may be seen: once for each cache.
-fn attention_inputs(graph: &mut Graph<'_>, kind: &Kind) -> bool {
-    let Mixer::Attention(widths) = &kind.mixer else {
-        return false;
-    };
+/// Positions, where K and V go, and which token sees which cell: once for each cache.
+fn attention_inputs(graph: &mut Graph<'_>, shape: &Shape, span: Span) {
     let geometry = graph.geometry;
-    let index = geometry.tokens.saturating_mul(8);
-    graph.arena.take(index);
-    // Without flash attention V is stored transposed, element by element.
-    let spread = if geometry.flash { 1 } else { widths.value };
-    graph.arena.take(index.saturating_mul(spread));
-    graph.arena.take(geometry.mask(kind.windowed));
-    true
+    let word = geometry.word();
+    let mut full = false;
+    let mut windowed = false;
+    let mut positions = false;
+    for &place in shape.kind_of.get(span.first..span.end).unwrap_or_default() {
+        let Some(kind) = shape.kinds.get(place) else {
+            continue;
+        };
+        let Mixer::Attention(widths) = &kind.mixer else {
+            continue;
+        };
+        let seen = if kind.windowed { &mut windowed } else { &mut full };
+        if *seen {
+            continue;
+        }
+        *seen = true;
+        if !positions {
+            positions = true;
+            let block = graph.outside(word, span.copies);
+            graph.keep(block);
+        }
+        // Without flash attention V is stored transposed, element by element.
+        let spread = if geometry.flash { 1 } else { widths.value };
+        let index = geometry.tokens.saturating_mul(8);
+        let turns = graph.turns(widths);
+        for bytes in [turns.0, turns.1, index, index.saturating_mul(spread), geometry.mask(kind.windowed)] {
+            let block = graph.outside(bytes, span.copies);
+            graph.keep(block);
+        }
+    }
+}
+
+/// Which rows get logits.
+fn logit_rows(graph: &mut Graph<'_>, shape: &Shape, span: Span) {
+    if span.end >= shape.layers.len() {
+        let rows = graph.outside(graph.geometry.outputs.saturating_mul(4), span.copies);
+        graph.keep(rows);
+    }
 }

@@ -30,8 +30,37 @@ impl<'a> Graph<'a> {
         }
     }
 
+    /// Something from outside. Copies for a pipeline stay as long as the graph: nothing is given back then.
+    pub(super) fn outside(&mut self, bytes: u64, copies: u64) -> Block {
+        if copies <= 1 {
+            return self.arena.take(bytes);
+        }
+        for _ in 0..copies {
+            let copy = self.arena.take(bytes);
+            self.keep(copy);
+        }
+        self.arena.take(0)
+    }
+
+    /// Lets a block live as long as the graph.
+    #[expect(clippy::unused_self, clippy::needless_pass_by_value, reason = "says what happens to the block")]
+    pub(super) fn keep(&self, _block: Block) {}
+
+    /// Bytes of the matrices that turn K and V of quantised caches; 0 without.
+    pub(super) fn turns(&self, widths: &Attention) -> (u64, u64) {
+        let key = if self.rotates_key(widths) {
+            // The largest power of two, from 64 on, that divides a head.
+            let head = widths.query.checked_div(widths.heads).unwrap_or(0);
+            1 << head.trailing_zeros().clamp(6, 20)
+        } else {
+            0
+        };
+        let value = if self.rotates_value(widths) { 64 } else { 0 };
+        (key * key * 4, value * value * 4)
+    }
+
     /// A tensor of 32-bit floats, this many for each row.
-    fn take(&mut self, width: u64) -> Block {
+    pub(super) fn take(&mut self, width: u64) -> Block {
         self.arena.take(width.saturating_mul(self.rows).saturating_mul(4))
     }
 
@@ -46,9 +75,13 @@ impl<'a> Graph<'a> {
         new
     }
 
-    /// One layer: takes the stream, returns it. `last`: only rows with logits go on behind the attention.
-    pub(super) fn layer(&mut self, kind: &Kind, stream: Block, last: bool) -> Block {
-        let normed = self.take(self.embedding);
+    /// One layer: takes the stream and what of it is already normed, returns the stream. `last`: only rows with logits go on behind the
+    /// attention.
+    pub(super) fn layer(&mut self, kind: &Kind, stream: Block, normed: Option<Block>, last: bool) -> Block {
+        let normed = match normed {
+            Some(normed) => normed,
+            None => self.take(self.embedding),
+        };
         let (mixed, kept) = self.mix(kind, normed);
         let (stream, mixed, kept) = if last { self.select(stream, mixed, kept) } else { (stream, mixed, kept) };
         if let Some(normed) = kept {
