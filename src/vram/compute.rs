@@ -2,8 +2,8 @@
 
 use super::arena::Block;
 use super::geometry::Geometry;
-use super::graph::Graph;
-use super::layer::Mixer;
+use super::graph::{CacheInputs, Graph, Turn};
+use super::layer::{Kind, Mixer};
 use super::shape::Shape;
 
 /// What the first layer of a device starts from.
@@ -97,6 +97,8 @@ fn run(graph: &mut Graph<'_>, shape: &Shape, span: Span, stream: Block, normed: 
     let mut normed = normed;
     let mut seen = vec![0_u32; shape.kinds.len()];
     let last = shape.layers.len().checked_sub(1);
+    let ends = [false, true].map(|windowed| last_user(shape, span, |kind| kind.windowed == windowed));
+    let end = ends.iter().flatten().max().copied();
     for index in span.first..span.end {
         let Some(&place) = shape.kind_of.get(index) else {
             break;
@@ -104,12 +106,16 @@ fn run(graph: &mut Graph<'_>, shape: &Shape, span: Span, stream: Block, normed: 
         let (Some(kind), Some(count)) = (shape.kinds.get(place), seen.get_mut(place)) else {
             break;
         };
-        let is_last = Some(index) == last;
-        if *count >= REPEATS && !is_last {
+        let turn = Turn {
+            last: Some(index) == last,
+            last_of_cache: ends.contains(&Some(index)),
+            last_of_positions: end == Some(index),
+        };
+        if *count >= REPEATS && turn == Turn::default() {
             continue;
         }
         *count = count.saturating_add(1);
-        stream = graph.layer(kind, stream, normed.take(), is_last);
+        stream = graph.layer(kind, stream, normed.take(), turn);
     }
     if span.output {
         graph.logits(stream, shape.vocab);
@@ -120,13 +126,26 @@ fn run(graph: &mut Graph<'_>, shape: &Shape, span: Span, stream: Block, normed: 
     }
 }
 
+/// The last layer of a span that attends and is of such a kind.
+fn last_user(shape: &Shape, span: Span, is: impl Fn(&Kind) -> bool) -> Option<usize> {
+    let attends = |place: &usize| {
+        let kind = shape.kinds.get(*place);
+        kind.is_some_and(|kind| matches!(kind.mixer, Mixer::Attention(_)) && is(kind))
+    };
+    let here = shape.kind_of.get(span.first..span.end)?;
+    here.iter().rposition(attends).map(|place| place.saturating_add(span.first))
+}
+
 /// Tensors that come from outside, in the order in which the layers first use them, and the row-wise choice of the first device. Returns
 /// the stream and what of it is already normed.
 fn arrive(graph: &mut Graph<'_>, shape: &Shape, span: Span) -> (Block, Option<Block>) {
     let geometry = graph.geometry;
     let word = geometry.word();
-    let width = word.saturating_mul(shape.embedding);
     let copies = span.copies;
+    if span.first >= span.end {
+        graph.only_logit_rows();
+    }
+    let width = graph.bytes(shape.embedding);
     let mixed = (geometry.mixed_inputs && span.entry == Entry::Embeddings)
         .then(|| [width, width, word.saturating_mul(2)].map(|bytes| graph.outside(bytes, copies)));
     let (stream, other) = match span.entry {
@@ -166,10 +185,6 @@ fn arrive(graph: &mut Graph<'_>, shape: &Shape, span: Span) -> (Block, Option<Bl
 /// Positions, where K and V go, and which token sees which cell: once for each cache.
 fn attention_inputs(graph: &mut Graph<'_>, shape: &Shape, span: Span) {
     let geometry = graph.geometry;
-    let word = geometry.word();
-    let mut full = false;
-    let mut windowed = false;
-    let mut positions = false;
     for &place in shape.kind_of.get(span.first..span.end).unwrap_or_default() {
         let Some(kind) = shape.kinds.get(place) else {
             continue;
@@ -177,31 +192,33 @@ fn attention_inputs(graph: &mut Graph<'_>, shape: &Shape, span: Span) {
         let Mixer::Attention(widths) = &kind.mixer else {
             continue;
         };
-        let seen = if kind.windowed { &mut windowed } else { &mut full };
-        if *seen {
+        let cache = usize::from(kind.windowed);
+        if graph.caches.get(cache).is_none_or(Option::is_some) {
             continue;
         }
-        *seen = true;
-        if !positions {
-            positions = true;
-            let block = graph.outside(word, span.copies);
-            graph.keep(block);
+        if graph.positions.is_none() {
+            graph.positions = Some(graph.outside(geometry.word(), span.copies));
         }
         // Without flash attention V is stored transposed, element by element.
         let spread = if geometry.flash { 1 } else { widths.value };
         let index = geometry.tokens.saturating_mul(8);
         let turns = graph.turns(widths);
-        for bytes in [turns.0, turns.1, index, index.saturating_mul(spread), geometry.mask(kind.windowed)] {
-            let block = graph.outside(bytes, span.copies);
-            graph.keep(block);
+        let mut outside = |bytes: u64| graph.outside(bytes, span.copies);
+        let inputs = CacheInputs {
+            turns: (outside(turns.0), outside(turns.1)),
+            places: (outside(index), outside(index.saturating_mul(spread))),
+            mask: outside(geometry.mask(kind.windowed)),
+        };
+        if let Some(place) = graph.caches.get_mut(cache) {
+            *place = Some(inputs);
         }
     }
 }
 
 /// Which rows get logits.
 fn logit_rows(graph: &mut Graph<'_>, shape: &Shape, span: Span) {
-    if span.end >= shape.layers.len() {
+    if span.end >= shape.layers.len() && span.first < span.end {
         let rows = graph.outside(graph.geometry.outputs.saturating_mul(4), span.copies);
-        graph.keep(rows);
+        graph.logit_rows = Some(rows);
     }
 }

@@ -17,6 +17,34 @@ pub(super) struct Graph<'a> {
     pub(super) embedding: u64,
     /// Rows that the current operations run over: all tokens, or in the last layer those with logits.
     rows: u64,
+    /// Positions of the tokens, as long as they are needed.
+    pub(super) positions: Option<Block>,
+    /// What the caches that hold everything and those that hold a window need from outside.
+    pub(super) caches: [Option<CacheInputs>; 2],
+    /// Which rows get logits.
+    pub(super) logit_rows: Option<Block>,
+}
+
+/// What attention over one cache needs from outside.
+#[derive(Debug)]
+pub(super) struct CacheInputs {
+    /// The matrices that turn K and V of quantised caches.
+    pub(super) turns: (Block, Block),
+    /// Where K and V go.
+    pub(super) places: (Block, Block),
+    /// Which token sees which cell.
+    pub(super) mask: Block,
+}
+
+/// Where a layer stands among those of its device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Turn {
+    /// No later layer of the model.
+    pub(super) last: bool,
+    /// No later layer here uses the same cache inputs.
+    pub(super) last_of_cache: bool,
+    /// No later layer here uses the positions.
+    pub(super) last_of_positions: bool,
 }
 
 impl<'a> Graph<'a> {
@@ -27,6 +55,9 @@ impl<'a> Graph<'a> {
             geometry,
             embedding,
             rows: geometry.tokens,
+            positions: None,
+            caches: [None, None],
+            logit_rows: None,
         }
     }
 
@@ -61,7 +92,13 @@ impl<'a> Graph<'a> {
 
     /// A tensor of 32-bit floats, this many for each row.
     pub(super) fn take(&mut self, width: u64) -> Block {
-        self.arena.take(width.saturating_mul(self.rows).saturating_mul(4))
+        let bytes = self.bytes(width);
+        self.arena.take(bytes)
+    }
+
+    /// Bytes of so many 32-bit floats for each row.
+    pub(super) fn bytes(&self, width: u64) -> u64 {
+        width.saturating_mul(self.rows).saturating_mul(4)
     }
 
     fn give(&mut self, block: Block) {
@@ -75,15 +112,20 @@ impl<'a> Graph<'a> {
         new
     }
 
-    /// One layer: takes the stream and what of it is already normed, returns the stream. `last`: only rows with logits go on behind the
-    /// attention.
-    pub(super) fn layer(&mut self, kind: &Kind, stream: Block, normed: Option<Block>, last: bool) -> Block {
+    /// Goes on with the rows that get logits only.
+    pub(super) fn only_logit_rows(&mut self) {
+        self.rows = self.geometry.outputs;
+    }
+
+    /// One layer: takes the stream and what of it is already normed, returns the stream. In the last one only rows with logits go on behind
+    /// the attention.
+    pub(super) fn layer(&mut self, kind: &Kind, stream: Block, normed: Option<Block>, turn: Turn) -> Block {
         let normed = match normed {
             Some(normed) => normed,
             None => self.take(self.embedding),
         };
-        let (mixed, kept) = self.mix(kind, normed);
-        let (stream, mixed, kept) = if last { self.select(stream, mixed, kept) } else { (stream, mixed, kept) };
+        let (mixed, kept) = self.mix(kind, normed, turn);
+        let (stream, mixed, kept) = if turn.last { self.select(stream, mixed, kept) } else { (stream, mixed, kept) };
         if let Some(normed) = kept {
             let fed = self.feed(&kind.feed, normed);
             self.give(mixed);
@@ -102,22 +144,25 @@ impl<'a> Graph<'a> {
 
     /// Only the rows with logits.
     fn select(&mut self, stream: Block, mixed: Block, kept: Option<Block>) -> (Block, Block, Option<Block>) {
-        self.rows = self.geometry.outputs;
+        self.only_logit_rows();
         let mixed = self.turn(mixed, self.embedding);
         let kept = kept.map(|kept| self.turn(kept, self.embedding));
         let stream = self.turn(stream, self.embedding);
+        if let Some(rows) = self.logit_rows.take() {
+            self.give(rows);
+        }
         (stream, mixed, kept)
     }
 
     /// How tokens see each other: the outcome, and the normed input where the feed-forward needs it too.
-    fn mix(&mut self, kind: &Kind, normed: Block) -> (Block, Option<Block>) {
+    fn mix(&mut self, kind: &Kind, normed: Block, turn: Turn) -> (Block, Option<Block>) {
         match &kind.mixer {
             Mixer::None => (normed, None),
-            Mixer::Attention(attention) => self.attention(attention, normed, kind),
+            Mixer::Attention(attention) => self.attention(attention, normed, kind, turn),
         }
     }
 
-    fn attention(&mut self, widths: &Attention, normed: Block, kind: &Kind) -> (Block, Option<Block>) {
+    fn attention(&mut self, widths: &Attention, normed: Block, kind: &Kind, turn: Turn) -> (Block, Option<Block>) {
         let mut normed = Some(normed);
         let (query, key, value) = if widths.fused {
             let all = widths.query.saturating_add(widths.key).saturating_add(widths.value);
@@ -140,10 +185,27 @@ impl<'a> Graph<'a> {
             (query, key, value)
         };
         let (query, key, value) = self.rotate(widths, query, key, value);
+        if turn.last_of_positions && let Some(positions) = self.positions.take() {
+            self.give(positions);
+        }
+        let inputs = self.caches.get_mut(usize::from(kind.windowed)).filter(|_| turn.last_of_cache).and_then(Option::take);
+        let (places, rest) = match inputs {
+            Some(CacheInputs { turns, places, mask }) => (Some(places), Some((turns, mask))),
+            None => (None, None),
+        };
+        let (key_places, value_places) = places.unzip();
         self.give(key);
+        key_places.into_iter().for_each(|block| self.give(block));
         self.give(value);
+        value_places.into_iter().for_each(|block| self.give(block));
         let out = self.attend(widths, query, kind.windowed);
+        let (turns, mask) = rest.unzip();
+        mask.into_iter().for_each(|block| self.give(block));
         let out = self.rotate_back(widths, out);
+        if let Some((key, value)) = turns {
+            self.give(key);
+            self.give(value);
+        }
         let out = self.turn(out, self.embedding);
         (out, normed)
     }
@@ -242,7 +304,7 @@ impl<'a> Graph<'a> {
 
     /// The logits.
     pub(super) fn logits(&mut self, stream: Block, vocab: u64) {
-        self.rows = self.geometry.outputs;
+        self.only_logit_rows();
         let logits = self.take(vocab);
         self.give(logits);
         self.give(stream);
