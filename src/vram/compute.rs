@@ -130,7 +130,7 @@ fn run(graph: &mut Graph<'_>, shape: &Shape, span: Span, stream: Block, normed: 
 fn last_user(shape: &Shape, span: Span, is: impl Fn(&Kind) -> bool) -> Option<usize> {
     let attends = |place: &usize| {
         let kind = shape.kinds.get(*place);
-        kind.is_some_and(|kind| matches!(kind.mixer, Mixer::Attention(_)) && is(kind))
+        kind.is_some_and(|kind| kind.mixer.attends() && is(kind))
     };
     let here = shape.kind_of.get(span.first..span.end)?;
     here.iter().rposition(attends).map(|place| place.saturating_add(span.first))
@@ -189,24 +189,27 @@ fn attention_inputs(graph: &mut Graph<'_>, shape: &Shape, span: Span) {
         let Some(kind) = shape.kinds.get(place) else {
             continue;
         };
-        let Mixer::Attention(widths) = &kind.mixer else {
+        if !kind.mixer.attends() {
             continue;
-        };
+        }
         let cache = usize::from(kind.windowed);
         if graph.caches.get(cache).is_none_or(Option::is_some) {
             continue;
         }
         if graph.positions.is_none() {
-            graph.positions = Some(graph.outside(geometry.word(), span.copies));
+            graph.positions = Some(graph.outside(geometry.word().saturating_mul(shape.position_parts), span.copies));
         }
-        // Without flash attention V is stored transposed, element by element.
-        let spread = if geometry.flash { 1 } else { widths.value };
         let index = geometry.tokens.saturating_mul(8);
-        let turns = graph.turns(widths);
+        let (turns, value_places) = match &kind.mixer {
+            // Without flash attention V is stored transposed, element by element.
+            Mixer::Attention(widths) if !geometry.flash => (graph.turns(widths), index.saturating_mul(widths.value)),
+            Mixer::Attention(widths) => (graph.turns(widths), index),
+            _ => ((0, 0), 0),
+        };
         let mut outside = |bytes: u64| graph.outside(bytes, span.copies);
         let inputs = CacheInputs {
             turns: (outside(turns.0), outside(turns.1)),
-            places: (outside(index), outside(index.saturating_mul(spread))),
+            places: (outside(index), outside(value_places)),
             mask: outside(geometry.mask(kind.windowed)),
         };
         if let Some(place) = graph.caches.get_mut(cache) {

@@ -17,6 +17,7 @@ mod header;
 mod input;
 mod layer;
 mod quantization;
+mod recurrent;
 mod settings;
 mod shape;
 mod shards;
