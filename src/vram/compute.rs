@@ -3,7 +3,7 @@
 use super::arena::Block;
 use super::geometry::Geometry;
 use super::graph::{CacheInputs, Graph, Turn};
-use super::layer::{Kind, Mixer};
+use super::layer::{Feed, Kind, Mixer};
 use super::shape::Shape;
 
 /// What the first layer of a device starts from.
@@ -149,12 +149,14 @@ fn arrive(graph: &mut Graph<'_>, shape: &Shape, span: Span) -> (Block, Option<Bl
     let mixed = (geometry.mixed_inputs && span.entry == Entry::Embeddings)
         .then(|| [width, width, word.saturating_mul(2)].map(|bytes| graph.outside(bytes, copies)));
     let (stream, other) = match span.entry {
-        Entry::Embeddings => (Some(graph.outside(width, copies)), None),
+        Entry::Embeddings => (Some(graph.outside(width, copies)), Vec::new()),
         Entry::Host => {
-            let sum = graph.outside(width, copies);
-            (Some(sum), Some(graph.outside(width, copies)))
+            // The sums behind the last weights of the layer before are left to this device.
+            let parts = parts_of_layer(shape, span.first).map(|width| graph.bytes(width));
+            let mut parts = parts.into_iter().filter(|&bytes| bytes > 0).map(|bytes| graph.outside(bytes, copies));
+            (parts.next(), parts.collect())
         }
-        Entry::Device => (None, Some(graph.outside(width, copies))),
+        Entry::Device => (None, vec![graph.outside(width, copies)]),
     };
     attention_inputs(graph, shape, span);
     let stream = stream.unwrap_or_else(|| graph.outside(width, copies));
@@ -166,20 +168,46 @@ fn arrive(graph: &mut Graph<'_>, shape: &Shape, span: Span) -> (Block, Option<Bl
             graph.arena.give(block);
         }
     }
-    let normed = match (span.entry, other) {
-        (Entry::Device, Some(normed)) if copies > 1 => {
-            // A copy of the pipeline is not overwritten.
-            graph.arena.give(normed);
-            Some(graph.arena.take(width))
+    let mut other = other.into_iter();
+    if span.entry == Entry::Device {
+        let normed = other.next();
+        if copies == 1 {
+            return (stream, normed);
         }
-        (Entry::Device, normed) => normed,
-        (_, Some(other)) => {
-            graph.arena.give(other);
-            None
-        }
-        (_, None) => None,
+        // A copy of the pipeline is not overwritten.
+        return (stream, Some(graph.arena.take(width)));
+    }
+    let stream = if span.entry == Entry::Host && leaves_experts(shape, span.first) {
+        other.next().into_iter().for_each(|weights| graph.arena.give(weights));
+        let sum = graph.arena.take(width);
+        graph.arena.give(stream);
+        sum
+    } else {
+        stream
     };
-    (stream, normed)
+    other.for_each(|part| graph.arena.give(part));
+    (stream, None)
+}
+
+/// Whether the layer before this one ends in a sum over experts.
+fn leaves_experts(shape: &Shape, layer: usize) -> bool {
+    matches!(feed_before(shape, layer), Some(Feed::Experts { shared: None, .. }))
+}
+
+/// What the layer before this one does to each token.
+fn feed_before(shape: &Shape, layer: usize) -> Option<&Feed> {
+    let &place = shape.kind_of.get(layer.checked_sub(1)?)?;
+    Some(&shape.kinds.get(place)?.feed)
+}
+
+/// The widths of what is left of the layer before this one behind its last weights.
+fn parts_of_layer(shape: &Shape, layer: usize) -> [u64; 3] {
+    let width = shape.embedding;
+    match feed_before(shape, layer) {
+        Some(Feed::Experts { used, shared: None, .. }) => [width.saturating_mul(*used), *used, width],
+        Some(Feed::Experts { shared: Some(_), .. }) => [width; 3],
+        _ => [width, width, 0],
+    }
 }
 
 /// Positions, where K and V go, and which token sees which cell: once for each cache.
