@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::compute::{Span, compute_bytes};
+use super::compute::{Entry, Span, device_bytes, host_bytes};
 use super::family::Memory;
 use super::geometry::Geometry;
 use super::shape::{Shape, Sums};
@@ -214,7 +214,7 @@ fn shaped(shape: &Shape, settings: &Settings, offload: &Offload) -> Estimate {
             weights_bytes: held.dense.saturating_add(held.expert.saturating_sub(kept.expert)).saturating_add(output),
             kv_bytes: kv_bytes(&geometry, &held),
             state_bytes: held.state.saturating_mul(geometry.sequences),
-            compute_bytes: if count == 0 { 0 } else { compute_bytes(shape, &geometry, span) },
+            compute_bytes: device_bytes(shape, &geometry, span),
             ..Parts::default()
         });
     }
@@ -227,6 +227,8 @@ fn shaped(shape: &Shape, settings: &Settings, offload: &Offload) -> Estimate {
         .fold(host.weights_bytes, u64::saturating_add);
     host.kv_bytes = kv_bytes(&geometry, &held);
     host.state_bytes = held.state.saturating_mul(geometry.sequences);
+    let copies = spans.iter().map(|span| span.copies).max().unwrap_or(1);
+    host.compute_bytes = host_bytes(shape, &geometry, on_cpu, !output_on_gpu, copies);
     host.output_bytes = geometry.sequences.saturating_mul(shape.vocab).saturating_mul(4);
     warn(shape, settings, &mut estimate.warnings);
     estimate
@@ -255,6 +257,9 @@ fn kv_bytes(geometry: &Geometry, sums: &Sums) -> u64 {
     cells(sums.full, geometry.cells).saturating_add(cells(sums.windowed, geometry.window_cells))
 }
 
+/// Micro-batches that llama.cpp keeps under way (`GGML_SCHED_MAX_COPIES`).
+const PIPELINE_COPIES: u64 = 4;
+
 /// Which layers each device holds, exactly as llama.cpp deals them out (`get_layer_buft_list` in `llama-model.cpp`).
 fn spans(shape: &Shape, settings: &Settings, offload: &Offload) -> Vec<Span> {
     let layers = shape.layers.len();
@@ -275,13 +280,24 @@ fn spans(shape: &Shape, settings: &Settings, offload: &Offload) -> Vec<Span> {
     if let Some(last) = ends.last_mut() {
         *last = all;
     }
+    // llama.cpp keeps several micro-batches under way when several GPUs hold the whole model and nothing was placed by name.
+    let pipeline = ends.len() > 1 && on_gpus == all && offload.cpu_experts == 0;
     let mut first = start;
     ends.into_iter()
         .map(|end| {
+            let entry = if first == 0 {
+                Entry::Embeddings
+            } else if first == start {
+                Entry::Host
+            } else {
+                Entry::Device
+            };
             let span = Span {
                 first: first.min(layers),
                 end: end.min(layers),
                 output: first < all && end == all && on_gpus > 0,
+                entry,
+                copies: if pipeline { PIPELINE_COPIES } else { 1 },
             };
             first = end;
             span

@@ -20,6 +20,7 @@ mod layer;
 mod log;
 mod named;
 mod quantization;
+mod recurrent;
 mod runtime;
 mod settings;
 mod shape;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::anatomy::Anatomy;
-use super::family::{self, Family, Memory, Owners, Recurrence, Windows};
+use super::family::{self, Family, Memory, Recurrence, Windows};
 use super::layer::{Kind, Layer};
 use super::{Header, UnknownTypes};
 
@@ -40,6 +40,8 @@ pub struct Shape {
     pub experts: (u64, u64),
     /// What is kept of the tokens seen.
     pub(super) memory: Memory,
+    /// Numbers that a token's position takes (sections of height, width and time in models that see).
+    pub(super) position_parts: u64,
     /// The different layers, in order of appearance.
     pub(super) kinds: Vec<Kind>,
     /// The kind of each layer.
@@ -151,8 +153,6 @@ fn generic(header: &Header) -> Family {
     Family {
         windows: if listed { Windows::Listed } else { Windows::Never },
         recurrence: if states { Recurrence::WithoutHeads } else { Recurrence::Never },
-        memory: Memory::Cache,
-        owners: Owners::All,
-        parallel: false,
+        ..family::PLAIN
     }
 }
