@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{Log, Warning};
-use crate::cluster::{ClusterSnapshot, Gpu, GpuProcess, GpuState, LoadedModel, Node};
-use crate::config::{LogLevel, MemoryPolicy, NodeConfig};
+use crate::cluster::{MemoryPolicy, ClusterSnapshot, Gpu, GpuProcess, GpuState, LoadedModel, Node};
+use crate::config::{LogLevel, NodeConfig};
 use crate::gpu::{Inventory, OnChange};
 use crate::http::client::Origin;
 
