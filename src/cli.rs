@@ -95,6 +95,8 @@ pub enum Command {
     Route(cmd::route::Args),
     /// Tell what memory a model takes, part by part, before it is loaded
     Estimate(cmd::estimate::Args),
+    /// Tell where a model fits, next to what is loaded
+    Fit(cmd::fit::Args),
     /// List known models and what the nodes offer
     Models(cmd::models::Args),
     /// Show nodes, loaded models, queues, speeds and warnings

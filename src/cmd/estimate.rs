@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::Exit;
-use super::model::{self, EstimateDocument, RunArgs};
+use super::model::{self, EstimateDocument, Model, RunArgs};
 use crate::backend::Prober;
 use crate::cli::Global;
-use crate::config::{self, Environment, Overrides};
+use crate::cluster::{Gpu, Measure, Rules};
+use crate::config::{self, Config, Environment, Overrides};
+use crate::gpu;
 use crate::render;
 use crate::routing::{Family, chars4, estimate_tokens};
-use crate::vram::{Backend, Offload, runtime_bytes};
+use crate::vram::{Learned, Offload};
 
 /// Flags of `estimate`.
 #[derive(Debug, clap::Args)]
@@ -49,25 +51,50 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let prober = Prober::new();
     let snapshot = prober.gather(&super::nodes(config));
     let nodes = Some((&prober, &snapshot));
-    let model = model::find(
-        written,
-        &args.run,
-        config,
-        &environment,
-        nodes,
-        global.quiet,
-    )?;
-    let mut estimate = model.estimate(&Offload::single());
-    for parts in &mut estimate.devices {
-        parts.runtime = runtime_bytes(Backend::Cuda, None);
-    }
-    let document = EstimateDocument::of(&model, &estimate, &[]);
+    let model = model::find(written, &args.run, config, &environment, nodes, global.quiet)?;
+    let document = if global.gpus.is_some() {
+        let gpus = super::gpus(global, &environment, config)?;
+        on_gpus(&model, config, &gpu::look(&gpus).gpus)
+    } else {
+        let mut estimate = model.estimate(&Offload::single());
+        for parts in &mut estimate.devices {
+            parts.runtime = model.runtime();
+        }
+        EstimateDocument::of(&model, &estimate, &[])
+    };
     if global.json {
         render::json(&document)?;
     } else {
         render::estimate(&mut io::stdout().lock(), &serde_json::to_value(&document)?)?;
     }
     Ok(Exit::Yes)
+}
+
+/// The estimate for these GPUs, with nothing loaded by us, as it would be placed on them.
+fn on_gpus(model: &Model, config: &Config, gpus: &[Gpu]) -> EstimateDocument {
+    let learned = Learned::default();
+    let measure = Measure {
+        policy: config.memory,
+        basis: model.basis(),
+        learned: &learned,
+        cards: &config.gpu.cards,
+    };
+    let (rooms, _) = measure.rooms(gpus, 0);
+    let rules = Rules {
+        strategy: config.gpu.strategy,
+        ..Rules::default()
+    };
+    let placed = model.place(&rooms, config.memory.headroom_factor, rules);
+    let offload = placed.offload();
+    let mut estimate = model.estimate(&offload);
+    let mut names = Vec::new();
+    for (parts, gpu) in estimate.devices.iter_mut().zip(&placed.gpus) {
+        if let Some(room) = rooms.get(*gpu) {
+            parts.runtime = room.runtime;
+            names.push(format!("{} {}", room.index, room.name));
+        }
+    }
+    EstimateDocument::of(model, &estimate, &names)
 }
 
 /// What is counted in a text.

@@ -5,6 +5,7 @@ pub mod classify;
 pub mod completions;
 pub mod demo;
 pub mod estimate;
+pub mod fit;
 pub mod man;
 pub mod model;
 pub mod models;
@@ -45,6 +46,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Classify(args) => classify::run(global, args),
         Command::Route(args) => route::run(global, args),
         Command::Estimate(args) => estimate::run(global, args),
+        Command::Fit(args) => fit::run(global, args),
         Command::Models(args) => models::run(global, args),
         Command::Status(args) => status::run(global, args),
         Command::Why(args) => why::run(global, args),

@@ -5,13 +5,15 @@ use std::str::FromStr;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::backend::Prober;
-use crate::cluster::ClusterSnapshot;
+use crate::cluster::{
+    ClusterSnapshot, Demand, Layers, Need, Placement, Room, Rules, place, size_only,
+};
 use crate::config::{Config, Environment};
 use crate::render::{Exit, Told};
 use crate::source::{self, Companion, Finder, Found, Limits, Places, Progress, SourceError, Spec};
 use crate::vram::{
-    Basis, CacheType, Estimate, NamedQuant, NamedSize, Offload, Parts, Range, Runtime, Settings,
-    Shape, Subject, UsualShape, find_known,
+    Backend, Basis, CacheType, Estimate, NamedQuant, NamedSize, Offload, Parts, Range, Runtime, Settings,
+    Shape, Subject, UsualShape, find_known, runtime_bytes,
 };
 
 mod document;
@@ -347,6 +349,38 @@ impl Model {
             parts.weights_bytes += self.found.adapter_bytes;
             parts.projector_bytes += bytes(&self.found.projector);
             parts.draft_bytes += bytes(&self.found.draft);
+        }
+    }
+
+    /// Where it goes on these GPUs.
+    pub fn place(&self, rooms: &[Room], headroom: f64, rules: Rules) -> Placement {
+        let by_parts = |offload: &Offload| self.estimate(offload);
+        let all = self.subject.gpu_layers();
+        let need = match &self.subject {
+            Subject::Sized { bytes } => Need::Bytes(*bytes),
+            Subject::Shaped(_) => Need::Layers(Layers {
+                estimate: &by_parts,
+                gpu_layers: self.settings.gpu_layers.map_or(all, |wanted| wanted.min(all)),
+                expert_layers: self.subject.expert_layers(),
+            }),
+        };
+        place(&Demand { need, headroom }, rooms, rules)
+    }
+
+    /// What the estimate is based on: where a header could not be understood the size is all that counts.
+    pub fn basis(&self) -> Basis {
+        match (&self.subject, self.found.basis) {
+            (Subject::Sized { .. }, Basis::Header | Basis::Api) => Basis::Manifest,
+            (_, basis) => basis,
+        }
+    }
+
+    /// What a runtime adds on a GPU of which nothing is known. A size without parts stands for the whole need.
+    pub fn runtime(&self) -> Range {
+        if size_only(self.basis()) {
+            Range::default()
+        } else {
+            runtime_bytes(Backend::Cuda, None)
         }
     }
 

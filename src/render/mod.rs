@@ -1,6 +1,7 @@
 //! What a person sees: tables, JSON, errors, colour and width rules.
 
 mod estimate;
+mod fit;
 mod tables;
 
 use std::io::{self, Write};
@@ -8,6 +9,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 pub use estimate::{counted, estimate};
+pub use fit::fit;
 pub use tables::{models, route, signals, status, why};
 
 /// Exit codes of every command.
