@@ -97,7 +97,12 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let scene = Scene {
         speeds: speeds(global, config),
         learned: Learned::default(),
-        ram_free: gpu::available_ram(&gpus.procfs),
+        // The RAM of the machine that a fixed inventory stands for is not known.
+        ram_free: if gpus.fixed.is_some() {
+            None
+        } else {
+            gpu::available_ram(&gpus.procfs)
+        },
         snapshot,
         inventory,
     };

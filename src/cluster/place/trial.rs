@@ -218,7 +218,7 @@ impl Trial<'_> {
         })
     }
 
-    /// One GPU or the largest of a group.
+    /// One GPU or the largest of a group. RAM is not looked at: what is left for it grows as GPUs hold less, so it decides last.
     fn on(
         &self,
         group: &[usize],
@@ -226,13 +226,12 @@ impl Trial<'_> {
         gpu_layers: Option<u32>,
         cpu_experts: u32,
     ) -> Option<Fit> {
-        let fit = if count == 1 {
+        if count == 1 {
             let whole = self.estimate(&[1.0], gpu_layers, cpu_experts);
             self.tightest(&whole, gpu_layers, cpu_experts)
         } else {
             self.split(group.get(..count)?, gpu_layers, cpu_experts)
-        };
-        fit.filter(|fit| self.ram_holds(&fit.estimate))
+        }
     }
 
     /// All layers on GPUs and the experts of as few as possible on the CPU, then on the fewest GPUs.
@@ -246,7 +245,7 @@ impl Trial<'_> {
                     .as_ref()
                     .map_or(most, |best| best.cpu_experts.saturating_sub(1));
                 if bar == 0 {
-                    return best;
+                    break;
                 }
                 if try_with(bar).is_some() {
                     let left = largest(0, bar - 1, |less| try_with(bar - less).is_some());
@@ -254,7 +253,7 @@ impl Trial<'_> {
                 }
             }
         }
-        best
+        best.filter(|fit| self.ram_holds(&fit.estimate))
     }
 
     /// As many layers on GPUs as possible, then on the fewest GPUs.
@@ -274,6 +273,7 @@ impl Trial<'_> {
             }
         }
         best.map(|(_, fit)| fit)
+            .filter(|fit| self.ram_holds(&fit.estimate))
     }
 
     /// All of it on the CPU.
