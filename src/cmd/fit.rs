@@ -96,7 +96,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let (snapshot, inventory) = super::gather(&super::nodes(config), &gpus);
     let scene = Scene {
         speeds: speeds(global, config),
-        learned: Learned::default(),
+        learned: model::learned::load(config, &environment)?,
         // The RAM of the machine that a fixed inventory stands for is not known.
         ram_free: if gpus.fixed.is_some() {
             None

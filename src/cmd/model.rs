@@ -17,6 +17,8 @@ use crate::vram::{
 };
 
 mod document;
+pub(super) mod learned;
+pub(super) mod verify;
 
 pub use document::EstimateDocument;
 
@@ -46,16 +48,16 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub batch: Option<u64>,
     /// Flash attention
-    #[arg(long, value_name = "on|off")]
+    #[arg(long, value_name = "on|off", hide_possible_values = true)]
     pub flash_attn: Option<Switch>,
     /// Layers on GPUs, the output layer counted
     #[arg(long, value_name = "N")]
     pub ngl: Option<u32>,
-    /// Program that runs it [default: ollama for Ollama's models, else llama-server]
-    #[arg(long, value_name = "NAME")]
+    /// Program that runs it: llama-server, llama-cli, ollama or vllm
+    #[arg(long, value_name = "NAME", hide_possible_values = true)]
     pub runtime: Option<RuntimeName>,
     /// Whether the sequences share one KV cache
-    #[arg(long, value_name = "on|off")]
+    #[arg(long, value_name = "on|off", hide_possible_values = true)]
     pub unified_kv: Option<Switch>,
     /// Ask no registry
     #[arg(long)]

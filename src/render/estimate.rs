@@ -169,6 +169,52 @@ pub(super) fn parameters(count: u64) -> String {
     }
 }
 
+/// `estimate --verify`.
+pub fn verification(out: &mut dyn Write, document: &Value) -> io::Result<()> {
+    head(out, &document["estimate"])?;
+    let verification = &document["verification"];
+    writeln!(out)?;
+    let mut table = table(&["ON", "PART", "PREDICTED", "ACTUAL", "OFF BY"]);
+    align_right(&mut table, &[2, 3, 4]);
+    let row = |device: &str, part: &str, predicted: &Value, actual: &Value| {
+        let off = match (predicted.as_u64(), actual.as_u64()) {
+            (Some(predicted), Some(actual)) => i128::from(predicted) - i128::from(actual),
+            _ => 0,
+        };
+        // Logs are printed in hundredths of a MiB.
+        #[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
+        let mib = off as f64 / f64::from(1 << 20);
+        let off = if mib.abs() < 0.006 { "-".to_owned() } else { format!("{mib:+.2} MiB") };
+        vec![device.to_owned(), part.to_owned(), size(predicted), size(actual), off]
+    };
+    for part in array(&verification["parts"]) {
+        table.add_row(row(
+            &text(&part["device"]),
+            &text(&part["part"]),
+            &part["predicted_bytes"],
+            &part["actual_bytes"],
+        ));
+    }
+    table.add_row(row("all", "", &verification["predicted_bytes"], &verification["actual_bytes"]));
+    print(out, &table)?;
+    writeln!(out)?;
+    let error = verification["error_percent"].as_f64().unwrap_or_default();
+    let against = text(&verification["against"]);
+    let held = if verification["holds"] == true { "within" } else { "beyond" };
+    sentence(out, "", &Value::from(format!("{error:+.2} % off {against}, {held} 5 %")))?;
+    let learned = &document["learned"];
+    if learned.is_object() {
+        let line = format!(
+            "{} beside the buffers on {}, kept in {}",
+            size(&learned["runtime_bytes"]),
+            text(&learned["gpu"]),
+            text(&learned["kept_in"])
+        );
+        sentence(out, "learned   ", &Value::from(line))?;
+    }
+    Ok(())
+}
+
 /// `estimate --tokens`.
 pub fn counted(out: &mut dyn Write, document: &Value) -> io::Result<()> {
     writeln!(out, "tokens      about {}", text(&document["tokens"]))?;

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-pub use estimate::{counted, estimate};
+pub use estimate::{counted, estimate, verification};
 pub use fit::fit;
 pub use tables::{models, route, signals, status, why};
 
