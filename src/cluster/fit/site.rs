@@ -104,7 +104,7 @@ pub(super) fn answer(question: &Question<'_>, site: &Site) -> SiteFit {
             .is_none_or(|context| context >= per_sequence(question.settings));
         loaded.gpu_percent() == Some(100) && context
     };
-    let in_memory = resident.filter(enough).is_some();
+    let in_memory = resident.as_ref().is_some_and(enough);
     answer.fits = kind.fits() || in_memory;
     answer.cpu = kind == PlacementKind::Cpu;
     answer.reason = if in_memory && !kind.fits() {
@@ -266,7 +266,7 @@ fn reason(
     if question.settings.gpu_layers == Some(0) {
         return "All of it on the CPU, as asked".to_owned();
     }
-    let mut text = match (site.knowledge, kind) {
+    let text = match (site.knowledge, kind) {
         (Knowledge::NoGpu, _) => return "Node has no GPU".to_owned(),
         (Knowledge::Nothing, _) => {
             return "GPU memory of this node is not known: set its `vram`".to_owned();
@@ -315,7 +315,7 @@ fn reason(
         }
     };
     if let Some(model) = site.untold.first() {
-        text.push_str(&format!("; what {model} holds there is not known"));
+        return format!("{text}; what {model} holds there is not known");
     }
     text
 }

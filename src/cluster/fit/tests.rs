@@ -1,5 +1,12 @@
 //! The answer of `fit`: the sources' sentences, the choice between nodes, and thousands of clusters against a check written on its own.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "numbers of tests are far below every limit"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -474,7 +481,7 @@ fn a_70b_over_two_cards() {
         "{text}"
     );
     assert!(text.contains(" -ctk q8_0 -ctv q8_0 "), "{text}");
-    let json = serde_json::to_value(&placement).unwrap();
+    let json = serde_json::to_value(placement).unwrap();
     for key in ["gpus", "tensor_split", "ngl"] {
         assert!(json.get(key).is_some(), "{key}");
     }

@@ -1,5 +1,12 @@
 //! Placement: the sources' figures, the order of the ladder, and thousands of random machines against a check written on its own.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "numbers of tests are far below every limit"
+)]
+
 use super::*;
 use crate::vram::{Backend, Parts, Range};
 use proptest::prelude::{
