@@ -276,25 +276,24 @@ impl Trial<'_> {
             })?;
         }
         let run = self.run(gpus, of_layers(&counts), all(&counts), 0);
-        let holds = self.all_hold(gpus, &run.needs) && self.ram_holds(&run.estimate);
-        holds.then(|| self.fit(gpus.to_vec(), all(&counts), 0, run))
+        self.all_hold(gpus, &run.needs)
+            .then(|| self.fit(gpus.to_vec(), all(&counts), 0, run))
     }
 
-    /// One GPU or the largest of a group.
+    /// One GPU or the largest of a group. RAM is not looked at: what is left for it grows as GPUs hold less, so it decides last.
     fn on(
         &self,
         group: &[usize],
         count: usize,
         gpu_layers: Option<u32>,
-        experts: u32,
+        cpu_experts: u32,
     ) -> Option<Fit> {
-        let fit = if count == 1 {
-            let whole = self.estimate(&[1.0], gpu_layers, experts);
-            self.tightest(&whole, gpu_layers, experts)
+        if count == 1 {
+            let whole = self.estimate(&[1.0], gpu_layers, cpu_experts);
+            self.tightest(&whole, gpu_layers, cpu_experts)
         } else {
-            self.split(group.get(..count)?, gpu_layers, experts)
-        };
-        fit.filter(|fit| self.ram_holds(&fit.estimate))
+            self.split(group.get(..count)?, gpu_layers, cpu_experts)
+        }
     }
 
     /// All layers on GPUs and the experts of as few as possible on the CPU, then on the fewest GPUs.
@@ -321,7 +320,7 @@ impl Trial<'_> {
                 best = Some(here);
             }
         }
-        best
+        best.filter(|fit| self.ram_holds(&fit.estimate))
     }
 
     fn fewest_experts_on(&self, group: &[usize], count: usize) -> Option<Fit> {
@@ -380,7 +379,7 @@ impl Trial<'_> {
                 }
             }
         }
-        let best = best?;
+        let best = best.filter(|fit| self.ram_holds(&fit.estimate))?;
         if best.gpus.len() > 1 {
             return Some(best);
         }
