@@ -141,6 +141,17 @@ pub struct Placement {
     pub estimate: Option<Estimate>,
 }
 
+impl Placement {
+    /// The offload that it is.
+    pub fn offload(&self) -> Offload {
+        Offload {
+            split: self.tensor_split.clone(),
+            gpu_layers: if self.gpus.is_empty() { Some(0) } else { self.gpu_layers },
+            cpu_experts: self.cpu_experts,
+        }
+    }
+}
+
 /// Finds the place of a model. Pure: the same rooms always give the same answer.
 pub fn place(demand: &Demand<'_>, rooms: &[Room], rules: Rules) -> Placement {
     match demand.need {

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::cluster::MemoryPolicy;
-use crate::cluster::{NodeKind, Role, Strategy};
+use crate::cluster::{MemoryPolicy, NodeKind, Role, Strategy};
 use crate::routing::Policy;
 use crate::vram::GpuCard;
 

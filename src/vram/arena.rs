@@ -125,7 +125,11 @@ mod tests {
         arena.give(c);
         arena.give(e);
         let small = arena.take(512);
-        assert_eq!(small.start, 1024 + 128 + 512 + 128, "the last of two equal holes");
+        assert_eq!(
+            small.start,
+            1024 + 128 + 512 + 128,
+            "the last of two equal holes"
+        );
         let large = arena.take(1000);
         assert_eq!(large.start, 0);
         assert_eq!(arena.high(), 2432);

@@ -426,6 +426,20 @@ fn the_alignment_decides_where_the_data_begins() {
 }
 
 #[test]
+fn long_arrays_of_every_kind_are_passed_over_to_the_byte() {
+    let sizes = [1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8];
+    for (kind, size) in (0..).zip(sizes).filter(|&(_, size)| size > 0) {
+        let mut writer = Writer::new(3, false, 0, 2);
+        writer.key("long", 9).array(kind, MAX_NUMBERS + 1);
+        writer.bytes.extend(vec![0xAA; size * 1025]);
+        writer.key("after", 4).u32(7);
+        let header = parsed(&writer.bytes).unwrap_or_else(|error| panic!("{kind}: {error}"));
+        assert_eq!(header.get("long"), Some(&Value::Length(1025)), "{kind}");
+        assert_eq!(header.unsigned("after"), Some(7), "{kind}");
+    }
+}
+
+#[test]
 fn a_long_text_keeps_its_length_and_a_broken_one_what_can_be_read() {
     let text = |bytes: &[u8]| {
         let mut writer = Writer::new(3, false, 0, 1);

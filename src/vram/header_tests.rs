@@ -89,6 +89,8 @@ fn the_vocabulary_is_found_in_three_places() {
     let size = |values: &[(&str, Value)], tensors| header(values, tensors).vocab_size();
     assert_eq!(size(&[arch("x"), told, tokens.clone()], output), Some(33));
     assert_eq!(size(&[arch("x"), tokens], output), Some(31));
+    let none = ("x.vocab_size", Value::Unsigned(0));
+    assert_eq!(size(&[arch("x"), none], output), Some(32));
     assert_eq!(size(&[arch("x")], output), Some(32));
     assert_eq!(size(&[arch("x")], &output[..1]), Some(30));
     assert_eq!(size(&[arch("x")], &[]), None);

@@ -22,6 +22,7 @@ mod named;
 mod quantization;
 mod recurrent;
 mod runtime;
+mod scaled;
 mod settings;
 mod shape;
 mod shards;

@@ -94,6 +94,21 @@ impl CacheType {
     }
 }
 
+impl Runtime {
+    /// Every runtime.
+    pub const ALL: [Self; 4] = [Self::LlamaServer, Self::LlamaCli, Self::Ollama, Self::Vllm];
+
+    /// The word used on the command line and in output.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LlamaServer => "llama-server",
+            Self::LlamaCli => "llama-cli",
+            Self::Ollama => "ollama",
+            Self::Vllm => "vllm",
+        }
+    }
+}
+
 impl fmt::Display for CacheType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -176,10 +191,15 @@ const SERVER_SLOTS: u32 = 4;
 impl Settings {
     /// What a runtime does with a model when nothing was asked for.
     pub fn defaults(runtime: Runtime, shape: &Shape) -> Self {
-        let trained = match shape.trained_ctx {
-            0 => u64::MAX,
-            trained => trained,
-        };
+        Self::of_runtime(
+            runtime,
+            Some(shape.trained_ctx).filter(|&trained| trained > 0),
+        )
+    }
+
+    /// The same for a model of which only the context is known that it was trained for, or not even that.
+    pub fn of_runtime(runtime: Runtime, trained_ctx: Option<u64>) -> Self {
+        let trained = trained_ctx.unwrap_or(u64::MAX);
         let wanted = match runtime {
             Runtime::Ollama => OLLAMA_CONTEXT,
             _ => CONTEXT,
