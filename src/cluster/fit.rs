@@ -21,7 +21,7 @@ use super::memory::scaled;
 use super::{
     Demand, Knowledge, Layers, MemoryPolicy, ModelName, Need, PlacementKind, Site, Strategy,
 };
-use crate::vram::{Basis, Estimate, Offload, Settings, Subject, estimate};
+use crate::vram::{Basis, Estimate, Offload, Parts, Settings, Subject, estimate};
 
 /// Another file of the same repository, or another tag of the same model.
 #[derive(Debug, Clone, Copy)]
@@ -121,7 +121,7 @@ pub struct Fit {
 /// memory; among those that hold a part the most layers; the CPU of a node without a GPU is taken before that of a node with one.
 pub fn fit(question: &Question<'_>, sites: &[Site]) -> Fit {
     let whole = estimate(question.subject, question.settings, &Offload::single());
-    let bytes = whole.devices.first().map_or(0, |parts| parts.total_bytes());
+    let bytes = whole.devices.first().map_or(0, Parts::total_bytes);
     let nodes: Vec<SiteFit> = sites
         .iter()
         .map(|site| site::answer(question, site))

@@ -271,3 +271,173 @@ fn is_127(host: &str) -> bool {
         && numbers.clone().count() == 3
         && numbers.all(|n| n.is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{GpuState, LoadedModel, MemoryPolicy, NodeState, Vendor};
+    use crate::vram::{Basis, Learned};
+
+    const GIB: u64 = 1 << 30;
+
+    fn node(name: &str, url: &str) -> Node {
+        let mut node = Node::unseen(name, url);
+        node.kind = Some(NodeKind::Ollama);
+        node.state = NodeState::Up;
+        node
+    }
+
+    fn gpu(index: u32, name: &str, gib: u64) -> Gpu {
+        Gpu {
+            node: None,
+            index,
+            name: name.to_owned(),
+            uuid: Some(format!("GPU-{index}")),
+            pci_bus_id: None,
+            vendor: Vendor::Nvidia,
+            state: GpuState::Ok,
+            cause: None,
+            unified: false,
+            total_bytes: Some(gib * GIB),
+            used_bytes: None,
+            free_bytes: None,
+            utilization: None,
+            temperature_c: None,
+            power_w: None,
+            energy_j: None,
+            compute_capability: None,
+            multiprocessors: None,
+            bandwidth: None,
+            processes: Vec::new(),
+        }
+    }
+
+    /// Each site's name, how its memory is known and the GiB of its GPUs.
+    fn sites(
+        nodes: Vec<Node>,
+        local: Option<&[Gpu]>,
+        reported: &BTreeMap<String, Vec<Gpu>>,
+    ) -> Vec<(String, Knowledge, Vec<u64>)> {
+        Surroundings {
+            snapshot: &ClusterSnapshot {
+                nodes: nodes.into_iter().map(Arc::new).collect(),
+            },
+            local,
+            reported,
+            seen: &BTreeMap::new(),
+            measure: Measure {
+                policy: MemoryPolicy::default(),
+                basis: Basis::Header,
+                learned: &Learned::default(),
+                cards: &BTreeMap::new(),
+            },
+            ram_free: None,
+            ram_bandwidth: None,
+            nodes_only: false,
+        }
+        .sites()
+        .into_iter()
+        .map(|site| {
+            let gib = site.rooms.iter().map(|room| room.total_bytes / GIB);
+            let name = site.name().unwrap_or("this machine").to_owned();
+            (name, site.knowledge, gib.collect())
+        })
+        .collect()
+    }
+
+    #[test]
+    fn addresses_of_this_machine() {
+        for here in [
+            "http://127.0.0.1:11434",
+            "http://localhost:11434/v1",
+            "https://LOCALHOST",
+            "http://[::1]:8080",
+            "http://user@127.9.0.1:1/x",
+        ] {
+            assert!(on_this_machine(here), "{here}");
+        }
+        for elsewhere in [
+            "http://10.0.0.1:11434",
+            "http://127.0.0.1.example.org",
+            "http://localhost.example.org",
+            "http://[fe80::1]:1",
+            "http://gpu0/127.0.0.1",
+            "http://1270.0.0.1",
+            "http://127.0.0",
+            "",
+        ] {
+            assert!(!on_this_machine(elsewhere), "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn the_surest_knowledge_counts() {
+        let inventory = [
+            gpu(0, "NVIDIA GeForce RTX 4080 SUPER", 16),
+            gpu(1, "Quadro M4000", 8),
+        ];
+        let mut big = node("big", "http://127.0.0.1:11434");
+        big.gpu = Some("RTX 4080 SUPER".to_owned());
+        let mut small = node("small", "http://127.0.0.1:11435");
+        small.gpu = Some("GPU-1".to_owned());
+        let mut router = node("router", "http://far:8512");
+        router.vram_bytes = Some(GIB);
+        let reported =
+            BTreeMap::from([("router".to_owned(), vec![gpu(0, "A", 24), gpu(1, "B", 24)])]);
+        let mut told = node("told", "http://there:11434");
+        told.vram_bytes = Some(12 * GIB);
+        let mut named = node("named", "http://there2:11434");
+        named.gpu = Some("Tesla P40".to_owned());
+        let mut seen = node("seen", "http://there3:11434");
+        seen.loaded = vec![LoadedModel {
+            vram_bytes: Some(5 * GIB),
+            ..LoadedModel::default()
+        }];
+        let idle = node("idle", "http://there4:11434");
+        let found = sites(
+            vec![big, small, router, told, named, seen, idle],
+            Some(&inventory),
+            &reported,
+        );
+        let expected = [
+            ("big", Knowledge::Driver, vec![16]),
+            ("small", Knowledge::Driver, vec![8]),
+            ("router", Knowledge::Report, vec![24, 24]),
+            ("told", Knowledge::Configuration, vec![12]),
+            ("named", Knowledge::Card, vec![22]),
+            ("seen", Knowledge::Seen, vec![5]),
+            ("idle", Knowledge::Nothing, vec![]),
+        ];
+        assert_eq!(
+            found,
+            expected.map(|(name, knowledge, gib)| (name.to_owned(), knowledge, gib))
+        );
+    }
+
+    #[test]
+    fn a_machine_without_gpus_and_one_that_was_not_asked() {
+        let mut told = node("told", "http://127.0.0.1:11434");
+        told.vram_bytes = Some(4 * GIB);
+        let bare = node("bare", "http://127.0.0.1:11435");
+        let none = BTreeMap::new();
+        let found = sites(vec![told.clone(), bare.clone()], Some(&[]), &none);
+        assert_eq!(
+            found[0],
+            ("told".to_owned(), Knowledge::Configuration, vec![4])
+        );
+        assert_eq!(found[1], ("bare".to_owned(), Knowledge::NoGpu, vec![]));
+        assert_eq!(found.len(), 2, "its nodes stand for this machine");
+        assert_eq!(sites(vec![bare], None, &none)[0].1, Knowledge::Nothing);
+        let alone = sites(Vec::new(), Some(&[gpu(0, "x", 8)]), &none);
+        assert_eq!(
+            alone,
+            [("this machine".to_owned(), Knowledge::Driver, vec![8])]
+        );
+        // A llama-server here loads nothing else, so this machine is a site beside it.
+        told.kind = Some(NodeKind::LlamaServer);
+        assert_eq!(sites(vec![told], Some(&[gpu(0, "x", 8)]), &none).len(), 2);
+        let mut without = node("without", "http://far:1");
+        without.vram_bytes = Some(0);
+        assert_eq!(sites(vec![without], None, &none)[0].1, Knowledge::NoGpu);
+    }
+}

@@ -38,7 +38,7 @@ pub use header::{Header, MAX_NUMBERS, Metadata, Tensor, UnknownTypes, Value};
 pub use known::{KnownModel, find_known, known_models};
 pub use layer::Layer;
 pub use log::{Buffer, BufferKind, Load, LoggedSettings, read_fit_print, read_log};
-pub use named::{NamedQuant, NamedSize, UnknownQuant, UsualShape};
+pub use named::{NameError, NamedModel, NamedQuant, NamedSize, UnknownQuant, UsualShape};
 pub use quantization::{FileType, Quantization};
 pub use runtime::{Backend, Learned, runtime_bytes};
 pub use settings::{CacheType, Runtime, Settings, UnknownCacheType};

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Range;
+use super::{Range, Settings};
 
 /// A quantisation as files are named after it, with what it costs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -392,8 +392,113 @@ impl UsualShape {
     }
 }
 
+/// A model of which nothing but a name is known: `7b` with a quantisation, or a name that says both.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct NamedModel {
+    /// Its size.
+    pub size: NamedSize,
+    /// Its quantisation.
+    pub quant: NamedQuant,
+    /// What models of that size look like.
+    pub usual: UsualShape,
+}
+
+/// A name that does not say enough.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NameError {
+    /// It names no number of parameters.
+    NoSize(String),
+    /// Neither it nor the user names a quantisation, which is never guessed.
+    NoQuantization(String),
+    /// A quantisation that is not known.
+    Quantization(UnknownQuant),
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSize(name) => write!(
+                f,
+                "`{name}` does not say how many parameters it has (as `7b` does)"
+            ),
+            Self::NoQuantization(name) => {
+                write!(
+                    f,
+                    "`{name}` does not say its quantization; name one (as in `--quant Q4_K_M`)"
+                )
+            }
+            Self::Quantization(unknown) => unknown.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for NameError {}
+
+impl NamedModel {
+    /// Reads a name. `quant` is the user's word and comes before the name's own.
+    pub fn read(name: &str, quant: Option<&str>) -> Result<Self, NameError> {
+        let size = NamedSize::of(name).ok_or_else(|| NameError::NoSize(name.to_owned()))?;
+        let quant = match quant {
+            Some(written) => NamedQuant::parse(written).map_err(NameError::Quantization)?,
+            None => NamedQuant::in_name(name)
+                .ok_or_else(|| NameError::NoQuantization(name.to_owned()))?,
+        };
+        Ok(Self {
+            size,
+            quant,
+            usual: UsualShape::of(size.parameters),
+        })
+    }
+
+    /// Bytes of its weights.
+    pub fn weights_bytes(&self) -> u64 {
+        self.quant.bytes(self.size.parameters)
+    }
+
+    /// Bytes of its K and V cache, between the leanest and the most lavish model of that size.
+    pub fn kv_bytes(&self, settings: &Settings) -> Range {
+        const ELEMENTS: u64 = 1 << 10;
+        let both = settings.cache_k.bytes(ELEMENTS) + settings.cache_v.bytes(ELEMENTS);
+        #[expect(clippy::cast_precision_loss, reason = "a few thousand bytes")]
+        let each = both as f64 / (2 * ELEMENTS) as f64;
+        self.usual.kv_bytes(settings.ctx, each)
+    }
+
+    /// What should be known about such an estimate, one sentence each.
+    pub fn warnings(&self, settings: &Settings) -> Vec<String> {
+        let range = self.kv_bytes(settings);
+        let mib = |bytes: u64| bytes >> 20;
+        let mut warnings = vec![
+            format!(
+                "only the name is known: weights are {} million parameters at {} bits each ({})",
+                self.size.parameters / 1_000_000,
+                self.quant.bits,
+                self.quant.name
+            ),
+            format!(
+                "the KV cache at {} tokens is {} to {} MiB in models of this size; it is not part of the total",
+                settings.ctx,
+                mib(range.low),
+                mib(range.high)
+            ),
+        ];
+        if self.size.approximate {
+            warnings.push(
+                "a mixture of experts that is not known here: its parameters are an upper bound"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #![expect(
+        clippy::cast_precision_loss,
+        reason = "sizes of tests are far below 2^52"
+    )]
+
     use super::*;
 
     fn billions(name: &str) -> Option<f64> {
@@ -499,5 +604,59 @@ mod tests {
             let range = shape.kv_elements_range;
             assert!(range.low <= shape.kv_elements && shape.kv_elements <= range.high);
         }
+    }
+
+    #[test]
+    fn a_name_is_enough_for_weights_and_a_range_of_the_cache() {
+        let settings = Settings {
+            runtime: super::super::Runtime::Ollama,
+            ctx: 4096,
+            parallel: 1,
+            cache_k: super::super::CacheType::F16,
+            cache_v: super::super::CacheType::F16,
+            batch: 2048,
+            ubatch: 512,
+            flash_attention: true,
+            gpu_layers: None,
+            unified_kv: false,
+            swa_full: false,
+            batch_logits: false,
+            input_copy: true,
+            cuda_kv_scratch: true,
+        };
+        let model = NamedModel::read("7b", Some("Q4_K_M")).unwrap();
+        // Llama 2 7B Q4_K_M (6.74 billion) is a file of 4.08 GB.
+        assert_eq!(model.weights_bytes() / 10_000_000, 428);
+        let range = model.kv_bytes(&settings);
+        // Qwen2.5 7B 224 MiB, Llama 2 7B 2 GiB.
+        assert_eq!((range.low >> 20, range.high >> 20), (224, 2048));
+        let half = Settings {
+            cache_k: super::super::CacheType::Q8_0,
+            cache_v: super::super::CacheType::Q8_0,
+            ..settings
+        };
+        assert_eq!(model.kv_bytes(&half).high, range.high * 34 / 64);
+        assert!(model.warnings(&settings)[1].contains("224 to 2048 MiB"));
+        assert_eq!(
+            NamedModel::read("qwen2.5:7b-instruct-q8_0", None)
+                .unwrap()
+                .quant
+                .name,
+            "Q8_0"
+        );
+        assert!(matches!(
+            NamedModel::read("7b", None),
+            Err(NameError::NoQuantization(_))
+        ));
+        assert!(matches!(
+            NamedModel::read("phi", Some("Q4_0")),
+            Err(NameError::NoSize(_))
+        ));
+        assert!(matches!(
+            NamedModel::read("7b", Some("Q9")),
+            Err(NameError::Quantization(_))
+        ));
+        let merge = NamedModel::read("merge-4x8b", Some("Q4_0")).unwrap();
+        assert_eq!(merge.warnings(&settings).len(), 3);
     }
 }

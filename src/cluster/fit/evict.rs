@@ -45,10 +45,7 @@ pub(super) fn needed(question: &Question<'_>, site: &Site, rooms: &[Room]) -> Ve
     });
     let goes_without = |gone: &[&LoadedModel]| {
         let bytes = gone.iter().filter_map(|loaded| loaded.vram_bytes).sum();
-        let rooms: Vec<Room> = without(rooms, bytes)
-            .into_iter()
-            .map(|room| room.measured(question.policy, question.basis))
-            .collect();
+        let rooms = measured(question, without(rooms, bytes));
         goes(
             question.subject,
             question.settings,
@@ -90,5 +87,13 @@ pub(super) fn without(rooms: &[Room], bytes: u64) -> Vec<Room> {
             room.clone()
                 .without(u64::try_from(part).unwrap_or(u64::MAX))
         })
+        .collect()
+}
+
+/// The rooms as they are for an estimate of this basis.
+pub(super) fn measured(question: &Question<'_>, rooms: Vec<Room>) -> Vec<Room> {
+    rooms
+        .into_iter()
+        .map(|room| room.measured(question.policy, question.basis))
         .collect()
 }

@@ -67,13 +67,14 @@ pub struct SiteFit {
 /// Answers for one site.
 pub(super) fn answer(question: &Question<'_>, site: &Site) -> SiteFit {
     let resident = resident(question, site);
+    let shown = evict::measured(question, site.rooms.clone());
     let rooms = rooms(question, site);
     let mut answer = SiteFit {
         node: site.name().map(str::to_owned),
         gpu: gpu_names(site),
         knowledge: site.knowledge,
-        usable_bytes: sum(site, &rooms, |room| room.usable_bytes),
-        free_bytes: sum(site, &rooms, |room| room.free_bytes),
+        usable_bytes: sum(site, &shown, |room| room.usable_bytes),
+        free_bytes: sum(site, &shown, |room| room.free_bytes),
         fits: false,
         reason: String::new(),
         loaded_percent: resident.and_then(LoadedModel::gpu_percent),
@@ -103,13 +104,13 @@ pub(super) fn answer(question: &Question<'_>, site: &Site) -> SiteFit {
             .is_none_or(|context| context >= per_sequence(question.settings));
         loaded.gpu_percent() == Some(100) && context
     };
-    let in_memory = resident.filter(enough).is_some();
+    let in_memory = resident.as_ref().is_some_and(enough);
     answer.fits = kind.fits() || in_memory;
     answer.cpu = kind == PlacementKind::Cpu;
-    answer.reason = if in_memory {
-        "Already in GPU memory".to_owned()
+    answer.reason = if in_memory && !kind.fits() {
+        "In GPU memory already".to_owned()
     } else {
-        reason(question, site, &rooms, &placement, kind)
+        reason(question, site, &shown, &placement, kind)
     };
     if !answer.fits && !on_cpu {
         answer.evicts = evict::needed(question, site, &rooms);
@@ -130,13 +131,8 @@ fn resident<'a>(question: &Question<'_>, site: &'a Site) -> Option<&'a LoadedMod
 
 /// The rooms as they are for this question: without the model itself, which would be replaced.
 pub(super) fn rooms(question: &Question<'_>, site: &Site) -> Vec<Room> {
-    let own = resident(question, site)
-        .and_then(|loaded| loaded.vram_bytes)
-        .unwrap_or(0);
-    evict::without(&site.rooms, own)
-        .into_iter()
-        .map(|room| room.measured(question.policy, question.basis))
-        .collect()
+    let own = resident(question, site).and_then(|loaded| loaded.vram_bytes);
+    evict::measured(question, evict::without(&site.rooms, own.unwrap_or(0)))
 }
 
 /// What there is to say of a site that loads no model for us. `fits` where it serves this one all the same.
@@ -270,7 +266,7 @@ fn reason(
     if question.settings.gpu_layers == Some(0) {
         return "All of it on the CPU, as asked".to_owned();
     }
-    let mut text = match (site.knowledge, kind) {
+    let text = match (site.knowledge, kind) {
         (Knowledge::NoGpu, _) => return "Node has no GPU".to_owned(),
         (Knowledge::Nothing, _) => {
             return "GPU memory of this node is not known: set its `vram`".to_owned();
@@ -319,7 +315,7 @@ fn reason(
         }
     };
     if let Some(model) = site.untold.first() {
-        text.push_str(&format!("; what {model} holds there is not known"));
+        return format!("{text}; what {model} holds there is not known");
     }
     text
 }

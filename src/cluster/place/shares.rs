@@ -104,6 +104,13 @@ fn rounded(share: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    #![expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        reason = "numbers of tests are far below every limit"
+    )]
+
     use super::*;
     use proptest::prelude::*;
 

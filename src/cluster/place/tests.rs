@@ -1,5 +1,12 @@
 //! Placement: the sources' figures, the order of the ladder, and thousands of random machines against a check written on its own.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "numbers of tests are far below every limit"
+)]
+
 use super::*;
 use crate::vram::{Backend, Parts, Range};
 use proptest::prelude::{
@@ -304,10 +311,15 @@ fn experts_go_to_the_cpu_before_layers_do() {
         ..placement.clone()
     };
     assert!(toy.takes(&one_more, 0) > 8 * GIB, "not the fewest layers");
-    let rules = Rules {
-        ram_free: Some(2 * GIB),
+    // The fewest experts in RAM, not whether RAM would hold all of them, decides.
+    let some = 420 * MIB + u64::from(placement.cpu_experts) * 300 * MIB;
+    let with_ram = |ram_free| Rules {
+        ram_free: Some(ram_free),
         ..Rules::default()
     };
+    let enough = toy.place_with(&rooms(&[8 * GIB]), with_ram(some), 1.0);
+    assert_eq!(enough.kind, PlacementKind::ExpertsOnCpu);
+    let rules = with_ram(2 * GIB);
     let poor = toy.place_with(&rooms(&[8 * GIB]), rules, 1.0);
     assert_eq!(
         poor.kind,
@@ -338,6 +350,16 @@ fn a_part_of_the_layers_as_many_as_fit() {
             0
         )
     );
+    let behind = u64::from(toy.count() - layers) * 210 * MIB;
+    let with_ram = |ram_free| {
+        let rules = Rules {
+            ram_free: Some(ram_free),
+            ..Rules::default()
+        };
+        toy.place_with(&rooms(&[4 * GIB]), rules, 1.0).kind
+    };
+    assert_eq!(with_ram(420 * MIB + behind), PlacementKind::Partial);
+    assert_eq!(with_ram(420 * MIB + behind - 1), PlacementKind::None);
     let two = toy.place(
         &rooms(&[2 * GIB, 2 * GIB]),
         Strategy::SingleGpuPreferred,

@@ -14,6 +14,13 @@ pub(super) struct Trial<'a> {
     pub(super) ram_free: Option<u64>,
 }
 
+/// One offload with what it takes.
+struct Run {
+    split: Vec<f64>,
+    needs: Vec<u64>,
+    estimate: Estimate,
+}
+
 /// An offload that fits.
 #[derive(Debug, Clone)]
 pub(super) struct Fit {
@@ -73,13 +80,13 @@ impl Trial<'_> {
 
     /// Whether the free memory of these rooms together is as much as what does not shrink by sharing.
     pub(super) fn may_hold(&self, whole: &Estimate, gpus: &[usize]) -> bool {
-        let fixed = whole.devices.first().map_or(0, |parts| {
-            parts.weights_bytes + parts.kv_bytes + parts.state_bytes
-        });
-        let free = gpus.iter().fold(0_u64, |sum, gpu| {
-            sum.saturating_add(self.rooms[*gpu].free_bytes)
-        });
-        scaled(fixed, self.headroom) <= free
+        let shared = whole.devices.first().map_or(0, by_layers);
+        let free = |gpu: &usize| {
+            let runtime = scaled(self.rooms[*gpu].runtime.high, self.headroom);
+            self.free(*gpu).saturating_sub(runtime)
+        };
+        let all = gpus.iter().map(free).fold(0, u64::saturating_add);
+        scaled(shared, self.headroom) <= all
     }
 
     /// The one room that holds the estimate of one device and is left with the least.
@@ -95,35 +102,31 @@ impl Trial<'_> {
             Some((left, at, need))
         };
         let (_, at, need) = self.rooms.iter().enumerate().filter_map(left).min()?;
-        Some(self.fit(
-            vec![at],
-            vec![1.0],
-            gpu_layers,
-            cpu_experts,
-            vec![need],
-            whole.clone(),
-        ))
+        let run = Run {
+            split: vec![1.0],
+            needs: vec![need],
+            estimate: whole.clone(),
+        };
+        Some(self.fit(vec![at], gpu_layers, cpu_experts, run))
     }
 
     fn fit(
         &self,
         gpus: Vec<usize>,
-        split: Vec<f64>,
         gpu_layers: Option<u32>,
         cpu_experts: u32,
-        needs: Vec<u64>,
-        mut estimate: Estimate,
+        mut run: Run,
     ) -> Fit {
-        for (parts, gpu) in estimate.devices.iter_mut().zip(&gpus) {
+        for (parts, gpu) in run.estimate.devices.iter_mut().zip(&gpus) {
             parts.runtime = self.rooms[*gpu].runtime;
         }
         Fit {
             gpus,
-            split,
+            split: run.split,
             gpu_layers,
             cpu_experts,
-            needs,
-            estimate,
+            needs: run.needs,
+            estimate: run.estimate,
         }
     }
 
@@ -145,35 +148,29 @@ impl Trial<'_> {
         if u32::try_from(gpus.len()).map_or(true, |devices| devices > count) {
             return None;
         }
-        let free: Vec<u64> = gpus.iter().map(|gpu| self.rooms[*gpu].free_bytes).collect();
+        let sizes: Vec<u64> = gpus.iter().map(|gpu| self.free(*gpu)).collect();
         let attempt = |sizes: &[u64]| {
             let split = passed_on(&by_size(sizes), count);
             let each_has_some = layers_of(&split, count).iter().all(|layers| *layers > 0);
-            let estimate = self.estimate(&split, gpu_layers, cpu_experts);
-            let needs = self.needs(&estimate, gpus);
-            let holds = each_has_some && self.all_hold(gpus, &needs);
-            (holds, split, needs, estimate)
+            (
+                each_has_some,
+                self.run(gpus, split, gpu_layers, cpu_experts),
+            )
         };
-        let (holds, split, needs, estimate) = attempt(&free);
-        if holds {
-            let gpus = gpus.to_vec();
-            return Some(self.fit(gpus, split, gpu_layers, cpu_experts, needs, estimate));
+        let (whole, by_free) = attempt(&sizes);
+        if whole && self.all_hold(gpus, &by_free.needs) {
+            return Some(self.fit(gpus.to_vec(), gpu_layers, cpu_experts, by_free));
         }
-        let fixed = |(parts, need): (&Parts, &u64)| {
-            let shared = parts.weights_bytes + parts.kv_bytes + parts.state_bytes;
-            need.saturating_sub(scaled(shared, self.headroom))
-        };
-        let beyond: Vec<u64> = free
-            .iter()
-            .zip(estimate.devices.iter().zip(&needs).map(fixed))
-            .map(|(free, fixed)| free.saturating_sub(fixed))
+        // However the layers are dealt out, their sum stays the same.
+        if whole && sum(&by_free.needs) > sum(&sizes) {
+            return None;
+        }
+        let beyond: Vec<u64> = (0..gpus.len())
+            .map(|at| sizes[at].saturating_sub(self.fixed(&by_free, at)))
             .collect();
-        if beyond.len() == free.len() {
-            let (holds, split, needs, estimate) = attempt(&beyond);
-            if holds {
-                let gpus = gpus.to_vec();
-                return Some(self.fit(gpus, split, gpu_layers, cpu_experts, needs, estimate));
-            }
+        let (whole, by_beyond) = attempt(&beyond);
+        if whole && self.all_hold(gpus, &by_beyond.needs) {
+            return Some(self.fit(gpus.to_vec(), gpu_layers, cpu_experts, by_beyond));
         }
         self.filled(gpus, gpu_layers, cpu_experts).or_else(|| {
             let backwards: Vec<usize> = gpus.iter().rev().copied().collect();
@@ -181,41 +178,106 @@ impl Trial<'_> {
         })
     }
 
+    fn free(&self, gpu: usize) -> u64 {
+        self.rooms[gpu].free_bytes
+    }
+
+    fn run(
+        &self,
+        gpus: &[usize],
+        split: Vec<f64>,
+        gpu_layers: Option<u32>,
+        cpu_experts: u32,
+    ) -> Run {
+        let estimate = self.estimate(&split, gpu_layers, cpu_experts);
+        Run {
+            needs: self.needs(&estimate, gpus),
+            split,
+            estimate,
+        }
+    }
+
+    /// What a device needs whatever the number of its layers.
+    fn fixed(&self, run: &Run, at: usize) -> u64 {
+        let by_layers = run.estimate.devices.get(at).map_or(0, by_layers);
+        let need = run.needs.get(at).copied().unwrap_or(0);
+        need.saturating_sub(scaled(by_layers, self.headroom))
+    }
+
+    /// About how many layers like those of a run device `at` of it holds.
+    fn about(&self, run: &Run, at: usize, gpu: usize) -> u32 {
+        let parts = run.estimate.devices.get(at).copied().unwrap_or_default();
+        let each = scaled(by_layers(&parts), self.headroom) / u64::from(parts.layers.max(1));
+        let room = self.free(gpu).saturating_sub(self.fixed(run, at));
+        u32::try_from(room / each.max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// The most layers of device `at` that it holds, `most` at most, where `with` gives the layers of every device for a number of its own.
+    fn most_of_one(
+        &self,
+        gpus: &[usize],
+        at: usize,
+        most: u32,
+        cpu_experts: u32,
+        with: impl Fn(u32) -> (Vec<u32>, Option<u32>),
+    ) -> Option<u32> {
+        let run = |layers: u32| {
+            let (counts, all) = with(layers);
+            self.run(gpus, of_layers(&counts), all, cpu_experts)
+        };
+        let devices = u32::try_from(gpus.len()).unwrap_or(u32::MAX);
+        let sample = (most / devices).max(1);
+        if sample > most {
+            return None;
+        }
+        let guess = self.about(&run(sample), at, gpus[at]);
+        largest_near(1, most, guess, |layers| {
+            run(layers).needs[at] <= self.free(gpus[at])
+        })
+    }
+
     /// Each GPU filled in turn with as many layers as it holds; the last gets the rest, the output layer included.
     fn filled(&self, gpus: &[usize], gpu_layers: Option<u32>, cpu_experts: u32) -> Option<Fit> {
         let mut left = gpu_layers.unwrap_or(self.layers.gpu_layers);
         let mut counts = vec![0_u32; gpus.len()];
-        let run = |counts: &[u32]| {
-            let split = of_layers(counts);
-            let estimate = self.estimate(&split, gpu_layers, cpu_experts);
-            (split, self.needs(&estimate, gpus), estimate)
-        };
         let last = gpus.len().checked_sub(1)?;
         for at in 0..last {
             let behind = u32::try_from(last - at).ok()?;
-            let holds = |layers: u32, counts: &mut Vec<u32>| {
+            let most = left.checked_sub(behind)?;
+            let layers = self.most_of_one(gpus, at, most, cpu_experts, |layers| {
+                let mut counts = counts.clone();
                 counts[at] = layers;
                 counts[at + 1..last].fill(1);
                 counts[last] = left - layers - (behind - 1);
-                run(counts).1[at] <= self.rooms[gpus[at]].free_bytes
-            };
-            let most = left.checked_sub(behind)?;
-            let layers = largest(1, most, |layers| holds(layers, &mut counts))?;
+                (counts, gpu_layers)
+            })?;
             counts[at] = layers;
             left -= layers;
         }
         counts[last] = left;
-        let (split, needs, estimate) = run(&counts);
-        self.all_hold(gpus, &needs).then(|| {
-            self.fit(
-                gpus.to_vec(),
-                split,
-                gpu_layers,
-                cpu_experts,
-                needs,
-                estimate,
-            )
-        })
+        let run = self.run(gpus, of_layers(&counts), gpu_layers, cpu_experts);
+        self.all_hold(gpus, &run.needs)
+            .then(|| self.fit(gpus.to_vec(), gpu_layers, cpu_experts, run))
+    }
+
+    /// As many of the last layers as these GPUs hold, each filled in turn from the last to the first. The layers of a device do not depend on
+    /// those in front of it, so one pass finds the most.
+    fn filled_from_behind(&self, gpus: &[usize]) -> Option<Fit> {
+        let most = self.layers.gpu_layers.saturating_sub(1);
+        let mut counts = vec![1_u32; gpus.len()];
+        let all = |counts: &[u32]| Some(counts.iter().sum());
+        for at in (0..gpus.len()).rev() {
+            let others: u32 = counts.iter().sum::<u32>() - counts[at];
+            counts[at] = self.most_of_one(gpus, at, most.checked_sub(others)?, 0, |layers| {
+                let mut counts = counts.clone();
+                counts[at] = layers;
+                let all = all(&counts);
+                (counts, all)
+            })?;
+        }
+        let run = self.run(gpus, of_layers(&counts), all(&counts), 0);
+        self.all_hold(gpus, &run.needs)
+            .then(|| self.fit(gpus.to_vec(), all(&counts), 0, run))
     }
 
     /// One GPU or the largest of a group. RAM is not looked at: what is left for it grows as GPUs hold less, so it decides last.
@@ -238,49 +300,109 @@ impl Trial<'_> {
     pub(super) fn fewest_experts(&self, groups: &[Vec<usize>]) -> Option<Fit> {
         let most = self.layers.expert_layers;
         let mut best: Option<Fit> = None;
-        for group in groups {
-            for count in 1..=group.len() {
-                let try_with = |experts| self.on(group, count, None, experts);
-                let bar = best
-                    .as_ref()
-                    .map_or(most, |best| best.cpu_experts.saturating_sub(1));
-                if bar == 0 {
-                    break;
+        for group in groups.iter().filter(|_| most > 0) {
+            let mut here: Option<Fit> = None;
+            for count in (1..=group.len()).rev() {
+                if let Some(found) = &here {
+                    // Fewer GPUs hold no more; they may hold the same.
+                    match self.on(group, count, None, found.cpu_experts) {
+                        Some(fit) => here = Some(fit),
+                        None => break,
+                    }
+                } else {
+                    here = self.fewest_experts_on(group, count);
                 }
-                if try_with(bar).is_some() {
-                    let left = largest(0, bar - 1, |less| try_with(bar - less).is_some());
-                    best = try_with(bar - left.unwrap_or(0));
-                }
+            }
+            let rank = |fit: &Fit| (fit.cpu_experts, fit.gpus.len());
+            if let Some(here) = here
+                && best.as_ref().is_none_or(|best| rank(&here) < rank(best))
+            {
+                best = Some(here);
             }
         }
         best.filter(|fit| self.ram_holds(&fit.estimate))
     }
 
+    fn fewest_experts_on(&self, group: &[usize], count: usize) -> Option<Fit> {
+        let most = self.layers.expert_layers;
+        let on = |experts| self.on(group, count, None, experts);
+        let last = on(most)?;
+        // As many bytes as there are too many, in layers.
+        let whole = self.whole();
+        let none = self.estimate(&[1.0], None, most);
+        let on_one = |estimate: &Estimate| estimate.devices.first().map_or(0, Parts::total_bytes);
+        let each = on_one(&whole).saturating_sub(on_one(&none)) / u64::from(most);
+        let gpus = &group[..count];
+        let free = gpus
+            .iter()
+            .map(|gpu| self.free(*gpu))
+            .fold(0, u64::saturating_add);
+        let over = scaled(on_one(&whole), self.headroom).saturating_sub(free);
+        let guess = u32::try_from(over / each.max(1))
+            .unwrap_or(u32::MAX)
+            .clamp(1, most);
+        let mut best = last;
+        largest_near(0, most - 1, most - guess, |fewer| {
+            let fit = on(most - fewer);
+            let holds = fit.is_some();
+            if let Some(fit) = fit.filter(|fit| fit.cpu_experts < best.cpu_experts) {
+                best = fit;
+            }
+            holds
+        });
+        Some(best)
+    }
+
     /// As many layers on GPUs as possible, then on the fewest GPUs.
     pub(super) fn most_layers(&self, groups: &[Vec<usize>]) -> Option<Fit> {
-        let most = self.layers.gpu_layers.saturating_sub(1);
-        let mut best: Option<(u32, Fit)> = None;
+        let mut best: Option<Fit> = None;
         for group in groups {
-            for count in 1..=group.len() {
-                let least = best.as_ref().map_or(1, |(layers, _)| layers + 1);
-                let try_with = |layers| self.on(group, count, Some(layers), 0);
-                if least > most || try_with(least).is_none() {
-                    continue;
+            let mut most_here = 0;
+            for count in (1..=group.len()).rev() {
+                let gpus = &group[..count];
+                let backwards: Vec<usize> = gpus.iter().rev().copied().collect();
+                let forwards = self.filled_from_behind(gpus);
+                let turned = (count > 1).then(|| self.filled_from_behind(&backwards));
+                for fit in [forwards, turned.flatten()].into_iter().flatten() {
+                    let layers = fit.gpu_layers.unwrap_or(0);
+                    most_here = most_here.max(layers);
+                    let rank = |fit: &Fit| (fit.gpu_layers, std::cmp::Reverse(fit.gpus.len()));
+                    if best.as_ref().is_none_or(|best| rank(best) < rank(&fit)) {
+                        best = Some(fit);
+                    }
                 }
-                if let Some(layers) = largest(least, most, |layers| try_with(layers).is_some()) {
-                    best = try_with(layers).map(|fit| (layers, fit));
+                let reached = best.as_ref().and_then(|best| best.gpu_layers).unwrap_or(0);
+                let same = best.as_ref().is_some_and(|best| best.gpus.len() == count);
+                // Fewer GPUs hold no more, and these already hold less.
+                if most_here > 0 && (reached > most_here || !same) {
+                    break;
                 }
             }
         }
-        best.map(|(_, fit)| fit)
-            .filter(|fit| self.ram_holds(&fit.estimate))
+        let best = best.filter(|fit| self.ram_holds(&fit.estimate))?;
+        if best.gpus.len() > 1 {
+            return Some(best);
+        }
+        // Of single GPUs the tightest.
+        let whole = self.estimate(&[1.0], best.gpu_layers, 0);
+        self.tightest(&whole, best.gpu_layers, 0)
     }
 
     /// All of it on the CPU.
     pub(super) fn on_cpu(&self) -> Option<Fit> {
         let estimate = self.estimate(&[], Some(0), 0);
-        self.ram_holds(&estimate)
-            .then(|| self.fit(Vec::new(), Vec::new(), Some(0), 0, Vec::new(), estimate))
+        self.ram_holds(&estimate).then(|| {
+            self.fit(
+                Vec::new(),
+                Some(0),
+                0,
+                Run {
+                    split: Vec::new(),
+                    needs: Vec::new(),
+                    estimate,
+                },
+            )
+        })
     }
 
     fn ram_holds(&self, estimate: &Estimate) -> bool {
@@ -289,23 +411,98 @@ impl Trial<'_> {
     }
 }
 
+/// Bytes of a device that grow with its layers.
+fn by_layers(parts: &Parts) -> u64 {
+    [parts.weights_bytes, parts.kv_bytes, parts.state_bytes]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+}
+
+fn sum(bytes: &[u64]) -> u64 {
+    bytes.iter().copied().fold(0, u64::saturating_add)
+}
+
 /// The largest of `low..=high` that holds, where everything below one that holds does too; `None` where none does.
 pub(in crate::cluster) fn largest(
     low: u32,
     high: u32,
+    holds: impl FnMut(u32) -> bool,
+) -> Option<u32> {
+    largest_near(low, high, u32::midpoint(low, high), holds)
+}
+
+/// The same, looked for from a guess in steps that double.
+fn largest_near(
+    low: u32,
+    high: u32,
+    guess: u32,
     mut holds: impl FnMut(u32) -> bool,
 ) -> Option<u32> {
-    if low > high || !holds(low) {
+    if low > high {
         return None;
     }
-    let (mut yes, mut no) = (low, u64::from(high) + 1);
-    while u64::from(yes) + 1 < no {
-        let middle = u32::midpoint(yes, u32::try_from(no).unwrap_or(u32::MAX));
+    let start = guess.clamp(low, high);
+    let mut step = 1_u32;
+    let (mut yes, mut no);
+    if holds(start) {
+        yes = start;
+        loop {
+            if yes == high {
+                return Some(high);
+            }
+            let next = yes.saturating_add(step).min(high);
+            if !holds(next) {
+                no = next;
+                break;
+            }
+            yes = next;
+            step = step.saturating_mul(2);
+        }
+    } else {
+        no = start;
+        loop {
+            if no == low {
+                return None;
+            }
+            let next = no.saturating_sub(step).max(low);
+            if holds(next) {
+                yes = next;
+                break;
+            }
+            no = next;
+            step = step.saturating_mul(2);
+        }
+    }
+    while yes + 1 < no {
+        let middle = u32::midpoint(yes, no);
         if holds(middle) {
             yes = middle;
         } else {
-            no = u64::from(middle);
+            no = middle;
         }
     }
     Some(yes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_that_holds() {
+        for high in 0..40_u32 {
+            for limit in 0..42_u32 {
+                for guess in 0..42 {
+                    let found = largest_near(1, high, guess, |n| {
+                        assert!((1..=high).contains(&n));
+                        n <= limit
+                    });
+                    let expected = (1..=high).rev().find(|n| *n <= limit);
+                    assert_eq!(found, expected, "1..={high} up to {limit} from {guess}");
+                }
+            }
+        }
+        assert_eq!(largest(0, u32::MAX, |n| n <= 7), Some(7));
+        assert_eq!(largest(0, u32::MAX, |_| true), Some(u32::MAX));
+    }
 }
