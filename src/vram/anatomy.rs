@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::altup::Streams;
 use super::family::{Family, Memory, Owners, Recurrence, Windows};
 use super::layer::{Attention, Delta, Feed, Gate, Kind, Latent, Layer, Mixer, Network, Scan};
 use super::shape::{Shape, ShapeError};
@@ -152,6 +153,8 @@ impl<'a> Anatomy<'a> {
             experts,
             memory: self.family.memory,
             position_parts: self.family.position_parts,
+            keeps_last: self.family.keeps_last,
+            streams: self.streams(),
             kinds,
             kind_of,
             sums: Vec::new(),
@@ -161,6 +164,16 @@ impl<'a> Anatomy<'a> {
     /// The figure of a key for a layer, 0 without the key.
     fn layer_number(&self, key: &str, layer: usize) -> u64 {
         self.header.layer_unsigned(key, layer).unwrap_or(0)
+    }
+
+    /// Several streams beside each other (Gemma 3n).
+    fn streams(&self) -> Option<Streams> {
+        let others = self.header.tensor("altup_proj.weight")?.dims.get(2)?;
+        Some(Streams {
+            count: others.saturating_add(1),
+            per_layer: self.header.arch_unsigned("embedding_length_per_layer_input")?,
+            residual: self.rows(0, "laurel_l.weight").unwrap_or(0),
+        })
     }
 
     /// Parameters of experts that a token does not use.
@@ -420,6 +433,7 @@ impl Anatomy<'_> {
             fused: self.tensor(index, "attn_qkv.weight").is_some(),
             gated,
             rotary: self.family.rotary,
+            stored: self.owns_cache(index),
         }
     }
 

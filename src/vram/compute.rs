@@ -1,5 +1,6 @@
 //! The compute buffer of a device: what comes from outside, then the layers it holds, then perhaps the logits.
 
+use super::altup::{self, Streams};
 use super::arena::Block;
 use super::geometry::Geometry;
 use super::graph::{CacheInputs, Graph, Turn};
@@ -41,6 +42,14 @@ pub(super) fn device_bytes(shape: &Shape, geometry: &Geometry, span: Span) -> u6
         return 0;
     }
     let mut graph = Graph::new(geometry, shape.embedding);
+    if let Some(streams) = &shape.streams {
+        let layers = u64::try_from(shape.layers.len()).unwrap_or(u64::MAX);
+        let each = graph.bytes(streams.per_layer.saturating_mul(layers));
+        let per_layer = graph.outside(each, span.copies);
+        let (stream, _) = arrive(&mut graph, shape, span);
+        run_streams(&mut graph, shape, streams, span, stream, per_layer);
+        return graph.arena.high();
+    }
     let (stream, normed) = arrive(&mut graph, shape, span);
     run(&mut graph, shape, span, stream, normed);
     graph.arena.high()
@@ -75,7 +84,7 @@ pub(super) fn host_bytes(shape: &Shape, geometry: &Geometry, layers: usize, outp
     if let (Some(ids), Some((slots, embeddings))) = (mixed_ids, mixed) {
         let looked_up = graph.arena.take(width);
         graph.arena.give(ids);
-        if layers > 0 || output {
+        if layers > 0 || output || shape.streams.is_some() {
             // The row-wise choice between tokens and embeddings ends in a tensor that nothing frees.
             let chosen = graph.arena.take(width);
             graph.keep(chosen);
@@ -84,8 +93,17 @@ pub(super) fn host_bytes(shape: &Shape, geometry: &Geometry, layers: usize, outp
             graph.arena.give(slots);
         }
     }
-    if layers > 0 || output {
-        let here = Span { end: layers, ..whole };
+    let here = Span { end: layers, ..whole };
+    if let Some(streams) = &shape.streams {
+        let count = u64::try_from(shape.layers.len()).unwrap_or(u64::MAX);
+        let each = graph.bytes(streams.per_layer.saturating_mul(count));
+        let per_layer = graph.arena.take(each);
+        if layers > 0 {
+            run_streams(&mut graph, shape, streams, here, stream, per_layer);
+        } else {
+            graph.keep(per_layer);
+        }
+    } else if layers > 0 || output {
         run(&mut graph, shape, here, stream, None);
     }
     graph.arena.high()
@@ -96,9 +114,7 @@ fn run(graph: &mut Graph<'_>, shape: &Shape, span: Span, stream: Block, normed: 
     let mut stream = stream;
     let mut normed = normed;
     let mut seen = vec![0_u32; shape.kinds.len()];
-    let last = shape.layers.len().checked_sub(1);
-    let ends = [false, true].map(|windowed| last_user(shape, span, |kind| kind.windowed == windowed));
-    let end = ends.iter().flatten().max().copied();
+    let turns = Turns::new(shape, span);
     for index in span.first..span.end {
         let Some(&place) = shape.kind_of.get(index) else {
             break;
@@ -106,11 +122,7 @@ fn run(graph: &mut Graph<'_>, shape: &Shape, span: Span, stream: Block, normed: 
         let (Some(kind), Some(count)) = (shape.kinds.get(place), seen.get_mut(place)) else {
             break;
         };
-        let turn = Turn {
-            last: Some(index) == last,
-            last_of_cache: ends.contains(&Some(index)),
-            last_of_positions: end == Some(index),
-        };
+        let turn = turns.at(index);
         if *count >= REPEATS && turn == Turn::default() {
             continue;
         }
@@ -118,11 +130,46 @@ fn run(graph: &mut Graph<'_>, shape: &Shape, span: Span, stream: Block, normed: 
         stream = graph.layer(kind, stream, normed.take(), turn);
     }
     if span.output {
-        graph.logits(stream, shape.vocab);
+        graph.logits(stream, shape);
     } else {
         // The next GPU gets the stream normed.
         let next = graph.take(shape.embedding);
         graph.keep(next);
+    }
+}
+
+/// Follows the layers of a span of a model with several streams.
+fn run_streams(graph: &mut Graph<'_>, shape: &Shape, streams: &Streams, span: Span, stream: Block, per_layer: Block) {
+    let turns = Turns::new(shape, span);
+    let merged = altup::run(graph, shape, streams, span, stream, per_layer, |index| turns.at(index));
+    if span.output {
+        graph.logits(merged, shape);
+    }
+}
+
+/// Which layers of a span are the last to need something.
+struct Turns {
+    last: Option<usize>,
+    of_caches: [Option<usize>; 2],
+    of_positions: Option<usize>,
+}
+
+impl Turns {
+    fn new(shape: &Shape, span: Span) -> Self {
+        let of_caches = [false, true].map(|windowed| last_user(shape, span, |kind| kind.windowed == windowed));
+        Self {
+            last: shape.layers.len().checked_sub(1),
+            of_caches,
+            of_positions: of_caches.iter().flatten().max().copied(),
+        }
+    }
+
+    fn at(&self, index: usize) -> Turn {
+        Turn {
+            last: self.last == Some(index),
+            last_of_cache: self.of_caches.contains(&Some(index)),
+            last_of_positions: self.of_positions == Some(index),
+        }
     }
 }
 
@@ -146,7 +193,8 @@ fn arrive(graph: &mut Graph<'_>, shape: &Shape, span: Span) -> (Block, Option<Bl
         graph.only_logit_rows();
     }
     let width = graph.bytes(shape.embedding);
-    let mixed = (geometry.mixed_inputs && span.entry == Entry::Embeddings)
+    // With several streams the choice is made in RAM.
+    let mixed = (geometry.mixed_inputs && span.entry == Entry::Embeddings && shape.streams.is_none())
         .then(|| [width, width, word.saturating_mul(2)].map(|bytes| graph.outside(bytes, copies)));
     let (stream, other) = match span.entry {
         Entry::Embeddings => (Some(graph.outside(width, copies)), Vec::new()),

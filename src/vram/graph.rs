@@ -5,6 +5,7 @@
 
 use super::arena::{Arena, Block};
 use super::geometry::Geometry;
+use super::shape::Shape;
 use super::layer::{Attention, Feed, Gate, Kind, Latent, Mixer, Network};
 
 /// What comes out of the part of a layer in which tokens see each other.
@@ -144,10 +145,22 @@ impl<'a> Graph<'a> {
             Some(normed) => normed,
             None => self.take(self.embedding),
         };
-        let mut mixed = self.mix(kind, normed, turn);
         let mut stream = stream;
+        if turn.last && kind.onto_stream {
+            stream = self.select(stream);
+        }
+        let mut mixed = self.mix(kind, normed, turn);
         if turn.last {
-            stream = self.select(&mut mixed, stream);
+            self.rows = self.geometry.outputs;
+            mixed.out = self.turn(mixed.out, self.embedding);
+            mixed.kept = mixed.kept.take().map(|kept| self.turn(kept, self.embedding));
+            if !kind.onto_stream {
+                stream = self.select(stream);
+            }
+            self.rows = self.geometry.outputs;
+            if let Some(rows) = self.logit_rows.take() {
+                self.give(rows);
+            }
         }
         if let Some(normed) = mixed.kept {
             let fed = self.feed(&kind.feed, normed);
@@ -172,16 +185,11 @@ impl<'a> Graph<'a> {
     }
 
     /// Only the rows with logits.
-    fn select(&mut self, mixed: &mut Mixed, stream: Block) -> Block {
-        self.only_logit_rows();
-        let out = std::mem::take(&mut mixed.out);
-        mixed.out = self.turn(out, self.embedding);
-        mixed.kept = mixed.kept.take().map(|kept| self.turn(kept, self.embedding));
-        let stream = self.turn(stream, self.embedding);
-        if let Some(rows) = self.logit_rows.take() {
-            self.give(rows);
-        }
-        stream
+    fn select(&mut self, stream: Block) -> Block {
+        let bytes = self.embedding.saturating_mul(self.geometry.outputs).saturating_mul(4);
+        let selected = self.arena.take(bytes);
+        self.give(stream);
+        selected
     }
 
     /// How tokens see each other.
@@ -220,12 +228,15 @@ impl<'a> Graph<'a> {
                 let query = self.take(widths.query);
                 self.place(widths, query, widths.query)
             };
-            let value = self.take(widths.value);
-            let key = self.take(widths.key);
+            let (value, key) = if widths.stored {
+                (self.take(widths.value), self.take(widths.key))
+            } else {
+                Default::default()
+            };
             if !kind.parallel && let Some(normed) = normed.take() {
                 self.give(normed);
             }
-            let key = self.place(widths, key, widths.key);
+            let key = if widths.stored { self.place(widths, key, widths.key) } else { key };
             (query, key, value)
         };
         let (query, key, value) = self.rotate(widths, query, key, value);
@@ -249,7 +260,7 @@ impl<'a> Graph<'a> {
     }
 
     /// Stores K and V, gives back what of the inputs is not needed any more, and attends.
-    fn look(
+    pub(super) fn look(
         &mut self,
         kind: &Kind,
         turn: Turn,
@@ -324,9 +335,11 @@ impl<'a> Graph<'a> {
         let (mut query, mut key, mut value) = (query, key, value);
         if self.rotates_key(widths) {
             query = self.turn(query, widths.query);
+        }
+        if self.rotates_key(widths) && widths.stored {
             key = self.turn(key, widths.key);
         }
-        if self.rotates_value(widths) {
+        if self.rotates_value(widths) && widths.stored {
             value = self.turn(value, widths.value);
         }
         (query, key, value)
@@ -345,7 +358,7 @@ impl<'a> Graph<'a> {
     }
 
     /// Attention proper: one tensor with flash attention, the scores of all heads without.
-    fn attend(&mut self, widths: &Attention, query: Block, windowed: bool) -> Block {
+    pub(super) fn attend(&mut self, widths: &Attention, query: Block, windowed: bool) -> Block {
         if self.geometry.flash {
             return self.turn(query, widths.out);
         }
@@ -412,10 +425,17 @@ impl<'a> Graph<'a> {
     }
 
     /// The logits.
-    pub(super) fn logits(&mut self, stream: Block, vocab: u64) {
+    pub(super) fn logits(&mut self, stream: Block, shape: &Shape) {
         self.only_logit_rows();
-        let logits = self.take(vocab);
+        let normed = if shape.keeps_last {
+            let normed = self.take(shape.embedding);
+            self.keep(stream);
+            normed
+        } else {
+            stream
+        };
+        let logits = self.take(shape.vocab);
         self.give(logits);
-        self.give(stream);
+        self.give(normed);
     }
 }

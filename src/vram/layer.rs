@@ -81,6 +81,8 @@ pub(super) struct Attention {
     pub(super) gated: bool,
     /// Whether positions turn Q and K.
     pub(super) rotary: bool,
+    /// Whether K and V are computed and stored here; else those of an earlier layer are used.
+    pub(super) stored: bool,
 }
 
 /// The widths of attention over a compressed form, in elements per token.

@@ -3,6 +3,7 @@
 //! Pure: a header comes from any `Read`, an estimate from a header; files, sockets and clocks are the business of [`crate::source`] and
 //! [`crate::gpu`].
 
+mod altup;
 mod anatomy;
 mod arena;
 mod card;

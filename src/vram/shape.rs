@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::altup::Streams;
 use super::anatomy::Anatomy;
 use super::family::{self, Family, Memory, Recurrence, Windows};
 use super::layer::{Kind, Layer};
@@ -42,6 +43,10 @@ pub struct Shape {
     pub(super) memory: Memory,
     /// Numbers that a token's position takes (sections of height, width and time in models that see).
     pub(super) position_parts: u64,
+    /// Several streams beside each other; `None`: one.
+    pub(super) streams: Option<Streams>,
+    /// Whether the stream behind the last layer is kept.
+    pub(super) keeps_last: bool,
     /// The different layers, in order of appearance.
     pub(super) kinds: Vec<Kind>,
     /// The kind of each layer.
