@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::altup::Streams;
 use super::family::{Family, Memory, Owners, Recurrence, Windows};
-use super::layer::{Attention, Delta, Feed, Gate, Kind, Latent, Layer, Mixer, Network, Scan};
+use super::layer::{Attention, Delta, Feed, Gate, Heaviest, Kind, Latent, Layer, Mixer, Network, Norms, Role, Scan};
 use super::shape::{Shape, ShapeError};
 use super::{Header, Tensor};
 
@@ -151,7 +151,10 @@ impl<'a> Anatomy<'a> {
             tied,
             projector_bytes: bytes(&self.projector),
             experts,
+            heaviest: self.heaviest(),
             memory: self.family.memory,
+            position_rows: header.tensor("position_embd.weight").is_some(),
+            logits: tied || header.tensor("output.weight").is_some(),
             position_parts: self.family.position_parts,
             keeps_last: self.family.keeps_last,
             streams: self.streams(),
@@ -164,6 +167,14 @@ impl<'a> Anatomy<'a> {
     /// The figure of a key for a layer, 0 without the key.
     fn layer_number(&self, key: &str, layer: usize) -> u64 {
         self.header.layer_unsigned(key, layer).unwrap_or(0)
+    }
+
+    fn heaviest(&self) -> Heaviest {
+        let mut heaviest = Heaviest::default();
+        for (name, tensor) in self.layers.iter().flatten() {
+            heaviest.add(Role::of(name), tensor.bytes().unwrap_or(u64::MAX));
+        }
+        heaviest
     }
 
     /// Several streams beside each other (Gemma 3n).
@@ -356,7 +367,18 @@ impl Anatomy<'_> {
             feed: self.feed(index),
             parallel: self.family.parallel,
             onto_stream: self.family.onto_stream,
+            norms: self.norms(index),
             windowed: layer.windowed,
+        }
+    }
+
+    fn norms(&self, index: usize) -> Norms {
+        if self.tensor(index, "attn_output_norm.weight").is_some() {
+            Norms::After
+        } else if self.tensor(index, "attn_norm.weight").is_none() && self.tensor(index, "post_attention_norm.weight").is_some() {
+            Norms::Inside
+        } else {
+            Norms::Before
         }
     }
 
@@ -434,6 +456,7 @@ impl Anatomy<'_> {
             gated,
             rotary: self.family.rotary,
             stored: self.owns_cache(index),
+            cached: self.family.memory != Memory::Nothing,
         }
     }
 

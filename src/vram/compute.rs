@@ -4,7 +4,7 @@ use super::altup::{self, Streams};
 use super::arena::Block;
 use super::geometry::Geometry;
 use super::graph::{CacheInputs, Graph, Turn};
-use super::layer::{Feed, Kind, Mixer};
+use super::layer::{Feed, InRam, Kind, Mixer};
 use super::shape::Shape;
 
 /// What the first layer of a device starts from.
@@ -31,6 +31,12 @@ pub(super) struct Span {
     pub(super) entry: Entry,
     /// Micro-batches under way at once (pipeline): copies of everything from outside, kept as long as the graph.
     pub(super) copies: u64,
+    /// Before this layer everything lies in RAM.
+    pub(super) in_ram: usize,
+    /// Before this layer the experts lie in RAM.
+    pub(super) experts_in_ram: usize,
+    /// Whether the output layer lies in RAM.
+    pub(super) output_in_ram: bool,
 }
 
 /// Layers of one kind that are followed; further ones repeat what the second did.
@@ -41,7 +47,7 @@ pub(super) fn device_bytes(shape: &Shape, geometry: &Geometry, span: Span) -> u6
     if span.first >= span.end && !span.output {
         return 0;
     }
-    let mut graph = Graph::new(geometry, shape.embedding);
+    let mut graph = Graph::new(geometry, shape);
     if let Some(streams) = &shape.streams {
         let layers = u64::try_from(shape.layers.len()).unwrap_or(u64::MAX);
         let each = graph.bytes(streams.per_layer.saturating_mul(layers));
@@ -58,7 +64,7 @@ pub(super) fn device_bytes(shape: &Shape, geometry: &Geometry, span: Span) -> u6
 /// Bytes of the compute buffer in RAM, where every graph begins: the first `layers` run there, and the logits when `output` is set. `copies`
 /// as in [`Span`].
 pub(super) fn host_bytes(shape: &Shape, geometry: &Geometry, layers: usize, output: bool, copies: u64) -> u64 {
-    let mut graph = Graph::new(geometry, shape.embedding);
+    let mut graph = Graph::new(geometry, shape);
     let word = geometry.word();
     let width = word.saturating_mul(shape.embedding);
     let token_ids = graph.outside(word, copies);
@@ -76,9 +82,16 @@ pub(super) fn host_bytes(shape: &Shape, geometry: &Geometry, layers: usize, outp
         output,
         entry: Entry::Embeddings,
         copies,
+        in_ram: 0,
+        experts_in_ram: 0,
+        output_in_ram: false,
     };
     attention_inputs(&mut graph, shape, whole);
     logit_rows(&mut graph, shape, whole);
+    if shape.position_rows {
+        let rows = graph.arena.take(width);
+        graph.keep(rows);
+    }
     let stream = graph.arena.take(width);
     graph.arena.give(token_ids);
     if let (Some(ids), Some((slots, embeddings))) = (mixed_ids, mixed) {
@@ -127,10 +140,20 @@ fn run(graph: &mut Graph<'_>, shape: &Shape, span: Span, stream: Block, normed: 
             continue;
         }
         *count = count.saturating_add(1);
+        graph.in_ram = if index < span.in_ram {
+            InRam::Everything
+        } else if index < span.experts_in_ram {
+            InRam::Experts
+        } else {
+            InRam::Nothing
+        };
         stream = graph.layer(kind, stream, normed.take(), turn);
     }
     if span.output {
-        graph.logits(stream, shape);
+        graph.in_ram = if span.output_in_ram { InRam::Everything } else { InRam::Nothing };
+        if shape.logits {
+            graph.logits(stream, shape);
+        }
     } else {
         // The next GPU gets the stream normed.
         let next = graph.take(shape.embedding);
@@ -197,7 +220,11 @@ fn arrive(graph: &mut Graph<'_>, shape: &Shape, span: Span) -> (Block, Option<Bl
     let mixed = (geometry.mixed_inputs && span.entry == Entry::Embeddings && shape.streams.is_none())
         .then(|| [width, width, word.saturating_mul(2)].map(|bytes| graph.outside(bytes, copies)));
     let (stream, other) = match span.entry {
-        Entry::Embeddings => (Some(graph.outside(width, copies)), Vec::new()),
+        Entry::Embeddings => {
+            let stream = graph.outside(width, copies);
+            let rows = shape.position_rows.then(|| graph.outside(width, copies));
+            (Some(stream), rows.into_iter().collect())
+        }
         Entry::Host => {
             // The sums behind the last weights of the layer before are left to this device.
             let parts = parts_of_layer(shape, span.first).map(|width| graph.bytes(width));
@@ -277,6 +304,21 @@ fn attention_inputs(graph: &mut Graph<'_>, shape: &Shape, span: Span) {
         }
         let index = geometry.tokens.saturating_mul(8);
         let (turns, value_places) = match &kind.mixer {
+            Mixer::Attention(widths) if !widths.cached => {
+                // Tokens look at tokens: nothing is stored.
+                let cell = if geometry.flash { 2 } else { 4 };
+                let mask = geometry.tokens.saturating_mul(geometry.tokens).saturating_mul(cell);
+                let nothing = Block::default;
+                let inputs = CacheInputs {
+                    turns: (nothing(), nothing()),
+                    places: (nothing(), nothing()),
+                    mask: graph.outside(mask, span.copies),
+                };
+                if let Some(place) = graph.caches.get_mut(cache) {
+                    *place = Some(inputs);
+                }
+                continue;
+            }
             // Without flash attention V is stored transposed, element by element.
             Mixer::Attention(widths) if !geometry.flash => (graph.turns(widths), index.saturating_mul(widths.value)),
             Mixer::Attention(widths) => (graph.turns(widths), index),

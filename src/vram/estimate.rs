@@ -203,7 +203,8 @@ fn shaped(shape: &Shape, settings: &Settings, offload: &Offload) -> Estimate {
     let cpu_experts = usize::try_from(offload.cpu_experts).unwrap_or(usize::MAX);
     let output_on_gpu = spans.iter().any(|span| span.output);
     let mut estimate = Estimate::default();
-    for &span in &spans {
+    for (place, &span) in spans.iter().enumerate() {
+        let computed = if settings.op_offload { with_ram(span, on_cpu, layers, output_on_gpu) } else { span };
         let held = span_sums(shape, span.first, span.end);
         let kept = span_sums(shape, span.first, cpu_experts.clamp(span.first, span.end));
         let output = if span.output { shape.output_bytes } else { 0 };
@@ -214,7 +215,7 @@ fn shaped(shape: &Shape, settings: &Settings, offload: &Offload) -> Estimate {
             weights_bytes: held.dense.saturating_add(held.expert.saturating_sub(kept.expert)).saturating_add(output),
             kv_bytes: kv_bytes(&geometry, &held),
             state_bytes: held.state.saturating_mul(geometry.sequences),
-            compute_bytes: device_bytes(shape, &geometry, span),
+            compute_bytes: device_bytes(shape, &geometry, if place == 0 { computed } else { span }),
             ..Parts::default()
         });
     }
@@ -228,10 +229,31 @@ fn shaped(shape: &Shape, settings: &Settings, offload: &Offload) -> Estimate {
     host.kv_bytes = kv_bytes(&geometry, &held);
     host.state_bytes = held.state.saturating_mul(geometry.sequences);
     let copies = spans.iter().map(|span| span.copies).max().unwrap_or(1);
-    host.compute_bytes = host_bytes(shape, &geometry, on_cpu, !output_on_gpu, copies);
+    let elsewhere = settings.op_offload && !spans.is_empty();
+    host.compute_bytes = if elsewhere {
+        host_bytes(shape, &geometry, 0, false, copies)
+    } else {
+        host_bytes(shape, &geometry, on_cpu, !output_on_gpu, copies)
+    };
     host.output_bytes = geometry.sequences.saturating_mul(shape.vocab).saturating_mul(4);
     warn(shape, settings, &mut estimate.warnings);
     estimate
+}
+
+/// What the first GPU computes when it takes over the layers in RAM before its own.
+fn with_ram(span: Span, on_cpu: usize, layers: usize, output_on_gpu: bool) -> Span {
+    if on_cpu == 0 {
+        return span;
+    }
+    Span {
+        first: 0,
+        end: span.end.max(on_cpu).min(layers),
+        output: span.output || !output_on_gpu,
+        entry: Entry::Embeddings,
+        in_ram: on_cpu,
+        output_in_ram: !output_on_gpu,
+        ..span
+    }
 }
 
 /// The sums over the layers from `first` to before `end`.
@@ -280,6 +302,7 @@ fn spans(shape: &Shape, settings: &Settings, offload: &Offload) -> Vec<Span> {
     if let Some(last) = ends.last_mut() {
         *last = all;
     }
+    let experts_in_ram = usize::try_from(offload.cpu_experts).unwrap_or(usize::MAX);
     // llama.cpp keeps several micro-batches under way when several GPUs hold the whole model and nothing was placed by name.
     let pipeline = ends.len() > 1 && on_gpus == all && offload.cpu_experts == 0;
     let mut first = start;
@@ -298,6 +321,9 @@ fn spans(shape: &Shape, settings: &Settings, offload: &Offload) -> Vec<Span> {
                 output: first < all && end == all && on_gpus > 0,
                 entry,
                 copies: if pipeline { PIPELINE_COPIES } else { 1 },
+                in_ram: 0,
+                experts_in_ram: if settings.op_offload { experts_in_ram } else { 0 },
+                output_in_ram: false,
             };
             first = end;
             span
