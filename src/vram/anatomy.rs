@@ -396,6 +396,12 @@ impl Anatomy<'_> {
         if !self.recurrent(index) {
             return Mixer::None;
         }
+        let head = number("wkv.head_size");
+        if head > 0 {
+            let fused = self.tensor(index, "time_mix_lerp_fused.weight");
+            let blends = fused.and_then(|tensor| tensor.dims.last()).copied().unwrap_or(5);
+            return Mixer::Decay { blends, head };
+        }
         match number("shortconv.l_cache") {
             0 => {}
             length => return Mixer::Convolution { past: length.saturating_sub(1) },
@@ -484,6 +490,9 @@ impl Anatomy<'_> {
                 each,
                 shared: self.network(index, "_shexp"),
             };
+        }
+        if let Some(width) = self.rows(index, "channel_mix_key.weight") {
+            return Feed::Dense(Network { width, gate: Gate::None });
         }
         self.network(index, "").map_or(Feed::None, Feed::Dense)
     }

@@ -61,6 +61,21 @@ pub(super) fn device_bytes(shape: &Shape, geometry: &Geometry, span: Span) -> u6
     graph.arena.high()
 }
 
+/// Whether two spans of a model need equal buffers because the same happens in both: neither is the first nor the last, and their layers are
+/// of the same kinds.
+pub(super) fn alike(shape: &Shape, one: Span, other: Span) -> bool {
+    let layers = |span: Span| shape.kind_of.get(span.first..span.end).unwrap_or_default();
+    let inner = |span: Span| {
+        span.entry == Entry::Device && !span.output && span.in_ram == 0 && span.experts_in_ram <= span.first && span.end < shape.layers.len()
+    };
+    let uniform = |layers: &[usize]| layers.len() > 2 && layers.iter().all(|kind| Some(kind) == layers.first());
+    let (these, those) = (layers(one), layers(other));
+    inner(one)
+        && inner(other)
+        && one.copies == other.copies
+        && (these == those || (uniform(these) && uniform(those) && these.first() == those.first()))
+}
+
 /// Bytes of the compute buffer in RAM, where every graph begins: the first `layers` run there, and the logits when `output` is set. `copies`
 /// as in [`Span`].
 pub(super) fn host_bytes(shape: &Shape, geometry: &Geometry, layers: usize, output: bool, copies: u64) -> u64 {

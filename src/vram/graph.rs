@@ -245,6 +245,7 @@ impl<'a> Graph<'a> {
             Mixer::Latent(widths) => Mixed::new(self.latent(widths, normed, kind, turn)),
             Mixer::Scan(widths) => Mixed::view(self.scan(widths, normed)),
             Mixer::Delta(widths) => Mixed::view(self.delta(widths, normed)),
+            Mixer::Decay { blends, head } => Mixed::new(self.decay(*blends, *head, normed)),
             Mixer::Convolution { past } => Mixed::view(self.convolution(*past, normed)),
         }
     }

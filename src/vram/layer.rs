@@ -60,6 +60,13 @@ pub(super) enum Mixer {
     Scan(Scan),
     /// A gated delta rule.
     Delta(Delta),
+    /// A linear attention over decaying states (RWKV).
+    Decay {
+        /// Blends of a token with the one before it.
+        blends: u64,
+        /// Width of a head, which is also the state for each element.
+        head: u64,
+    },
     /// A short convolution.
     Convolution {
         /// Tokens before the current one that it sees.

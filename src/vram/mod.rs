@@ -9,6 +9,7 @@ mod arena;
 mod card;
 mod compute;
 mod estimate;
+mod extras;
 mod family;
 mod geometry;
 mod gguf;
@@ -26,7 +27,8 @@ mod show;
 mod tensor_type;
 
 pub use card::GpuCard;
-pub use estimate::{Basis, Estimate, Offload, Parts, Range, Subject, estimate};
+pub use estimate::{Basis, Estimate, Offload, Parts, Range, Subject, estimate, estimate_with};
+pub use extras::Extras;
 pub use gguf::read;
 pub use gguf_error::{Fault, GgufError, Limited, Lookalike};
 pub use header::{Header, MAX_NUMBERS, Metadata, Tensor, UnknownTypes, Value};
