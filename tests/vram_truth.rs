@@ -110,6 +110,7 @@ fn truth_row(row: &BTreeMap<&str, &str>, subjects: &mut BTreeMap<String, Subject
         batch_logits: row["n_outputs"] == "batch",
         input_copy: true,
         cuda_kv_scratch: false,
+        op_offload: false,
         ..Settings::defaults(Runtime::LlamaServer, shape)
     };
     let offload = Offload {
@@ -185,6 +186,7 @@ fn oracle_row(row: &serde_json::Value, subjects: &mut BTreeMap<String, Subject>)
         batch_logits: !server,
         input_copy: false,
         cuda_kv_scratch: false,
+        op_offload: false,
         ..Settings::defaults(Runtime::LlamaServer, shape)
     };
     let figures = |key: &str| {
@@ -214,7 +216,7 @@ fn total_error(row: &Row) -> f64 {
 
 #[test]
 fn estimates_agree_with_llama_cpp() {
-    let rows: Vec<Row> = memory_truth().into_iter().chain(oracle_grid()).collect();
+    let rows: Vec<Row> = memory_truth().into_iter().chain(oracle_grid()).chain(measured()).collect();
     let mut groups: BTreeMap<String, Vec<&Row>> = BTreeMap::new();
     for row in &rows {
         for group in [&row.family, &row.mode, &"all".to_owned()] {
@@ -236,5 +238,63 @@ fn estimates_agree_with_llama_cpp() {
                 truth.weights, estimate.weights - truth.weights, truth.memory, estimate.memory - truth.memory, truth.compute, estimate.compute - truth.compute
             );
         }
+    }
+}
+
+/// The rows of `measured.csv`: shapes and options that are in neither of the two sets.
+fn measured() -> Vec<Row> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vram/measured.csv");
+    let text = fs::read_to_string(path).expect("measured.csv");
+    let mut lines = text.lines();
+    let columns: Vec<&str> = lines.next().expect("a header line").split(',').collect();
+    let mut subjects = BTreeMap::new();
+    lines
+        .map(|line| columns.iter().copied().zip(line.split(',')).collect::<BTreeMap<_, _>>())
+        .map(|row| measured_row(&row, &mut subjects))
+        .collect()
+}
+
+fn measured_row(row: &BTreeMap<&str, &str>, subjects: &mut BTreeMap<String, Subject>) -> Row {
+    let file = format!("arch_headers/{}.gguf", row["model"]);
+    let subject = subjects.entry(file.clone()).or_insert_with(|| subject(&file));
+    let Subject::Shaped(shape) = &*subject else {
+        panic!("a header has a shape");
+    };
+    let number = |column: &str| row[column].parse::<u64>().unwrap_or_else(|_| panic!("{column} of {row:?}"));
+    let small = |column: &str| u32::try_from(number(column)).expect("a small number");
+    let devices = usize::try_from(number("devices")).expect("a number of devices");
+    let settings = Settings {
+        ctx: number("ctx"),
+        parallel: small("parallel"),
+        unified_kv: row["unified"] == "1",
+        cache_k: row["cache_k"].parse().expect("a cache type"),
+        cache_v: row["cache_v"].parse().expect("a cache type"),
+        batch: number("batch"),
+        ubatch: number("ubatch"),
+        flash_attention: row["flash"] == "on",
+        batch_logits: row["outputs"] == "batch",
+        input_copy: true,
+        cuda_kv_scratch: false,
+        op_offload: false,
+        ..Settings::defaults(Runtime::LlamaServer, shape)
+    };
+    let offload = Offload {
+        split: vec![1.0; devices],
+        gpu_layers: Some(small("gpu_layers")),
+        cpu_experts: 0,
+    };
+    let figures = |device: &str| {
+        let part = |part: &str| row[format!("{device}_{part}").as_str()].parse().unwrap_or(0.0);
+        Figures { weights: part("weights"), memory: part("memory"), compute: part("compute") }
+    };
+    let mut truth: Vec<Figures> = (0..devices).map(|device| figures(&format!("dev{device}"))).collect();
+    truth.push(figures("host"));
+    Row {
+        name: format!("{} {}", row["model"], row["case"]),
+        family: format!("measured {}", row["model"]),
+        mode: format!("measured ({})", row["case"]),
+        rounded: true,
+        truth,
+        estimate: estimated(&estimate(subject, &settings, &offload)),
     }
 }

@@ -21,7 +21,7 @@ use super::memory::scaled;
 use super::{
     Demand, Knowledge, Layers, MemoryPolicy, ModelName, Need, PlacementKind, Site, Strategy,
 };
-use crate::vram::{Basis, Estimate, Offload, Parts, Settings, Subject, estimate};
+use crate::vram::{Basis, Estimate, Extras, Offload, Parts, Settings, Subject, estimate_with};
 
 /// Another file of the same repository, or another tag of the same model.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,8 @@ pub struct Question<'a> {
     pub subject: &'a Subject,
     /// What that is based on.
     pub basis: Basis,
+    /// What runs beside it.
+    pub extras: Extras<'a>,
     /// How it is to be run. Layers asked for with `gpu_layers` are a wish: fewer are tried when they do not fit.
     pub settings: &'a Settings,
     /// How much of a memory counts as usable, and what a need is multiplied by.
@@ -120,7 +122,12 @@ pub struct Fit {
 /// All of it on GPUs beats a part, a part beats the CPU. Among sites that hold all of it one that has it loaded wins, then the most free
 /// memory; among those that hold a part the most layers; the CPU of a node without a GPU is taken before that of a node with one.
 pub fn fit(question: &Question<'_>, sites: &[Site]) -> Fit {
-    let whole = estimate(question.subject, question.settings, &Offload::single());
+    let whole = estimate_with(
+        question.subject,
+        question.settings,
+        &Offload::single(),
+        question.extras,
+    );
     let bytes = whole.devices.first().map_or(0, Parts::total_bytes);
     let nodes: Vec<SiteFit> = sites
         .iter()
@@ -195,14 +202,16 @@ fn choose(question: &Question<'_>, sites: &[Site], nodes: &[SiteFit]) -> Option<
     cpu.map(|at| (at, Target::Cpu))
 }
 
-/// Hands the demand of a subject under settings to `with`.
+/// Hands the demand of a subject under settings to `with`; the rest is as asked.
 fn with_demand<T>(
+    question: &Question<'_>,
     subject: &Subject,
     settings: &Settings,
-    headroom: f64,
     with: impl FnOnce(&Demand<'_>) -> T,
 ) -> T {
-    let by_parts = |offload: &Offload| estimate(subject, settings, offload);
+    let headroom = question.policy.headroom_factor;
+    let by_parts =
+        |offload: &Offload| estimate_with(subject, settings, offload, question.extras);
     let all = subject.gpu_layers();
     let need = match subject {
         Subject::Sized { bytes } => Need::Bytes(*bytes),

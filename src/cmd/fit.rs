@@ -168,6 +168,7 @@ fn answer(args: &Args, config: &Config, policy: MemoryPolicy, scene: &Scene, mod
     let question = Question {
         model: &model.found.name,
         subject: &model.subject,
+        extras: model.extras(),
         basis,
         settings: &model.settings,
         policy,

@@ -10,10 +10,10 @@ use crate::cluster::{
 };
 use crate::config::{Config, Environment};
 use crate::render::{Exit, Told};
-use crate::source::{self, Companion, Finder, Found, Limits, Places, Progress, SourceError, Spec};
+use crate::source::{self, Finder, Found, Limits, Places, Progress, SourceError, Spec};
 use crate::vram::{
-    Backend, Basis, CacheType, Estimate, NamedQuant, NamedSize, Offload, Parts, Range, Runtime, Settings,
-    Shape, Subject, UsualShape, find_known, runtime_bytes,
+    Backend, Basis, CacheType, Estimate, Extras, NameError, NamedModel, NamedQuant, Offload, Range,
+    Runtime, Settings, Shape, Subject, estimate_with, find_known, runtime_bytes,
 };
 
 mod document;
@@ -131,6 +131,8 @@ pub struct Model {
     pub found: Found,
     /// What is estimated.
     pub subject: Subject,
+    /// The draft model that runs beside it.
+    pub draft: Option<Box<Shape>>,
     /// How it is to be run.
     pub settings: Settings,
     /// Bytes of the KV cache of models of that size, where only the size is known.
@@ -151,8 +153,9 @@ pub(super) fn find(
     nodes: Option<(&Prober, &ClusterSnapshot)>,
     quiet: bool,
 ) -> anyhow::Result<Model> {
-    let quant = args.quant.as_deref().map(NamedQuant::parse).transpose();
-    let quant = quant.map_err(|error| super::usage(error.to_string()))?;
+    if let Some(quant) = &args.quant {
+        NamedQuant::parse(quant).map_err(|error| super::usage(error.to_string()))?;
+    }
     let spec =
         Spec::parse(model).map_err(|error| Told::usage(error.to_string()).hint(error.hint()))?;
     let places = Places::of_environment(&|name| environment.get(name));
@@ -174,7 +177,7 @@ pub(super) fn find(
     };
     let found = source::find(&spec, &finder).map_err(told)?;
     drop(bar);
-    understand(args, found, quant)
+    understand(args, found)
 }
 
 /// An error of a source with its way out. What does not exist anywhere is a "no"; a server that does not answer is out of reach.
@@ -193,9 +196,10 @@ fn told(error: SourceError) -> anyhow::Error {
 }
 
 /// Shape, settings and warnings of what was found.
-fn understand(args: &RunArgs, found: Found, quant: Option<NamedQuant>) -> anyhow::Result<Model> {
+fn understand(args: &RunArgs, found: Found) -> anyhow::Result<Model> {
     let mut warnings = found.warnings.clone();
-    let subject = subject(&found, quant, &mut warnings)?;
+    let named = named(&found, args.quant.as_deref())?;
+    let subject = subject(&found, named, &mut warnings)?;
     let runtime = args.runtime.map_or_else(
         || {
             if found.of_ollama {
@@ -207,8 +211,13 @@ fn understand(args: &RunArgs, found: Found, quant: Option<NamedQuant>) -> anyhow
         Runtime::from,
     );
     let settings = settings(args, &found, &subject, runtime)?;
-    let usual_kv = usual_kv(&found, &subject, &settings, &mut warnings);
+    let usual_kv = named.map(|named| {
+        warnings.extend(named.warnings(&settings));
+        named.kv_bytes(&settings)
+    });
+    let draft = beside(&found, &mut warnings);
     Ok(Model {
+        draft,
         found,
         subject,
         settings,
@@ -217,9 +226,21 @@ fn understand(args: &RunArgs, found: Found, quant: Option<NamedQuant>) -> anyhow
     })
 }
 
+/// What the name tells, where nothing else does.
+fn named(found: &Found, quant: Option<&str>) -> anyhow::Result<Option<NamedModel>> {
+    if found.header.is_some() || found.size_bytes.is_some() {
+        return Ok(None);
+    }
+    let told = |error: NameError| match &error {
+        NameError::NoQuantization(_) => Told::usage(format!("`{}` does not say its quantisation", found.name)).hint("name one: --quant Q4_K_M"),
+        _ => Told::usage(error.to_string()),
+    };
+    Ok(Some(NamedModel::read(&found.name, quant).map_err(told)?))
+}
+
 fn subject(
     found: &Found,
-    quant: Option<NamedQuant>,
+    named: Option<NamedModel>,
     warnings: &mut Vec<String>,
 ) -> anyhow::Result<Subject> {
     if let Some(header) = &found.header {
@@ -237,17 +258,12 @@ fn subject(
             },
         }
     }
-    let named = || {
-        let quant = quant.or_else(|| NamedQuant::in_name(&found.name))?;
-        Some(quant.bytes(found.named?.parameters))
-    };
-    match found.size_bytes.or_else(named) {
-        Some(bytes) => Ok(Subject::Sized { bytes }),
-        None => Err(
-            Told::usage(format!("nothing tells how large `{}` is", found.name))
-                .hint("name the quantisation: --quant Q4_K_M")
-                .into(),
-        ),
+    match (found.size_bytes, named) {
+        (Some(bytes), _) => Ok(Subject::Sized { bytes }),
+        (None, Some(named)) => Ok(Subject::Sized {
+            bytes: named.weights_bytes(),
+        }),
+        (None, None) => Err(super::usage(format!("nothing tells how large `{}` is", found.name))),
     }
 }
 
@@ -297,60 +313,40 @@ fn settings(
     Ok(settings)
 }
 
-/// What the KV cache of a usual model of that many parameters takes.
-fn usual_kv(
-    found: &Found,
-    subject: &Subject,
-    settings: &Settings,
-    warnings: &mut Vec<String>,
-) -> Option<Range> {
-    if matches!(subject, Subject::Shaped(_)) || found.basis != Basis::Name {
-        return None;
+/// The draft model, and what should be known of parts that could not be read.
+fn beside(found: &Found, warnings: &mut Vec<String>) -> Option<Box<Shape>> {
+    // Without a header of the model the size is everything that goes into memory already.
+    found.header.as_ref()?;
+    let mut unread = |part: &str, bytes: u64| {
+        if bytes > 0 {
+            warnings.push(format!("{bytes} bytes of {part} are not in this estimate"));
+        }
+    };
+    unread("adapters", found.adapter_bytes);
+    if let Some(projector) = found.projector.as_ref().filter(|projector| projector.header.is_none()) {
+        unread("a projector whose header could not be read", projector.bytes);
     }
-    let NamedSize {
-        parameters,
-        approximate,
-        ..
-    } = found.named?;
-    if approximate {
-        warnings.push("a mixture of experts that is not known shares its attention layers: its size is an upper bound".to_owned());
+    let draft = found.draft.as_ref()?;
+    match draft.header.as_ref().map(Shape::of) {
+        Some(Ok(shape)) => Some(Box::new(shape)),
+        _ => {
+            unread("a draft model whose header could not be read", draft.bytes);
+            None
+        }
     }
-    let usual = UsualShape::of(parameters);
-    warnings.push(format!(
-        "only a number of parameters is known: the KV cache is that of published models of this size (most like {})",
-        usual.like
-    ));
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "bytes of a block of 32 elements"
-    )]
-    let bytes = (settings.cache_k.bytes(32) + settings.cache_v.bytes(32)) as f64 / 64.0;
-    Some(usual.kv_bytes(settings.ctx, bytes))
 }
 
 impl Model {
-    /// What the model takes when it is placed like this, its projector, draft model and adapters on the first device.
+    /// What the model takes when it is placed like this, with what runs beside it.
     pub fn estimate(&self, offload: &Offload) -> Estimate {
-        let mut estimate = crate::vram::estimate(&self.subject, &self.settings, offload);
-        let first = estimate.devices.first_mut().unwrap_or(&mut estimate.host);
-        self.companions(first);
-        estimate
+        estimate_with(&self.subject, &self.settings, offload, self.extras())
     }
 
-    fn companions(&self, parts: &mut Parts) {
-        let bytes = |companion: &Option<Companion>| {
-            let Some(companion) = companion else { return 0 };
-            let tensors = companion
-                .header
-                .as_ref()
-                .and_then(|header| header.tensor_bytes().ok());
-            tensors.unwrap_or(companion.bytes)
-        };
-        // Without a header the size is everything that goes into memory already.
-        if self.found.header.is_some() {
-            parts.weights_bytes += self.found.adapter_bytes;
-            parts.projector_bytes += bytes(&self.found.projector);
-            parts.draft_bytes += bytes(&self.found.draft);
+    /// What runs beside it, as far as its headers were read.
+    pub fn extras(&self) -> Extras<'_> {
+        Extras {
+            projector: self.found.projector.as_ref().and_then(|projector| projector.header.as_ref()),
+            draft: self.draft.as_deref(),
         }
     }
 

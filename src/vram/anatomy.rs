@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::altup::Streams;
 use super::family::{Family, Memory, Owners, Recurrence, Windows};
-use super::layer::{Attention, Delta, Feed, Gate, Kind, Latent, Layer, Mixer, Network, Scan};
+use super::layer::{Attention, Delta, Feed, Gate, Heaviest, Kind, Latent, Layer, Mixer, Network, Norms, Role, Scan};
 use super::shape::{Shape, ShapeError};
 use super::{Header, Tensor};
 
@@ -165,8 +166,13 @@ impl<'a> Anatomy<'a> {
             tied,
             projector_bytes: bytes(&self.projector),
             experts,
+            heaviest: self.heaviest(),
             memory: self.family.memory,
+            position_rows: header.tensor("position_embd.weight").is_some(),
+            logits: tied || header.tensor("output.weight").is_some(),
             position_parts: self.family.position_parts,
+            keeps_last: self.family.keeps_last,
+            streams: self.streams(),
             kinds,
             kind_of,
             sums: Vec::new(),
@@ -176,6 +182,24 @@ impl<'a> Anatomy<'a> {
     /// The figure of a key for a layer, 0 without the key.
     fn layer_number(&self, key: &str, layer: usize) -> u64 {
         self.header.layer_unsigned(key, layer).unwrap_or(0)
+    }
+
+    fn heaviest(&self) -> Heaviest {
+        let mut heaviest = Heaviest::default();
+        for (name, tensor) in self.layers.iter().flatten() {
+            heaviest.add(Role::of(name), tensor.bytes().unwrap_or(u64::MAX));
+        }
+        heaviest
+    }
+
+    /// Several streams beside each other (Gemma 3n).
+    fn streams(&self) -> Option<Streams> {
+        let others = self.header.tensor("altup_proj.weight")?.dims.get(2)?;
+        Some(Streams {
+            count: others.saturating_add(1),
+            per_layer: self.header.arch_unsigned("embedding_length_per_layer_input")?,
+            residual: self.rows(0, "laurel_l.weight").unwrap_or(0),
+        })
     }
 
     /// Parameters of experts that a token does not use.
@@ -395,7 +419,18 @@ impl Anatomy<'_> {
             feed: self.feed(index),
             parallel: self.family.parallel,
             onto_stream: self.family.onto_stream,
+            norms: self.norms(index),
             windowed: layer.windowed,
+        }
+    }
+
+    fn norms(&self, index: usize) -> Norms {
+        if self.tensor(index, "attn_output_norm.weight").is_some() {
+            Norms::After
+        } else if self.tensor(index, "attn_norm.weight").is_none() && self.tensor(index, "post_attention_norm.weight").is_some() {
+            Norms::Inside
+        } else {
+            Norms::Before
         }
     }
 
@@ -412,6 +447,12 @@ impl Anatomy<'_> {
         let (inner, state) = (number("ssm.inner_size"), number("ssm.state_size"));
         if !self.recurrent(index) {
             return Mixer::None;
+        }
+        let head = number("wkv.head_size");
+        if head > 0 {
+            let fused = self.tensor(index, "time_mix_lerp_fused.weight");
+            let blends = fused.and_then(|tensor| tensor.dims.last()).copied().unwrap_or(5);
+            return Mixer::Decay { blends, head };
         }
         match number("shortconv.l_cache") {
             0 => {}
@@ -472,6 +513,8 @@ impl Anatomy<'_> {
             fused: self.tensor(index, "attn_qkv.weight").is_some(),
             gated,
             rotary: self.family.rotary,
+            stored: self.owns_cache(index),
+            cached: self.family.memory != Memory::Nothing,
         }
     }
 
@@ -500,6 +543,9 @@ impl Anatomy<'_> {
                 each,
                 shared: self.network(index, "_shexp"),
             };
+        }
+        if let Some(width) = self.rows(index, "channel_mix_key.weight") {
+            return Feed::Dense(Network { width, gate: Gate::None });
         }
         self.network(index, "").map_or(Feed::None, Feed::Dense)
     }

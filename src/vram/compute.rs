@@ -1,9 +1,10 @@
 //! The compute buffer of a device: what comes from outside, then the layers it holds, then perhaps the logits.
 
+use super::altup::{self, Streams};
 use super::arena::Block;
 use super::geometry::Geometry;
 use super::graph::{CacheInputs, Graph, Turn};
-use super::layer::{Feed, Kind, Mixer};
+use super::layer::{Feed, InRam, Kind, Mixer};
 use super::shape::Shape;
 
 /// What the first layer of a device starts from.
@@ -30,6 +31,12 @@ pub(super) struct Span {
     pub(super) entry: Entry,
     /// Micro-batches under way at once (pipeline): copies of everything from outside, kept as long as the graph.
     pub(super) copies: u64,
+    /// Before this layer everything lies in RAM.
+    pub(super) in_ram: usize,
+    /// Before this layer the experts lie in RAM.
+    pub(super) experts_in_ram: usize,
+    /// Whether the output layer lies in RAM.
+    pub(super) output_in_ram: bool,
 }
 
 /// Layers of one kind that are followed; further ones repeat what the second did.
@@ -40,16 +47,39 @@ pub(super) fn device_bytes(shape: &Shape, geometry: &Geometry, span: Span) -> u6
     if span.first >= span.end && !span.output {
         return 0;
     }
-    let mut graph = Graph::new(geometry, shape.embedding);
+    let mut graph = Graph::new(geometry, shape);
+    if let Some(streams) = &shape.streams {
+        let layers = u64::try_from(shape.layers.len()).unwrap_or(u64::MAX);
+        let each = graph.bytes(streams.per_layer.saturating_mul(layers));
+        let per_layer = graph.outside(each, span.copies);
+        let (stream, _) = arrive(&mut graph, shape, span);
+        run_streams(&mut graph, shape, streams, span, stream, per_layer);
+        return graph.arena.high();
+    }
     let (stream, normed) = arrive(&mut graph, shape, span);
     run(&mut graph, shape, span, stream, normed);
     graph.arena.high()
 }
 
+/// Whether two spans of a model need equal buffers because the same happens in both: neither is the first nor the last, and their layers are
+/// of the same kinds.
+pub(super) fn alike(shape: &Shape, one: Span, other: Span) -> bool {
+    let layers = |span: Span| shape.kind_of.get(span.first..span.end).unwrap_or_default();
+    let inner = |span: Span| {
+        span.entry == Entry::Device && !span.output && span.in_ram == 0 && span.experts_in_ram <= span.first && span.end < shape.layers.len()
+    };
+    let uniform = |layers: &[usize]| layers.len() > 2 && layers.iter().all(|kind| Some(kind) == layers.first());
+    let (these, those) = (layers(one), layers(other));
+    inner(one)
+        && inner(other)
+        && one.copies == other.copies
+        && (these == those || (uniform(these) && uniform(those) && these.first() == those.first()))
+}
+
 /// Bytes of the compute buffer in RAM, where every graph begins: the first `layers` run there, and the logits when `output` is set. `copies`
 /// as in [`Span`].
 pub(super) fn host_bytes(shape: &Shape, geometry: &Geometry, layers: usize, output: bool, copies: u64) -> u64 {
-    let mut graph = Graph::new(geometry, shape.embedding);
+    let mut graph = Graph::new(geometry, shape);
     let word = geometry.word();
     let width = word.saturating_mul(shape.embedding);
     let token_ids = graph.outside(word, copies);
@@ -67,15 +97,22 @@ pub(super) fn host_bytes(shape: &Shape, geometry: &Geometry, layers: usize, outp
         output,
         entry: Entry::Embeddings,
         copies,
+        in_ram: 0,
+        experts_in_ram: 0,
+        output_in_ram: false,
     };
     attention_inputs(&mut graph, shape, whole);
     logit_rows(&mut graph, shape, whole);
+    if shape.position_rows {
+        let rows = graph.arena.take(width);
+        graph.keep(rows);
+    }
     let stream = graph.arena.take(width);
     graph.arena.give(token_ids);
     if let (Some(ids), Some((slots, embeddings))) = (mixed_ids, mixed) {
         let looked_up = graph.arena.take(width);
         graph.arena.give(ids);
-        if layers > 0 || output {
+        if layers > 0 || output || shape.streams.is_some() {
             // The row-wise choice between tokens and embeddings ends in a tensor that nothing frees.
             let chosen = graph.arena.take(width);
             graph.keep(chosen);
@@ -84,8 +121,17 @@ pub(super) fn host_bytes(shape: &Shape, geometry: &Geometry, layers: usize, outp
             graph.arena.give(slots);
         }
     }
-    if layers > 0 || output {
-        let here = Span { end: layers, ..whole };
+    let here = Span { end: layers, ..whole };
+    if let Some(streams) = &shape.streams {
+        let count = u64::try_from(shape.layers.len()).unwrap_or(u64::MAX);
+        let each = graph.bytes(streams.per_layer.saturating_mul(count));
+        let per_layer = graph.arena.take(each);
+        if layers > 0 {
+            run_streams(&mut graph, shape, streams, here, stream, per_layer);
+        } else {
+            graph.keep(per_layer);
+        }
+    } else if layers > 0 || output {
         run(&mut graph, shape, here, stream, None);
     }
     graph.arena.high()
@@ -96,9 +142,7 @@ fn run(graph: &mut Graph<'_>, shape: &Shape, span: Span, stream: Block, normed: 
     let mut stream = stream;
     let mut normed = normed;
     let mut seen = vec![0_u32; shape.kinds.len()];
-    let last = shape.layers.len().checked_sub(1);
-    let ends = [false, true].map(|windowed| last_user(shape, span, |kind| kind.windowed == windowed));
-    let end = ends.iter().flatten().max().copied();
+    let turns = Turns::new(shape, span);
     for index in span.first..span.end {
         let Some(&place) = shape.kind_of.get(index) else {
             break;
@@ -106,23 +150,64 @@ fn run(graph: &mut Graph<'_>, shape: &Shape, span: Span, stream: Block, normed: 
         let (Some(kind), Some(count)) = (shape.kinds.get(place), seen.get_mut(place)) else {
             break;
         };
-        let turn = Turn {
-            last: Some(index) == last,
-            last_of_cache: ends.contains(&Some(index)),
-            last_of_positions: end == Some(index),
-        };
+        let turn = turns.at(index);
         if *count >= REPEATS && turn == Turn::default() {
             continue;
         }
         *count = count.saturating_add(1);
+        graph.in_ram = if index < span.in_ram {
+            InRam::Everything
+        } else if index < span.experts_in_ram {
+            InRam::Experts
+        } else {
+            InRam::Nothing
+        };
         stream = graph.layer(kind, stream, normed.take(), turn);
     }
     if span.output {
-        graph.logits(stream, shape.vocab);
+        graph.in_ram = if span.output_in_ram { InRam::Everything } else { InRam::Nothing };
+        if shape.logits {
+            graph.logits(stream, shape);
+        }
     } else {
         // The next GPU gets the stream normed.
         let next = graph.take(shape.embedding);
         graph.keep(next);
+    }
+}
+
+/// Follows the layers of a span of a model with several streams.
+fn run_streams(graph: &mut Graph<'_>, shape: &Shape, streams: &Streams, span: Span, stream: Block, per_layer: Block) {
+    let turns = Turns::new(shape, span);
+    let merged = altup::run(graph, shape, streams, span, stream, per_layer, |index| turns.at(index));
+    if span.output {
+        graph.logits(merged, shape);
+    }
+}
+
+/// Which layers of a span are the last to need something.
+struct Turns {
+    last: Option<usize>,
+    of_caches: [Option<usize>; 2],
+    of_positions: Option<usize>,
+}
+
+impl Turns {
+    fn new(shape: &Shape, span: Span) -> Self {
+        let of_caches = [false, true].map(|windowed| last_user(shape, span, |kind| kind.windowed == windowed));
+        Self {
+            last: shape.layers.len().checked_sub(1),
+            of_caches,
+            of_positions: of_caches.iter().flatten().max().copied(),
+        }
+    }
+
+    fn at(&self, index: usize) -> Turn {
+        Turn {
+            last: self.last == Some(index),
+            last_of_cache: self.of_caches.contains(&Some(index)),
+            last_of_positions: self.of_positions == Some(index),
+        }
     }
 }
 
@@ -146,10 +231,15 @@ fn arrive(graph: &mut Graph<'_>, shape: &Shape, span: Span) -> (Block, Option<Bl
         graph.only_logit_rows();
     }
     let width = graph.bytes(shape.embedding);
-    let mixed = (geometry.mixed_inputs && span.entry == Entry::Embeddings)
+    // With several streams the choice is made in RAM.
+    let mixed = (geometry.mixed_inputs && span.entry == Entry::Embeddings && shape.streams.is_none())
         .then(|| [width, width, word.saturating_mul(2)].map(|bytes| graph.outside(bytes, copies)));
     let (stream, other) = match span.entry {
-        Entry::Embeddings => (Some(graph.outside(width, copies)), Vec::new()),
+        Entry::Embeddings => {
+            let stream = graph.outside(width, copies);
+            let rows = shape.position_rows.then(|| graph.outside(width, copies));
+            (Some(stream), rows.into_iter().collect())
+        }
         Entry::Host => {
             // The sums behind the last weights of the layer before are left to this device.
             let parts = parts_of_layer(shape, span.first).map(|width| graph.bytes(width));
@@ -229,6 +319,21 @@ fn attention_inputs(graph: &mut Graph<'_>, shape: &Shape, span: Span) {
         }
         let index = geometry.tokens.saturating_mul(8);
         let (turns, value_places) = match &kind.mixer {
+            Mixer::Attention(widths) if !widths.cached => {
+                // Tokens look at tokens: nothing is stored.
+                let cell = if geometry.flash { 2 } else { 4 };
+                let mask = geometry.tokens.saturating_mul(geometry.tokens).saturating_mul(cell);
+                let nothing = Block::default;
+                let inputs = CacheInputs {
+                    turns: (nothing(), nothing()),
+                    places: (nothing(), nothing()),
+                    mask: graph.outside(mask, span.copies),
+                };
+                if let Some(place) = graph.caches.get_mut(cache) {
+                    *place = Some(inputs);
+                }
+                continue;
+            }
             // Without flash attention V is stored transposed, element by element.
             Mixer::Attention(widths) if !geometry.flash => (graph.turns(widths), index.saturating_mul(widths.value)),
             Mixer::Attention(widths) => (graph.turns(widths), index),

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::compute::{Entry, Span, device_bytes, host_bytes};
+use super::compute::{Entry, Span, alike, device_bytes, host_bytes};
+use super::extras::{Extras, add_draft, add_projector, projector_bytes, share_of, vllm};
 use super::family::Memory;
 use super::geometry::Geometry;
 use super::shape::{Shape, Sums};
@@ -153,12 +154,40 @@ impl Subject {
     }
 }
 
-/// What a model takes under these settings when it is placed like this.
+/// What a model takes under these settings when it is placed like this. Never fails: figures beyond 64 bits stop at the largest.
 pub fn estimate(subject: &Subject, settings: &Settings, offload: &Offload) -> Estimate {
-    match subject {
+    estimate_with(subject, settings, offload, Extras::default())
+}
+
+/// [`estimate`] of a model with what runs beside it.
+pub fn estimate_with(subject: &Subject, settings: &Settings, offload: &Offload, extras: Extras<'_>) -> Estimate {
+    let mut estimate = match subject {
         Subject::Sized { bytes } => sized(*bytes, offload),
-        Subject::Shaped(shape) => shaped(shape, settings, offload),
+        Subject::Shaped(shape) if settings.runtime == Runtime::Vllm => {
+            let mut estimate = vllm(shape, settings, offload);
+            warn(shape, settings, &mut estimate.warnings);
+            estimate
+        }
+        Subject::Shaped(shape) => {
+            let mut estimate = shaped(shape, settings, offload);
+            if shape.projector_bytes > 0 {
+                add_projector(&mut estimate, shape.projector_bytes);
+            }
+            warn(shape, settings, &mut estimate.warnings);
+            estimate
+        }
+    };
+    if let Some(projector) = extras.projector {
+        add_projector(&mut estimate, projector_bytes(projector, settings.flash_attention));
+        estimate.warnings.push("the projector's buffer depends on the image: the largest that is not cut was assumed".to_owned());
+        if let Err(unknown) = projector.tensor_bytes() {
+            estimate.warnings.push(format!("the projector has {unknown}: they are not in this estimate"));
+        }
     }
+    if let Some(draft) = extras.draft {
+        add_draft(&mut estimate, draft, settings, offload);
+    }
+    estimate
 }
 
 /// Only a size: all of it weights, by share.
@@ -173,18 +202,11 @@ fn sized(bytes: u64, offload: &Offload) -> Estimate {
         estimate.host.weights_bytes = bytes;
         return estimate;
     }
-    let sum: f64 = offload.split.iter().filter(|share| **share > 0.0).sum();
+    let sum: f64 = offload.split.iter().map(|share| share.max(0.0)).sum();
     let mut left = bytes;
-    for (place, &share) in offload.split.iter().enumerate() {
+    for (place, share) in offload.split.iter().enumerate() {
         let last = place.saturating_add(1) == offload.split.len();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "a share of a size; the cast saturates and the last device takes what is left"
-        )]
-        let part = if last { left } else { ((bytes as f64) * (share.max(0.0) / sum)) as u64 };
-        let part = part.min(left);
+        let part = if last { left } else { share_of(bytes, share.max(0.0) / sum).min(left) };
         left = left.saturating_sub(part);
         estimate.devices.push(Parts {
             layers: 1,
@@ -195,7 +217,7 @@ fn sized(bytes: u64, offload: &Offload) -> Estimate {
     estimate
 }
 
-fn shaped(shape: &Shape, settings: &Settings, offload: &Offload) -> Estimate {
+pub(super) fn shaped(shape: &Shape, settings: &Settings, offload: &Offload) -> Estimate {
     let geometry = Geometry::new(shape, settings);
     let layers = shape.layers.len();
     let spans = spans(shape, settings, offload);
@@ -203,7 +225,12 @@ fn shaped(shape: &Shape, settings: &Settings, offload: &Offload) -> Estimate {
     let cpu_experts = usize::try_from(offload.cpu_experts).unwrap_or(usize::MAX);
     let output_on_gpu = spans.iter().any(|span| span.output);
     let mut estimate = Estimate::default();
-    for &span in &spans {
+    for (place, &span) in spans.iter().enumerate() {
+        let computed = if settings.op_offload && place == 0 { with_ram(span, on_cpu, layers, output_on_gpu) } else { span };
+        let compute_bytes = match (place.checked_sub(1)).and_then(|before| Some((spans.get(before)?, estimate.devices.get(before)?))) {
+            Some((before, parts)) if alike(shape, *before, computed) => parts.compute_bytes,
+            _ => device_bytes(shape, &geometry, computed),
+        };
         let held = span_sums(shape, span.first, span.end);
         let kept = span_sums(shape, span.first, cpu_experts.clamp(span.first, span.end));
         let output = if span.output { shape.output_bytes } else { 0 };
@@ -214,7 +241,7 @@ fn shaped(shape: &Shape, settings: &Settings, offload: &Offload) -> Estimate {
             weights_bytes: held.dense.saturating_add(held.expert.saturating_sub(kept.expert)).saturating_add(output),
             kv_bytes: kv_bytes(&geometry, &held),
             state_bytes: held.state.saturating_mul(geometry.sequences),
-            compute_bytes: device_bytes(shape, &geometry, span),
+            compute_bytes,
             ..Parts::default()
         });
     }
@@ -228,10 +255,30 @@ fn shaped(shape: &Shape, settings: &Settings, offload: &Offload) -> Estimate {
     host.kv_bytes = kv_bytes(&geometry, &held);
     host.state_bytes = held.state.saturating_mul(geometry.sequences);
     let copies = spans.iter().map(|span| span.copies).max().unwrap_or(1);
-    host.compute_bytes = host_bytes(shape, &geometry, on_cpu, !output_on_gpu, copies);
+    let elsewhere = settings.op_offload && !spans.is_empty();
+    host.compute_bytes = if elsewhere {
+        host_bytes(shape, &geometry, 0, false, copies)
+    } else {
+        host_bytes(shape, &geometry, on_cpu, !output_on_gpu, copies)
+    };
     host.output_bytes = geometry.sequences.saturating_mul(shape.vocab).saturating_mul(4);
-    warn(shape, settings, &mut estimate.warnings);
     estimate
+}
+
+/// What the first GPU computes when it takes over the layers in RAM before its own.
+fn with_ram(span: Span, on_cpu: usize, layers: usize, output_on_gpu: bool) -> Span {
+    if on_cpu == 0 {
+        return span;
+    }
+    Span {
+        first: 0,
+        end: span.end.max(on_cpu).min(layers),
+        output: span.output || !output_on_gpu,
+        entry: Entry::Embeddings,
+        in_ram: on_cpu,
+        output_in_ram: !output_on_gpu,
+        ..span
+    }
 }
 
 /// The sums over the layers from `first` to before `end`.
@@ -280,6 +327,7 @@ fn spans(shape: &Shape, settings: &Settings, offload: &Offload) -> Vec<Span> {
     if let Some(last) = ends.last_mut() {
         *last = all;
     }
+    let experts_in_ram = usize::try_from(offload.cpu_experts).unwrap_or(usize::MAX);
     // llama.cpp keeps several micro-batches under way when several GPUs hold the whole model and nothing was placed by name.
     let pipeline = ends.len() > 1 && on_gpus == all && offload.cpu_experts == 0;
     let mut first = start;
@@ -298,6 +346,9 @@ fn spans(shape: &Shape, settings: &Settings, offload: &Offload) -> Vec<Span> {
                 output: first < all && end == all && on_gpus > 0,
                 entry,
                 copies: if pipeline { PIPELINE_COPIES } else { 1 },
+                in_ram: 0,
+                experts_in_ram: if settings.op_offload { experts_in_ram } else { 0 },
+                output_in_ram: false,
             };
             first = end;
             span

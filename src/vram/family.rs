@@ -101,6 +101,8 @@ pub(super) struct Family {
     pub(super) rotary: bool,
     /// Numbers that a token's position takes.
     pub(super) position_parts: u64,
+    /// Whether the stream behind the last layer is kept (for layers that predict further tokens), so that its norm takes a tensor of its own.
+    pub(super) keeps_last: bool,
 }
 
 /// Plain attention in every layer.
@@ -113,6 +115,7 @@ pub(super) const PLAIN: Family = Family {
     onto_stream: false,
     rotary: true,
     position_parts: 1,
+    keeps_last: false,
 };
 
 /// Attention and feed-forward side by side.
@@ -214,7 +217,10 @@ pub(super) fn family(architecture: &str) -> Option<Family> {
             owners: Owners::Keyed,
             ..LISTED
         },
-        "gpt-oss" => keyed(2),
+        "gpt-oss" => Family {
+            keeps_last: true,
+            ..keyed(2)
+        },
         "llama4" => Family {
             windows: Windows::Fixed {
                 period: 4,
@@ -273,6 +279,7 @@ pub(super) fn family(architecture: &str) -> Option<Family> {
         },
         "qwen35" | "qwen35moe" => Family {
             position_parts: 4,
+            keeps_last: true,
             ..INTERVAL
         },
         "qwen3next" | "minimax-01" => INTERVAL,

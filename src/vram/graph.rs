@@ -5,7 +5,9 @@
 
 use super::arena::{Arena, Block};
 use super::geometry::Geometry;
-use super::layer::{Attention, Feed, Gate, Kind, Latent, Mixer, Network};
+use super::shape::Shape;
+use super::settings::CacheType;
+use super::layer::{Attention, Feed, Gate, Heaviest, InRam, Kind, Latent, Mixer, Network, Norms, Role};
 
 /// What comes out of the part of a layer in which tokens see each other.
 struct Mixed {
@@ -43,6 +45,10 @@ pub(super) struct Graph<'a> {
     pub(super) caches: [Option<CacheInputs>; 2],
     /// Which rows get logits.
     pub(super) logit_rows: Option<Block>,
+    /// Which weights of the current layer lie in RAM.
+    pub(super) in_ram: InRam,
+    /// The heaviest matrix of each role.
+    heaviest: Heaviest,
 }
 
 /// What attention over one cache needs from outside.
@@ -69,11 +75,13 @@ pub(super) struct Turn {
 
 impl<'a> Graph<'a> {
     /// An empty graph.
-    pub(super) fn new(geometry: &'a Geometry, embedding: u64) -> Self {
+    pub(super) fn new(geometry: &'a Geometry, shape: &Shape) -> Self {
         Self {
             arena: Arena::new(),
             geometry,
-            embedding,
+            embedding: shape.embedding,
+            in_ram: InRam::Nothing,
+            heaviest: shape.heaviest,
             rows: geometry.tokens,
             positions: None,
             caches: [None, None],
@@ -116,6 +124,29 @@ impl<'a> Graph<'a> {
         self.arena.take(bytes)
     }
 
+    /// The product with a matrix, a copy of which comes first when it lies in RAM.
+    fn product(&mut self, width: u64, role: Role) -> Block {
+        let copied = match self.in_ram {
+            InRam::Nothing => false,
+            InRam::Experts => role.is_expert(),
+            InRam::Everything => true,
+        };
+        if !copied {
+            return self.take(width);
+        }
+        let matrix = self.arena.take(self.heaviest.of(role));
+        let product = self.take(width);
+        self.give(matrix);
+        product
+    }
+
+    /// The product of something that nothing else uses with a matrix.
+    fn multiply(&mut self, block: Block, width: u64, role: Role) -> Block {
+        let product = self.product(width, role);
+        self.give(block);
+        product
+    }
+
     /// Bytes of so many 32-bit floats for each row.
     pub(super) fn bytes(&self, width: u64) -> u64 {
         width.saturating_mul(self.rows).saturating_mul(4)
@@ -142,12 +173,24 @@ impl<'a> Graph<'a> {
     pub(super) fn layer(&mut self, kind: &Kind, stream: Block, normed: Option<Block>, turn: Turn) -> Block {
         let normed = match normed {
             Some(normed) => normed,
-            None => self.take(self.embedding),
+            None => self.norm(kind),
         };
-        let mut mixed = self.mix(kind, normed, turn);
         let mut stream = stream;
+        if turn.last && kind.onto_stream {
+            stream = self.select(stream);
+        }
+        let mut mixed = self.mix(kind, normed, turn);
         if turn.last {
-            stream = self.select(&mut mixed, stream);
+            self.rows = self.geometry.outputs;
+            mixed.out = self.turn(mixed.out, self.embedding);
+            mixed.kept = mixed.kept.take().map(|kept| self.turn(kept, self.embedding));
+            if !kind.onto_stream {
+                stream = self.select(stream);
+            }
+            self.rows = self.geometry.outputs;
+            if let Some(rows) = self.logit_rows.take() {
+                self.give(rows);
+            }
         }
         if let Some(normed) = mixed.kept {
             let fed = self.feed(&kind.feed, normed);
@@ -156,12 +199,23 @@ impl<'a> Graph<'a> {
             return fed;
         }
         let stream = self.add(stream, mixed.out, kind.onto_stream || (mixed.view && !turn.last));
+        let stream = self.norm_after(kind, stream);
         if kind.feed == Feed::None {
             return stream;
         }
-        let normed = self.take(self.embedding);
+        let normed = self.norm(kind);
         let fed = self.feed(&kind.feed, normed);
-        self.add(stream, fed, kind.onto_stream)
+        let stream = self.add(stream, fed, kind.onto_stream);
+        self.norm_after(kind, stream)
+    }
+
+    /// The input of a part, where it is not the stream itself.
+    fn norm(&mut self, kind: &Kind) -> Block {
+        if kind.norms == Norms::Before { self.take(self.embedding) } else { Block::default() }
+    }
+
+    fn norm_after(&mut self, kind: &Kind, sum: Block) -> Block {
+        if kind.norms == Norms::After { self.turn(sum, self.embedding) } else { sum }
     }
 
     /// The sum of the stream and something, in the place of one of them.
@@ -172,36 +226,82 @@ impl<'a> Graph<'a> {
     }
 
     /// Only the rows with logits.
-    fn select(&mut self, mixed: &mut Mixed, stream: Block) -> Block {
-        self.only_logit_rows();
-        let out = std::mem::take(&mut mixed.out);
-        mixed.out = self.turn(out, self.embedding);
-        mixed.kept = mixed.kept.take().map(|kept| self.turn(kept, self.embedding));
-        let stream = self.turn(stream, self.embedding);
-        if let Some(rows) = self.logit_rows.take() {
-            self.give(rows);
-        }
-        stream
+    fn select(&mut self, stream: Block) -> Block {
+        let bytes = self.embedding.saturating_mul(self.geometry.outputs).saturating_mul(4);
+        let selected = self.arena.take(bytes);
+        self.give(stream);
+        selected
     }
 
     /// How tokens see each other.
     fn mix(&mut self, kind: &Kind, normed: Block, turn: Turn) -> Mixed {
+        if self.in_ram == InRam::Everything && !matches!(kind.mixer, Mixer::Attention(_)) {
+            let matrix = self.arena.take(self.heaviest.of(Role::Other));
+            self.give(matrix);
+        }
         match &kind.mixer {
             Mixer::None => Mixed::new(normed),
             Mixer::Attention(widths) => self.attention(widths, normed, kind, turn),
             Mixer::Latent(widths) => Mixed::new(self.latent(widths, normed, kind, turn)),
             Mixer::Scan(widths) => Mixed::view(self.scan(widths, normed)),
             Mixer::Delta(widths) => Mixed::view(self.delta(widths, normed)),
+            Mixer::Decay { blends, head } => Mixed::new(self.decay(*blends, *head, normed)),
             Mixer::Convolution { past } => Mixed::view(self.convolution(*past, normed)),
         }
     }
 
+    /// Attention of all tokens of a text to each other: K and V are padded and cast where a cache would hold them.
+    fn attention_without_cache(&mut self, widths: &Attention, normed: Block, kind: &Kind, turn: Turn) -> Mixed {
+        let (query, key, value) = if widths.fused {
+            let all = self.take(widths.query.saturating_add(widths.key).saturating_add(widths.value));
+            self.give(normed);
+            (self.take(widths.query), self.take(widths.key), all)
+        } else {
+            let query = self.take(widths.query);
+            let key = self.take(widths.key);
+            let value = self.take(widths.value);
+            self.give(normed);
+            (query, key, value)
+        };
+        let query = if widths.fused { query } else { self.place(widths, query, widths.query) };
+        let out = self.look(kind, turn, (query, None, None), |graph, query| {
+            if graph.geometry.flash {
+                let half = |width: u64| width.saturating_mul(graph.geometry.tokens).saturating_mul(2);
+                let (key_half, value_half) = (half(widths.key), half(widths.value));
+                let padded = graph.turn(key, widths.key);
+                let key = graph.arena.take(key_half);
+                graph.give(padded);
+                let padded = graph.turn(value, widths.value);
+                let value = graph.arena.take(value_half);
+                graph.give(padded);
+                let out = graph.turn(query, widths.out);
+                graph.give(key);
+                graph.give(value);
+                return out;
+            }
+            let padded = graph.turn(value, widths.value);
+            let value = graph.turn(padded, widths.value);
+            let key = graph.turn(key, widths.key);
+            let scores = graph.take(graph.geometry.tokens.saturating_mul(widths.heads));
+            graph.give(key);
+            graph.give(query);
+            let out = graph.take(widths.out);
+            graph.give(value);
+            graph.give(scores);
+            graph.turn(out, widths.out)
+        });
+        Mixed::new(self.turn(out, self.embedding))
+    }
+
     fn attention(&mut self, widths: &Attention, normed: Block, kind: &Kind, turn: Turn) -> Mixed {
+        if !widths.cached {
+            return self.attention_without_cache(widths, normed, kind, turn);
+        }
         let mut normed = Some(normed);
         let mut gate = None;
         let (query, key, value) = if widths.fused {
             let all = widths.query.saturating_add(widths.key).saturating_add(widths.value);
-            let all = self.take(all);
+            let all = self.product(all, Role::Fused);
             if !kind.parallel && let Some(normed) = normed.take() {
                 self.give(normed);
             }
@@ -214,18 +314,21 @@ impl<'a> Graph<'a> {
             }
         } else {
             let query = if widths.gated {
-                gate = Some(self.take(widths.query.saturating_mul(2)));
+                gate = Some(self.product(widths.query.saturating_mul(2), Role::Query));
                 self.take(widths.query)
             } else {
-                let query = self.take(widths.query);
+                let query = self.product(widths.query, Role::Query);
                 self.place(widths, query, widths.query)
             };
-            let value = self.take(widths.value);
-            let key = self.take(widths.key);
+            let (value, key) = if widths.stored {
+                (self.product(widths.value, Role::Value), self.product(widths.key, Role::Key))
+            } else {
+                Default::default()
+            };
             if !kind.parallel && let Some(normed) = normed.take() {
                 self.give(normed);
             }
-            let key = self.place(widths, key, widths.key);
+            let key = if widths.stored { self.place(widths, key, widths.key) } else { key };
             (query, key, value)
         };
         let (query, key, value) = self.rotate(widths, query, key, value);
@@ -239,7 +342,7 @@ impl<'a> Graph<'a> {
             }
             None => out,
         };
-        let out = self.turn(out, self.embedding);
+        let out = self.multiply(out, self.embedding, Role::Out);
         Mixed { kept: normed, ..Mixed::new(out) }
     }
 
@@ -249,7 +352,7 @@ impl<'a> Graph<'a> {
     }
 
     /// Stores K and V, gives back what of the inputs is not needed any more, and attends.
-    fn look(
+    pub(super) fn look(
         &mut self,
         kind: &Kind,
         turn: Turn,
@@ -324,9 +427,11 @@ impl<'a> Graph<'a> {
         let (mut query, mut key, mut value) = (query, key, value);
         if self.rotates_key(widths) {
             query = self.turn(query, widths.query);
+        }
+        if self.rotates_key(widths) && widths.stored {
             key = self.turn(key, widths.key);
         }
-        if self.rotates_value(widths) {
+        if self.rotates_value(widths) && widths.stored {
             value = self.turn(value, widths.value);
         }
         (query, key, value)
@@ -345,14 +450,43 @@ impl<'a> Graph<'a> {
     }
 
     /// Attention proper: one tensor with flash attention, the scores of all heads without.
-    fn attend(&mut self, widths: &Attention, query: Block, windowed: bool) -> Block {
-        if self.geometry.flash {
-            return self.turn(query, widths.out);
+    pub(super) fn attend(&mut self, widths: &Attention, query: Block, windowed: bool) -> Block {
+        let cells = self.geometry.cells_of(windowed);
+        let copies = (self.in_ram == InRam::Everything).then(|| {
+            let all = cells.saturating_mul(self.geometry.streams);
+            let key = self.geometry.key.bytes(widths.key).saturating_mul(all);
+            let value = self.geometry.value.bytes(widths.value).saturating_mul(all);
+            (self.arena.take(key), self.arena.take(value))
+        });
+        let out = if self.geometry.flash {
+            let bytes = self.bytes(widths.out).saturating_add(self.half_copy(widths, cells));
+            let out = self.arena.take(bytes);
+            self.give(query);
+            out
+        } else {
+            let scores = self.turn(query, cells.saturating_mul(widths.heads));
+            let out = self.turn(scores, widths.out);
+            self.turn(out, widths.out)
+        };
+        if let Some((key, value)) = copies {
+            self.give(key);
+            self.give(value);
         }
-        let scores = self.geometry.cells_of(windowed).saturating_mul(widths.heads);
-        let scores = self.turn(query, scores);
-        let out = self.turn(scores, widths.out);
-        self.turn(out, widths.out)
+        out
+    }
+
+    /// CUDA computes flash attention over K and V of other types than f16 with a copy of both, behind the outcome
+    /// (`ggml_cuda_flash_attn_ext_get_alloc_size`).
+    fn half_copy(&self, widths: &Attention, cells: u64) -> u64 {
+        if !self.geometry.cuda_scratch {
+            return 0;
+        }
+        let copied = |kind: CacheType, width: u64| if kind == CacheType::F16 { 0 } else { width };
+        copied(self.geometry.key, widths.key)
+            .saturating_add(copied(self.geometry.value, widths.value))
+            .saturating_mul(cells)
+            .saturating_mul(self.geometry.streams)
+            .saturating_mul(2)
     }
 
     fn feed(&mut self, feed: &Feed, normed: Block) -> Block {
@@ -364,18 +498,19 @@ impl<'a> Graph<'a> {
     }
 
     fn network(&mut self, network: &Network, normed: Block) -> Block {
-        let inner = self.inner(network, 1, Some(normed));
-        self.turn(inner, self.embedding)
+        let inner = self.inner(network, 1, Some(normed), [Role::Up, Role::Gate]);
+        self.multiply(inner, self.embedding, Role::Down)
     }
 
     /// Up, gate and their product for so many copies of a token. The input is given back when it is handed over.
-    fn inner(&mut self, network: &Network, copies: u64, input: Option<Block>) -> Block {
+    fn inner(&mut self, network: &Network, copies: u64, input: Option<Block>, [up, gate]: [Role; 2]) -> Block {
         let width = network.width.saturating_mul(copies);
-        let up = self.take(match network.gate {
+        let up_width = match network.gate {
             Gate::Fused => width.saturating_mul(2),
             Gate::None | Gate::Apart => width,
-        });
-        let gate = (network.gate == Gate::Apart).then(|| self.take(width));
+        };
+        let up = self.product(up_width, up);
+        let gate = (network.gate == Gate::Apart).then(|| self.product(width, gate));
         if let Some(input) = input {
             self.give(input);
         }
@@ -398,8 +533,8 @@ impl<'a> Graph<'a> {
         let weights = self.turn(weights, used);
         self.give(sum);
         let (kept, input) = if shared.is_some() { (Some(normed), None) } else { (None, Some(normed)) };
-        let inner = self.inner(each, used, input);
-        let down = self.turn(inner, self.embedding.saturating_mul(used));
+        let inner = self.inner(each, used, input, [Role::ExpertUp, Role::ExpertGate]);
+        let down = self.multiply(inner, self.embedding.saturating_mul(used), Role::ExpertDown);
         self.give(order);
         self.give(weights);
         let routed = self.turn(down, self.embedding);
@@ -412,10 +547,21 @@ impl<'a> Graph<'a> {
     }
 
     /// The logits.
-    pub(super) fn logits(&mut self, stream: Block, vocab: u64) {
+    pub(super) fn logits(&mut self, stream: Block, shape: &Shape) {
         self.only_logit_rows();
-        let logits = self.take(vocab);
+        let normed = if shape.keeps_last {
+            let normed = self.take(shape.embedding);
+            self.keep(stream);
+            normed
+        } else {
+            stream
+        };
+        let matrix = (self.in_ram == InRam::Everything).then(|| self.arena.take(shape.output_bytes));
+        let logits = self.take(shape.vocab);
+        if let Some(matrix) = matrix {
+            self.give(matrix);
+        }
         self.give(logits);
-        self.give(stream);
+        self.give(normed);
     }
 }

@@ -28,8 +28,22 @@ pub(super) struct Kind {
     pub(super) parallel: bool,
     /// Whether sums take the place of the stream instead of what is added to it.
     pub(super) onto_stream: bool,
+    /// Where the stream is normed.
+    pub(super) norms: Norms,
     /// Whether the layer attends to a window only.
     pub(super) windowed: bool,
+}
+
+/// Where the stream is normed around the two parts of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Norms {
+    /// Before each part.
+    #[default]
+    Before,
+    /// What comes out of each part, before it is added.
+    Inside,
+    /// The sum behind each part.
+    After,
 }
 
 /// How tokens see each other in a layer.
@@ -46,6 +60,13 @@ pub(super) enum Mixer {
     Scan(Scan),
     /// A gated delta rule.
     Delta(Delta),
+    /// A linear attention over decaying states (RWKV).
+    Decay {
+        /// Blends of a token with the one before it.
+        blends: u64,
+        /// Width of a head, which is also the state for each element.
+        head: u64,
+    },
     /// A short convolution.
     Convolution {
         /// Tokens before the current one that it sees.
@@ -81,6 +102,10 @@ pub(super) struct Attention {
     pub(super) gated: bool,
     /// Whether positions turn Q and K.
     pub(super) rotary: bool,
+    /// Whether K and V are computed and stored here; else those of an earlier layer are used.
+    pub(super) stored: bool,
+    /// Whether there is a cache; else all tokens of a text are looked at at once.
+    pub(super) cached: bool,
 }
 
 /// The widths of attention over a compressed form, in elements per token.
@@ -170,4 +195,93 @@ pub(super) enum Gate {
     Apart,
     /// By the other half of a tensor of twice the width.
     Fused,
+}
+
+/// The matrices of a layer that can be large, by what they compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Q.
+    Query,
+    /// K.
+    Key,
+    /// V.
+    Value,
+    /// Q, K and V at once.
+    Fused,
+    /// What comes out of attention.
+    Out,
+    /// The gate of a feed-forward network.
+    Gate,
+    /// Into a feed-forward network.
+    Up,
+    /// Out of it.
+    Down,
+    /// The gates of experts.
+    ExpertGate,
+    /// Into experts.
+    ExpertUp,
+    /// Out of them.
+    ExpertDown,
+    /// Anything else.
+    Other,
+}
+
+impl Role {
+    /// The role of a tensor by the name behind its layer's number.
+    pub(super) fn of(name: &str) -> Self {
+        let stem = name.split_once('.').map_or(name, |(stem, _)| stem);
+        match stem {
+            "attn_q" | "attn_q_b" => Self::Query,
+            "attn_k" => Self::Key,
+            "attn_v" => Self::Value,
+            "attn_qkv" => Self::Fused,
+            "attn_output" => Self::Out,
+            "ffn_gate" | "ffn_gate_shexp" => Self::Gate,
+            "ffn_up" | "ffn_up_shexp" => Self::Up,
+            "ffn_down" | "ffn_down_shexp" => Self::Down,
+            "ffn_gate_exps" => Self::ExpertGate,
+            "ffn_up_exps" | "ffn_gate_up_exps" => Self::ExpertUp,
+            "ffn_down_exps" => Self::ExpertDown,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether it belongs to experts.
+    pub(super) fn is_expert(self) -> bool {
+        matches!(self, Self::ExpertGate | Self::ExpertUp | Self::ExpertDown)
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// Bytes of the heaviest matrix of each role in a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Heaviest([u64; Role::Other as usize + 1]);
+
+impl Heaviest {
+    /// Counts a matrix in.
+    pub(super) fn add(&mut self, role: Role, bytes: u64) {
+        if let Some(heaviest) = self.0.get_mut(role.index()) {
+            *heaviest = bytes.max(*heaviest);
+        }
+    }
+
+    /// Bytes of the heaviest matrix of a role.
+    pub(super) fn of(&self, role: Role) -> u64 {
+        self.0.get(role.index()).copied().unwrap_or(0)
+    }
+}
+
+/// Which weights of a layer lie in RAM while a GPU computes with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum InRam {
+    /// None.
+    #[default]
+    Nothing,
+    /// Its experts.
+    Experts,
+    /// All, and its cache.
+    Everything,
 }

@@ -3,11 +3,13 @@
 //! Pure: a header comes from any `Read`, an estimate from a header; files, sockets and clocks are the business of [`crate::source`] and
 //! [`crate::gpu`].
 
+mod altup;
 mod anatomy;
 mod arena;
 mod card;
 mod compute;
 mod estimate;
+mod extras;
 mod family;
 mod geometry;
 mod gguf;
@@ -31,7 +33,8 @@ mod speed;
 mod tensor_type;
 
 pub use card::{GpuCard, Maker, NamedCard, cards, find_card};
-pub use estimate::{Basis, Estimate, Offload, Parts, Range, Subject, estimate};
+pub use estimate::{Basis, Estimate, Offload, Parts, Range, Subject, estimate, estimate_with};
+pub use extras::Extras;
 pub use gguf::read;
 pub use gguf_error::{Fault, GgufError, Limited, Lookalike};
 pub use header::{Header, MAX_NUMBERS, Metadata, Tensor, UnknownTypes, Value};

@@ -476,7 +476,7 @@ impl NamedModel {
                 self.quant.name
             ),
             format!(
-                "the KV cache at {} tokens is {} to {} MiB in models of this size; it is not part of the total",
+                "the KV cache at {} tokens is {} to {} MiB in models of this size",
                 settings.ctx,
                 mib(range.low),
                 mib(range.high)
@@ -609,20 +609,8 @@ mod tests {
     #[test]
     fn a_name_is_enough_for_weights_and_a_range_of_the_cache() {
         let settings = Settings {
-            runtime: super::super::Runtime::Ollama,
             ctx: 4096,
-            parallel: 1,
-            cache_k: super::super::CacheType::F16,
-            cache_v: super::super::CacheType::F16,
-            batch: 2048,
-            ubatch: 512,
-            flash_attention: true,
-            gpu_layers: None,
-            unified_kv: false,
-            swa_full: false,
-            batch_logits: false,
-            input_copy: true,
-            cuda_kv_scratch: true,
+            ..Settings::of_runtime(super::super::Runtime::LlamaServer, None)
         };
         let model = NamedModel::read("7b", Some("Q4_K_M")).unwrap();
         // Llama 2 7B Q4_K_M (6.74 billion) is a file of 4.08 GB.

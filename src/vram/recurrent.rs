@@ -26,7 +26,10 @@ impl Graph<'_> {
         let convolved = self.take(channels);
         self.give(series);
         let scanned = if widths.groups > 0 {
-            self.take_both(widths.inner, state)
+            let step = self.take(widths.rank);
+            let scanned = self.take_both(widths.inner, state);
+            self.give(step);
+            scanned
         } else {
             let parts = self.take(widths.rank.saturating_add(widths.state.saturating_mul(2)));
             let step = self.take(widths.rank);
@@ -50,7 +53,51 @@ impl Graph<'_> {
         let gated = self.take(widths.inner);
         self.give(gate);
         self.give(out);
+        let gated = if widths.groups > 0 { self.turn(gated, widths.inner) } else { gated };
         self.turn(gated, self.embedding)
+    }
+
+    /// A linear attention over decaying states (`rwkv7-base.cpp`; version 6 does with a little less).
+    pub(super) fn decay(&mut self, blends: u64, head: u64, normed: Block) -> Block {
+        let width = self.embedding;
+        let shifted = self.take(width);
+        let blended = self.turn(shifted, width.saturating_mul(blends));
+        let receptance = self.take(width);
+        let decays = self.take(width);
+        let key = self.take(width);
+        let rate = self.take(width);
+        let scaled = self.take(width);
+        let updated = self.take(width);
+        self.give(scaled);
+        let value = self.take(width);
+        let first = self.take(width);
+        let mixed = self.take(width);
+        self.give(mixed);
+        self.give(first);
+        let removed = self.take(width);
+        self.give(key);
+        let negated = self.take(width);
+        self.give(rate);
+        let attended = self.take_both(width, head.saturating_mul(width));
+        for block in [decays, negated, removed] {
+            self.give(block);
+        }
+        let out = self.turn(attended, width);
+        let out = self.turn(out, width);
+        let bonus = self.take(width);
+        self.give(updated);
+        self.give(receptance);
+        let bonus = self.turn(bonus, width);
+        self.give(value);
+        self.give(bonus);
+        self.give(blended);
+        let gate = self.take(width);
+        self.give(gate);
+        let out = self.turn(out, width);
+        // The sum works on views and takes a tensor of its own; the input lives on as the state of the next token.
+        let sum = self.turn(out, width);
+        self.give(normed);
+        sum
     }
 
     /// A gated delta rule with the fused operation (`qwen35.cpp`, `delta-net-base.cpp`).

@@ -175,6 +175,9 @@ pub struct Settings {
     /// Whether CUDA's f16 copy of a layer's quantised K and V counts as part of the compute buffer. On by default; off for the graphs of
     /// devices without that copy (RPC, Vulkan, a no-allocation load), which cannot show it.
     pub cuda_kv_scratch: bool,
+    /// Whether the first GPU computes prompts with the weights that stay in RAM, a copy of each at a time (llama.cpp's op offload, on for
+    /// CUDA, ROCm, Vulkan, `SYCL` and Metal). On by default; off for RPC devices, which cannot.
+    pub op_offload: bool,
 }
 
 /// llama.cpp's own logical batch.
@@ -211,7 +214,7 @@ impl Settings {
             parallel: if server { SERVER_SLOTS } else { 1 },
             cache_k: CacheType::F16,
             cache_v: CacheType::F16,
-            batch: BATCH,
+            batch: if runtime == Runtime::Ollama { UBATCH } else { BATCH },
             ubatch: UBATCH,
             flash_attention: true,
             gpu_layers: None,
@@ -220,6 +223,7 @@ impl Settings {
             batch_logits: runtime == Runtime::LlamaCli,
             input_copy: true,
             cuda_kv_scratch: true,
+            op_offload: true,
         }
     }
 }

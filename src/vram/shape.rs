@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use super::altup::Streams;
 use super::anatomy::Anatomy;
 use super::family::{self, Family, Memory, Recurrence, Windows};
-use super::layer::{Kind, Layer};
+use super::layer::{Heaviest, Kind, Layer};
 use super::{Header, UnknownTypes};
 
 /// What a model is, as far as its memory goes.
@@ -38,10 +39,20 @@ pub struct Shape {
     pub projector_bytes: u64,
     /// Experts a token uses and experts there are; 0 without experts.
     pub experts: (u64, u64),
+    /// The heaviest matrix of each role.
+    pub(super) heaviest: Heaviest,
     /// What is kept of the tokens seen.
     pub(super) memory: Memory,
+    /// Whether positions have embeddings of their own, looked up in RAM.
+    pub(super) position_rows: bool,
+    /// Whether it predicts tokens.
+    pub(super) logits: bool,
     /// Numbers that a token's position takes (sections of height, width and time in models that see).
     pub(super) position_parts: u64,
+    /// Several streams beside each other; `None`: one.
+    pub(super) streams: Option<Streams>,
+    /// Whether the stream behind the last layer is kept.
+    pub(super) keeps_last: bool,
     /// The different layers, in order of appearance.
     pub(super) kinds: Vec<Kind>,
     /// The kind of each layer.

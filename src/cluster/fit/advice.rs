@@ -28,9 +28,8 @@ pub(super) fn find(question: &Question<'_>, sites: &[Site], nodes: &[SiteFit]) -
         .map(|site| rooms(question, site))
         .collect();
     let anywhere = |subject: &Subject, settings: &Settings| {
-        let headroom = question.policy.headroom_factor;
         open.iter()
-            .any(|rooms| goes(subject, settings, headroom, rooms, question.strategy))
+            .any(|rooms| goes(question, subject, settings, rooms))
     };
     Advice {
         context: nodes
@@ -85,14 +84,7 @@ fn variant(question: &Question<'_>, open: &[Vec<Room>]) -> Option<String> {
                     .iter()
                     .map(|room| room.clone().measured(question.policy, variant.basis))
                     .collect();
-                let headroom = question.policy.headroom_factor;
-                goes(
-                    variant.subject,
-                    question.settings,
-                    headroom,
-                    &rooms,
-                    question.strategy,
-                )
+                goes(question, variant.subject, question.settings, &rooms)
             })
         })
         .max_by_key(|variant| size(variant.subject))

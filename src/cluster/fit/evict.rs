@@ -46,13 +46,7 @@ pub(super) fn needed(question: &Question<'_>, site: &Site, rooms: &[Room]) -> Ve
     let goes_without = |gone: &[&LoadedModel]| {
         let bytes = gone.iter().filter_map(|loaded| loaded.vram_bytes).sum();
         let rooms = measured(question, without(rooms, bytes));
-        goes(
-            question.subject,
-            question.settings,
-            question.policy.headroom_factor,
-            &rooms,
-            question.strategy,
-        )
+        goes(question, question.subject, question.settings, &rooms)
     };
     let Some(count) = (1..=idle.len()).find(|count| goes_without(&idle[..*count])) else {
         return Vec::new();

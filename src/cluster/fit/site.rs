@@ -7,7 +7,7 @@ use crate::cluster::Knowledge;
 use crate::cluster::place::largest;
 use crate::cluster::{
     LoadedModel, ModelName, NodeKind, NodeState, Placement, PlacementKind, Room, Rules, Site,
-    Strategy, place, place_on_gpus,
+    place, place_on_gpus,
 };
 use crate::vram::{Settings, Subject, TokensPerSecond};
 
@@ -179,8 +179,7 @@ fn sum(site: &Site, rooms: &[Room], of: impl Fn(&Room) -> u64) -> Option<u64> {
 }
 
 pub(super) fn placed(question: &Question<'_>, rooms: &[Room], rules: Rules) -> Placement {
-    let headroom = question.policy.headroom_factor;
-    with_demand(question.subject, question.settings, headroom, |demand| {
+    with_demand(question, question.subject, question.settings, |demand| {
         place(demand, rooms, rules)
     })
 }
@@ -196,14 +195,13 @@ fn kind(question: &Question<'_>, placement: &Placement) -> PlacementKind {
 
 /// Whether all of a subject goes on the GPUs of these rooms.
 pub(super) fn goes(
+    question: &Question<'_>,
     subject: &Subject,
     settings: &Settings,
-    headroom: f64,
     rooms: &[Room],
-    strategy: Strategy,
 ) -> bool {
-    with_demand(subject, settings, headroom, |demand| {
-        place_on_gpus(demand, rooms, strategy).is_some()
+    with_demand(question, subject, settings, |demand| {
+        place_on_gpus(demand, rooms, question.strategy).is_some()
     })
 }
 
@@ -222,13 +220,7 @@ fn max_context(question: &Question<'_>, rooms: &[Room]) -> Option<u64> {
             ..*question.settings
         };
         // More GPUs never make less room for a context.
-        goes(
-            question.subject,
-            &settings,
-            question.policy.headroom_factor,
-            rooms,
-            question.strategy,
-        )
+        goes(question, question.subject, &settings, rooms)
     };
     if steps > 0 && holds(steps) {
         return Some(u64::from(steps) * CONTEXT_STEP);

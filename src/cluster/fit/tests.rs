@@ -15,7 +15,7 @@ use crate::cluster::{
     ClusterSnapshot, Gpu, GpuState, Knowledge, LoadedModel, Measure, Model, Node, NodeKind,
     NodeState, Surroundings, Vendor,
 };
-use crate::vram::{CacheType, GpuCard, Header, Learned, Runtime, Shape, read};
+use crate::vram::{Extras, CacheType, GpuCard, Header, Learned, Runtime, Shape, read};
 use proptest::prelude::{
     Just, ProptestConfig, Strategy as Generator, TestCaseError, prop_assert, prop_oneof,
 };
@@ -166,6 +166,7 @@ impl World {
             model,
             subject,
             basis,
+            extras: Extras::default(),
             settings,
             policy: self.policy,
             strategy: Strategy::default(),
@@ -599,7 +600,7 @@ fn held(shape: &Shape, settings: &Settings, placement: &SitePlacement) -> Vec<u6
         cpu_experts: placement.cpu_experts,
     };
     let subject = Subject::Shaped(Box::new(shape.clone()));
-    let estimated = estimate(&subject, settings, &offload);
+    let estimated = crate::vram::estimate(&subject, settings, &offload);
     let all = shape.layers.len() + 1;
     let count = placement.ngl.map_or(all, |ngl| ngl as usize);
     let mut bytes = vec![0_u64; placement.gpus.len()];

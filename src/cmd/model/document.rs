@@ -150,7 +150,10 @@ impl EstimateDocument {
         let on_gpu = if estimate.devices.is_empty() { 0 } else { 1 };
         let host = &estimate.host;
         let mut warnings = model.warnings.clone();
-        warnings.extend(estimate.warnings.iter().cloned());
+        // What a name tells is more than the general remark on sizes.
+        if model.usual_kv.is_none() {
+            warnings.extend(estimate.warnings.iter().cloned());
+        }
         Self {
             schema: 1,
             model: found.name.clone(),
