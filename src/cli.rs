@@ -93,6 +93,10 @@ pub enum Command {
     Classify(cmd::classify::Args),
     /// Tell where a request would go, without sending it
     Route(cmd::route::Args),
+    /// Tell what memory a model takes, part by part, before it is loaded
+    Estimate(cmd::estimate::Args),
+    /// List known models and what the nodes offer
+    Models(cmd::models::Args),
     /// Show nodes, loaded models, queues, speeds and warnings
     Status(cmd::status::Args),
     /// Explain the recorded decision of a request

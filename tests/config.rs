@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gpurouter::cli::Global;
-use gpurouter::cluster::{NodeKind, Role};
+use gpurouter::cluster::{self, NodeKind, Role};
 use gpurouter::cmd::Exit;
 use gpurouter::config::{self, Config, Environment, KEYS, Loaded, LogLevel, Overrides};
 use gpurouter::render::Told;
@@ -134,6 +134,23 @@ fn the_file_with_every_key_sets_every_value() {
     assert_eq!(config.prices.reference.as_deref(), Some("gpt-5-mini"));
     assert_eq!(config.security.hosts, ["router.lan"]);
     assert_eq!(config.security.max_body, 1 << 20);
+    assert_eq!(config.memory.safety_margin, Some(0.8));
+    assert!((config.memory.headroom_factor - 1.1).abs() < f64::EPSILON);
+    assert_eq!(config.nodes[1].vram_bytes, Some(8 << 30));
+    assert!(!config.gpu.enabled && !config.gpu.monitoring && !config.gpu.cpu_fallback);
+    assert_eq!(config.gpu.monitoring_interval, Duration::from_millis(2500));
+    assert_eq!(config.gpu.strategy, cluster::Strategy::Distribute);
+    let card = config.gpu.cards["Home-made 9000"];
+    assert_eq!(
+        (card.vram_bytes, card.bandwidth, card.multiprocessors),
+        (12 << 30, 360_500_000_000, 28)
+    );
+    assert_eq!(config.sources.ollama_registry, "http://127.0.0.1:5000");
+    assert_eq!(config.sources.huggingface, "http://127.0.0.1:5001");
+    assert!(config.sources.offline);
+    let state = config.sources.state_dir.unwrap();
+    assert_eq!(state, Path::new("/var/lib/gpurouter"));
+    assert_eq!(config.models["my-custom-model"], 2500);
 }
 
 /// The smallest file in which a key stands with that value.
@@ -290,7 +307,7 @@ fn a_variable_moves_the_files_node_and_leaves_the_rest_of_it() {
     let printed = loaded.print();
     assert!(printed.contains("url = \"http://elsewhere:1\"  # env GPU1_URL"));
     assert!(
-        printed.contains("name = \"gpu1\"  # file valid/every-key.toml:13"),
+        printed.contains("name = \"gpu1\"  # file valid/every-key.toml:15"),
         "{printed}"
     );
 }

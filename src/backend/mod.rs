@@ -14,6 +14,7 @@ mod probe;
 mod show;
 
 pub use client::{Failure, router_client};
+pub(crate) use client::{cause, tls};
 pub use discover::{candidates, discover, discover_at};
 pub use monitor::{Monitor, OnChange, Outcome, POLL_INTERVAL, Rediscovery};
 pub use probe::{PROBE_LIMIT, Prober, gather};

@@ -3,14 +3,18 @@
 //! How the data was obtained is the business of [`crate::backend`]; what follows from it is decided in [`crate::routing`].
 
 mod gpu;
+mod ledger;
+mod memory;
 mod name;
 mod node;
 mod place;
 
 pub use gpu::{Gpu, GpuProcess, GpuState, Vendor};
+pub use ledger::{Claim, Ledger, Refused, Ticket, claims};
+pub use memory::{Bound, GpuKey, Measure, MemoryPolicy, Room, Skipped, size_only};
 pub use name::ModelName;
 pub use node::{Capability, LoadedModel, Model, Native, Node, NodeKind, NodeState, Role};
-pub use place::Strategy;
+pub use place::{Demand, Layers, Need, Placement, PlacementKind, Rules, Strategy, place};
 
 use std::sync::Arc;
 

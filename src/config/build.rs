@@ -10,8 +10,9 @@ use super::origin::{Origin, Problems};
 use super::print::{self, toml_key};
 use super::settings::{Config, LogLevel, NodeConfig, Price};
 use super::value::Value;
-use crate::cluster::{NodeKind, Role};
+use crate::cluster::{NodeKind, Role, Strategy};
 use crate::routing::{ClassTarget, Tier};
+use crate::vram::GpuCard;
 
 /// Origins by printed path.
 type Origins = BTreeMap<String, Origin>;
@@ -37,6 +38,9 @@ pub(super) fn resolve(
     config.routing.tiers = tiers(draft, &mut origins, problems);
     aliases(draft, &mut config, &mut origins, problems);
     prices(draft, &mut config, &mut origins, problems);
+    memory(draft, &mut config);
+    known_models(draft, &mut config, &mut origins);
+    cards(draft, &mut config, &mut origins, problems);
     preferred_nodes(draft, &config, written, notices, problems);
     same_servers(&config, notices);
     (config, origins)
@@ -223,7 +227,10 @@ fn nodes(draft: &Draft, origins: &mut Origins, problems: &mut Problems) -> Vec<N
             kind: section.text("kind").and_then(node_kind),
             role: section.text("role").map(role).unwrap_or_default(),
             gpu: section.text("gpu").map(str::to_owned),
-            vram_bytes: None,
+            vram_bytes: section
+                .values
+                .get("vram")
+                .and_then(|located| located.value.count()),
         });
     }
     nodes
@@ -271,7 +278,7 @@ fn tiers(draft: &Draft, origins: &mut Origins, problems: &mut Problems) -> Vec<T
 }
 
 fn aliases(draft: &Draft, config: &mut Config, origins: &mut Origins, problems: &mut Problems) {
-    for (name, located) in &draft.aliases {
+    for (name, located) in draft.named("aliases.*") {
         let prefix = name.strip_suffix('*').unwrap_or(name);
         if prefix.contains('*') {
             let text = format!("alias `{name}`: only a `*` at the end stands for a prefix");
@@ -286,7 +293,7 @@ fn aliases(draft: &Draft, config: &mut Config, origins: &mut Origins, problems: 
 }
 
 fn prices(draft: &Draft, config: &mut Config, origins: &mut Origins, problems: &mut Problems) {
-    for (model, section) in &draft.prices {
+    for (model, section) in draft.sections("prices.models.*") {
         check_complete("prices.models.*", section, problems);
         let number = |name: &str| section.values.get(name)?.value.number();
         if let (Some(input), Some(output)) = (number("input"), number("output")) {
@@ -297,9 +304,113 @@ fn prices(draft: &Draft, config: &mut Config, origins: &mut Origins, problems: &
     }
     if let Some(reference) = draft.scalars.get("prices.reference") {
         let name = reference.value.text().unwrap_or_default();
-        if !draft.prices.contains_key(name) {
+        if !draft
+            .sections("prices.models.*")
+            .any(|(model, _)| model == name)
+        {
             let text = format!("`reference` must be a model of [prices.models], not `{name}`");
             problems.add(&reference.origin, text);
+        }
+    }
+}
+
+fn memory(draft: &Draft, config: &mut Config) {
+    let some_number = |value: &Value| value.number().map(Some);
+    let memory = &mut config.memory;
+    put(
+        draft,
+        "vram_safety_margin",
+        some_number,
+        &mut memory.safety_margin,
+    );
+    put(
+        draft,
+        "vram_headroom_factor",
+        Value::number,
+        &mut memory.headroom_factor,
+    );
+    let gpu = &mut config.gpu;
+    put(draft, "gpu.enabled", Value::switch, &mut gpu.enabled);
+    put(
+        draft,
+        "gpu.enable_gpu_monitoring",
+        Value::switch,
+        &mut gpu.monitoring,
+    );
+    put(
+        draft,
+        "gpu.monitoring_interval",
+        Value::time,
+        &mut gpu.monitoring_interval,
+    );
+    put(
+        draft,
+        "gpu.gpu_allocation_strategy",
+        strategy,
+        &mut gpu.strategy,
+    );
+    put(
+        draft,
+        "gpu.cpu_fallback",
+        Value::switch,
+        &mut gpu.cpu_fallback,
+    );
+    let sources = &mut config.sources;
+    put(
+        draft,
+        "sources.ollama_registry",
+        text,
+        &mut sources.ollama_registry,
+    );
+    put(draft, "sources.huggingface", text, &mut sources.huggingface);
+    put(
+        draft,
+        "sources.offline",
+        Value::switch,
+        &mut sources.offline,
+    );
+    let path = |value: &Value| text(value).map(|text| Some(text.into()));
+    put(draft, "sources.state_dir", path, &mut sources.state_dir);
+}
+
+fn strategy(value: &Value) -> Option<Strategy> {
+    [Strategy::SingleGpuPreferred, Strategy::Distribute]
+        .into_iter()
+        .find(|strategy| Some(strategy.as_str()) == value.text())
+}
+
+fn known_models(draft: &Draft, config: &mut Config, origins: &mut Origins) {
+    for (name, located) in draft.named("models.*") {
+        if let Some(megabytes) = located.value.count() {
+            let path = format!("models.{}", toml_key(name));
+            origins.insert(path, located.origin.clone());
+            config.models.insert(name.clone(), megabytes);
+        }
+    }
+}
+
+fn cards(draft: &Draft, config: &mut Config, origins: &mut Origins, problems: &mut Problems) {
+    for (name, section) in draft.sections("gpu.card.*") {
+        check_complete("gpu.card.*", section, problems);
+        let get = |name: &str| section.values.get(name).map(|located| &located.value);
+        let vram = get("vram").and_then(Value::count);
+        let bandwidth = get("bandwidth").and_then(Value::number);
+        let multiprocessors = get("multiprocessors").and_then(Value::count);
+        if let (Some(vram_bytes), Some(gigabytes)) = (vram, bandwidth) {
+            note_origins(origins, &print::card_table(name), section);
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "positive, and a float cast saturates"
+            )]
+            let bandwidth = (gigabytes * 1e9) as u64;
+            let multiprocessors = multiprocessors.and_then(|count| u32::try_from(count).ok());
+            let card = GpuCard {
+                vram_bytes,
+                bandwidth,
+                multiprocessors: multiprocessors.unwrap_or_default(),
+            };
+            config.gpu.cards.insert(name.clone(), card);
         }
     }
 }

@@ -54,13 +54,23 @@ pub(super) struct Draft {
     pub(super) scalars: BTreeMap<&'static str, Located>,
     pub(super) nodes: Vec<Section>,
     pub(super) tiers: Vec<Section>,
-    pub(super) aliases: BTreeMap<String, Located>,
-    pub(super) prices: BTreeMap<String, Section>,
+    /// Values under names that the user chose, by path of their key (`aliases.*`).
+    pub(super) named: BTreeMap<String, BTreeMap<String, Located>>,
+    /// Tables under names that the user chose, by path of their table (`prices.models.*`).
+    pub(super) sections: BTreeMap<String, BTreeMap<String, Section>>,
 }
 
 impl Draft {
     pub(super) fn set(&mut self, path: &'static str, value: Value, origin: Origin) {
         self.scalars.insert(path, Located { value, origin });
+    }
+
+    pub(super) fn named(&self, path: &str) -> impl Iterator<Item = (&String, &Located)> {
+        self.named.get(path).into_iter().flatten()
+    }
+
+    pub(super) fn sections(&self, path: &str) -> impl Iterator<Item = (&String, &Section)> {
+        self.sections.get(path).into_iter().flatten()
     }
 
     pub(super) fn node_names(&self) -> impl Iterator<Item = &str> {

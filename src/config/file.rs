@@ -181,7 +181,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads a table whose names the user chose: the aliases, or the prices by model.
+    /// Reads a table whose names the user chose: single values (aliases, sizes), or tables (prices, GPUs).
     fn map(&mut self, path: &str, table: &DeTable<'_>) {
         let entry = format!("{path}.*");
         for (name, value) in table {
@@ -194,11 +194,13 @@ impl Reader<'_> {
                 );
             } else if let Some(Shape::Leaf(key)) = keys::shape(&entry) {
                 if let Some(located) = self.leaf(key, name, value) {
-                    self.draft.aliases.insert(name.to_string(), located);
+                    let values = self.draft.named.entry(entry.clone()).or_default();
+                    values.insert(name.to_string(), located);
                 }
             } else if let DeValue::Table(inner) = value.get_ref() {
                 let section = self.section(&entry, &origin, inner);
-                self.draft.prices.insert(name.to_string(), section);
+                let sections = self.draft.sections.entry(entry.clone()).or_default();
+                sections.insert(name.to_string(), section);
             } else {
                 let path = format!("{path}.{}", super::print::toml_key(name));
                 self.wrong_shape(&path, &origin, "table", value.get_ref());
@@ -280,8 +282,7 @@ fn raw(value: &DeValue<'_>) -> Raw {
             .as_str()
             .parse()
             .map_or(Raw::Other("a number that is too large"), Raw::Float),
-        DeValue::Boolean(true) => Raw::Other("true"),
-        DeValue::Boolean(false) => Raw::Other("false"),
+        DeValue::Boolean(on) => Raw::Switch(*on),
         DeValue::Datetime(date) => Raw::Date(date.to_string()),
         DeValue::Array(items) => Raw::List(items.iter().map(|item| raw(item.get_ref())).collect()),
         DeValue::Table(_) => Raw::Other("a table"),

@@ -58,6 +58,9 @@ const ROLES: &[&str] = &["main", "helper", "embed", "any"];
 /// Log levels as they are written; the second and the third are the same.
 const LEVELS: &[&str] = &["error", "warning", "warn", "info", "debug"];
 
+/// Strategies as they are written.
+const STRATEGIES: &[&str] = &["single-gpu-preferred", "distribute"];
+
 /// A number of threads, each with a stack of its own; beyond it no machine could keep the promise.
 const MOST_CONNECTIONS: u64 = 1_000_000;
 
@@ -74,6 +77,18 @@ pub const KEYS: &[Key] = &[
         Kind::Choice(LEVELS),
         "\"info\"",
         "Least severe level that is logged.",
+    ),
+    key(
+        "vram_safety_margin",
+        Kind::Fraction,
+        "",
+        "Share of a GPU's memory that may be used. Not set: 0.8 where only a size is known of a model, and all but 1 GiB (at most a fifth) where its header was read.",
+    ),
+    key(
+        "vram_headroom_factor",
+        Kind::Positive,
+        "1.0",
+        "What the memory that a model needs is multiplied by.",
     ),
     required(
         "node[].name",
@@ -102,6 +117,12 @@ pub const KEYS: &[Key] = &[
         Kind::Text,
         "",
         "Name of its GPU, where it cannot be probed.",
+    ),
+    key(
+        "node[].vram",
+        Kind::Size,
+        "",
+        "Memory of its GPU, where it cannot be probed.",
     ),
     key(
         "routing.virtual_models",
@@ -252,6 +273,82 @@ pub const KEYS: &[Key] = &[
         "\"64MiB\"",
         "Largest request body; 413 beyond.",
     ),
+    key(
+        "gpu.enabled",
+        Kind::Switch,
+        "true",
+        "Whether the GPUs of this machine are looked for. false: CPU only.",
+    ),
+    key(
+        "gpu.enable_gpu_monitoring",
+        Kind::Switch,
+        "true",
+        "Whether `serve` looks at the GPUs again and again; false: once, at the start.",
+    ),
+    key(
+        "gpu.monitoring_interval",
+        Kind::Time { endless: false },
+        "\"5s\"",
+        "Time between two looks at the GPUs.",
+    ),
+    key(
+        "gpu.gpu_allocation_strategy",
+        Kind::Choice(STRATEGIES),
+        "\"single-gpu-preferred\"",
+        "How a model is placed: on the one GPU that it fills best, else on the fewest; or distributed over all that have room.",
+    ),
+    key(
+        "gpu.cpu_fallback",
+        Kind::Switch,
+        "true",
+        "Whether a model that fits on no GPU may run on the CPU; false: that is an error.",
+    ),
+    required(
+        "gpu.card.*.vram",
+        Kind::Size,
+        "Memory of a GPU that the built-in catalogue does not know.",
+    ),
+    required(
+        "gpu.card.*.bandwidth",
+        Kind::Positive,
+        "Its peak memory bandwidth in GB/s.",
+    ),
+    key(
+        "gpu.card.*.multiprocessors",
+        Kind::Count(1, 100_000),
+        "",
+        "Its streaming multiprocessors (compute units, Xe cores).",
+    ),
+    key(
+        "sources.ollama_registry",
+        Kind::Url,
+        "\"https://registry.ollama.ai\"",
+        "Where `estimate` and `fit` look for models that are not here.",
+    ),
+    key(
+        "sources.huggingface",
+        Kind::Url,
+        "\"https://huggingface.co\"",
+        "Where `estimate` and `fit` look for hf: models.",
+    ),
+    key(
+        "sources.offline",
+        Kind::Switch,
+        "false",
+        "Whether no registry is asked, as with `--offline`. `serve` never asks one.",
+    ),
+    key(
+        "sources.state_dir",
+        Kind::Text,
+        "",
+        "Directory of what is kept across runs, such as what a GPU's runtime was seen to take; not set: $XDG_STATE_HOME/gpurouter (~/.local/state).",
+    ),
+    key(
+        "models.*",
+        Kind::Count(1, 100_000_000),
+        "",
+        "Size in MB of a model that nobody else tells the size of.",
+    ),
 ];
 
 /// What stands at a path.
@@ -389,7 +486,7 @@ mod tests {
 
     #[test]
     fn a_word_that_resembles_nothing_gets_no_hint() {
-        assert_eq!(nearest("", "vram_safety_margin"), None);
+        assert_eq!(nearest("", "wibbledywobble"), None);
     }
 
     #[test]

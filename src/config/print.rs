@@ -62,6 +62,10 @@ pub(super) fn price_table(model: &str) -> String {
     format!("prices.models.{}", toml_key(model))
 }
 
+pub(super) fn card_table(name: &str) -> String {
+    format!("gpu.card.{}", toml_key(name))
+}
+
 /// A key as TOML writes it: bare where it may be, else quoted. Control characters do not occur, see [`super::value::is_text`].
 pub(super) fn toml_key(name: &str) -> String {
     let bare = !name.is_empty()
@@ -107,7 +111,9 @@ fn tables(config: &Config) -> Vec<Table> {
     let mut tables = vec![
         Table::new("")
             .with("listen", config.listen.as_str())
-            .with("log_level", level_word(config.log_level)),
+            .with("log_level", level_word(config.log_level))
+            .with_option("vram_safety_margin", config.memory.safety_margin)
+            .with("vram_headroom_factor", config.memory.headroom_factor),
     ];
     tables.extend(config.nodes.iter().enumerate().map(node));
     tables.push(Table::new("routing").with("virtual_models", routing.virtual_models.clone()));
@@ -150,6 +156,26 @@ fn tables(config: &Config) -> Vec<Table> {
             .with("hosts", config.security.hosts.clone())
             .with("max_body", size_text(config.security.max_body)),
     );
+    tables.extend(gpus(config));
+    let sources = &config.sources;
+    tables.push(
+        Table::new("sources")
+            .with("ollama_registry", sources.ollama_registry.as_str())
+            .with("huggingface", sources.huggingface.as_str())
+            .with("offline", sources.offline)
+            .with_option(
+                "state_dir",
+                sources
+                    .state_dir
+                    .as_ref()
+                    .map(|path| path.display().to_string()),
+            ),
+    );
+    let mut models = Table::new("models");
+    for (name, megabytes) in &config.models {
+        models = models.with(toml_key(name), integer(*megabytes));
+    }
+    tables.push(models);
     tables
 }
 
@@ -160,6 +186,34 @@ fn node((index, node): (usize, &NodeConfig)) -> Table {
         .with_option("kind", node.kind.map(crate::cluster::NodeKind::as_str))
         .with("role", role_word(node.role))
         .with_option("gpu", node.gpu.as_deref())
+        .with_option("vram", node.vram_bytes.map(size_text))
+}
+
+fn gpus(config: &Config) -> Vec<Table> {
+    let gpu = &config.gpu;
+    let mut tables = vec![
+        Table::new("gpu")
+            .with("enabled", gpu.enabled)
+            .with("enable_gpu_monitoring", gpu.monitoring)
+            .with("monitoring_interval", time_text(gpu.monitoring_interval))
+            .with("gpu_allocation_strategy", gpu.strategy.as_str())
+            .with("cpu_fallback", gpu.cpu_fallback),
+    ];
+    for (name, card) in &gpu.cards {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a bandwidth in bytes per second is far below 2^53"
+        )]
+        let gigabytes = card.bandwidth as f64 / 1e9;
+        let multiprocessors = Some(card.multiprocessors).filter(|count| *count > 0);
+        tables.push(
+            Table::new(card_table(name))
+                .with("vram", size_text(card.vram_bytes))
+                .with("bandwidth", gigabytes)
+                .with_option("multiprocessors", multiprocessors.map(integer)),
+        );
+    }
+    tables
 }
 
 fn tier((index, tier): (usize, &Tier)) -> Table {

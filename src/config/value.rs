@@ -26,6 +26,10 @@ pub enum Kind {
     Fraction,
     /// A number that is not negative.
     Price,
+    /// A number above 0.
+    Positive,
+    /// `true` or `false`.
+    Switch,
     /// A whole number between these, both included.
     Count(u64, u64),
     /// A duration; plain numbers are seconds. `endless`: 0 is allowed and means no limit.
@@ -50,6 +54,7 @@ pub(super) enum Value {
     Texts(Vec<String>),
     Count(u64),
     Number(f64),
+    Switch(bool),
     /// Zero: no limit.
     Time(Duration),
     /// Zero: auto.
@@ -85,6 +90,13 @@ impl Value {
         }
     }
 
+    pub(super) fn switch(&self) -> Option<bool> {
+        match self {
+            Self::Switch(on) => Some(*on),
+            _ => None,
+        }
+    }
+
     pub(super) fn time(&self) -> Option<Duration> {
         match self {
             Self::Time(time) => Some(*time),
@@ -106,6 +118,7 @@ pub(super) enum Raw {
     Text(String),
     Integer(i64),
     Float(f64),
+    Switch(bool),
     /// A date without quotes.
     Date(String),
     List(Vec<Raw>),
@@ -121,6 +134,7 @@ impl fmt::Display for Raw {
             Self::Date(text) => write!(f, "`{text}`"),
             Self::Integer(number) => write!(f, "{number}"),
             Self::Float(number) => write!(f, "{number}"),
+            Self::Switch(on) => write!(f, "{on}"),
             Self::List(_) => f.write_str("a list"),
             Self::Other(name) => f.write_str(name),
         }
@@ -156,6 +170,8 @@ impl Kind {
             Self::Choice(words) => format!("one of {}", words.join(", ").replace(", warn,", ",")),
             Self::Fraction => "a number from 0 to 1".to_owned(),
             Self::Price => "a number from 0".to_owned(),
+            Self::Positive => "a number above 0".to_owned(),
+            Self::Switch => "true or false".to_owned(),
             Self::Count(least, most) if most >= u64::from(u32::MAX) => {
                 format!("a whole number from {least}")
             }
@@ -184,7 +200,8 @@ impl Kind {
             Self::Url => "URL",
             Self::Listen => "address",
             Self::Choice(_) => "word",
-            Self::Fraction | Self::Price => "number",
+            Self::Fraction | Self::Price | Self::Positive => "number",
+            Self::Switch => "true or false",
             Self::Count(..) => "whole number",
             Self::Time { .. } => "duration",
             Self::Slots => "auto or whole number",
@@ -226,6 +243,12 @@ impl Kind {
             (Self::Price, raw) => number(raw)
                 .filter(|number| number.is_finite() && *number >= 0.0)
                 .map(Value::Number),
+            (Self::Positive, raw) => number(raw)
+                .filter(|number| number.is_finite() && *number > 0.0)
+                .map(Value::Number),
+            (Self::Switch, Raw::Switch(on)) => Some(Value::Switch(*on)),
+            // Flags and environment variables are text.
+            (Self::Switch, Raw::Text(text)) => text.parse().ok().map(Value::Switch),
             (Self::Count(least, most), Raw::Integer(number)) => u64::try_from(*number)
                 .ok()
                 .filter(|number| (least..=most).contains(number))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::TensorType;
+use super::{FileType, Quantization, TensorType};
 
 /// A metadata value. Token lists and other long arrays keep only their length.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,10 +17,73 @@ pub enum Value {
     Bool(bool),
     /// Text.
     Text(String),
-    /// A short array of numbers or truth values (layer by layer figures), as numbers.
+    /// An array of at most [`MAX_NUMBERS`] numbers or truth values (layer by layer figures), as numbers.
     Numbers(Vec<f64>),
-    /// Any other array, of which only the number of elements is kept.
+    /// Any other array (texts, arrays, many numbers) or a very long text: the number of its elements (bytes).
     Length(u64),
+}
+
+/// Longest array that keeps its numbers. Twice the layers of the deepest model known, times two.
+pub const MAX_NUMBERS: u64 = 1024;
+
+impl Value {
+    /// A whole number that is not negative.
+    pub fn as_unsigned(&self) -> Option<u64> {
+        match self {
+            Self::Unsigned(value) => Some(*value),
+            Self::Signed(value) => u64::try_from(*value).ok(),
+            _ => None,
+        }
+    }
+
+    /// Any number.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a float is asked for; counts of models are far below 2^53"
+    )]
+    pub fn as_float(&self) -> Option<f64> {
+        match self {
+            Self::Unsigned(value) => Some(*value as f64),
+            Self::Signed(value) => Some(*value as f64),
+            Self::Float(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// A truth value.
+    pub fn as_bool(&self) -> Option<bool> {
+        match self {
+            Self::Bool(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// Text.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The number of elements of an array.
+    pub fn array_len(&self) -> Option<u64> {
+        match self {
+            Self::Numbers(values) => u64::try_from(values.len()).ok(),
+            Self::Length(length) => Some(*length),
+            _ => None,
+        }
+    }
+
+    /// The figure for a layer: the same for all of them when it is a single number or truth value (0 or 1), else the array's entry. `None`
+    /// for text, for an array that kept only its length, and beyond an array's end.
+    pub fn at_layer(&self, layer: usize) -> Option<f64> {
+        match self {
+            Self::Numbers(values) => values.get(layer).copied(),
+            Self::Bool(value) => Some(f64::from(u8::from(*value))),
+            _ => self.as_float(),
+        }
+    }
 }
 
 /// Metadata by key (`general.architecture`, `llama.block_count`, …).
@@ -38,6 +101,18 @@ pub struct Tensor {
     pub dims: Vec<u64>,
 }
 
+impl Tensor {
+    /// Its elements; `None` beyond 64 bits.
+    pub fn elements(&self) -> Option<u64> {
+        (self.dims.iter()).try_fold(1_u64, |product, &dim| product.checked_mul(dim))
+    }
+
+    /// Its bytes, see [`TensorType::bytes`].
+    pub fn bytes(&self) -> Option<u64> {
+        self.kind.bytes(&self.dims)
+    }
+}
+
 /// A model's metadata and tensor table, all its shards together.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Header {
@@ -53,4 +128,327 @@ pub struct Header {
     pub data_offset: u64,
     /// Files that it was read from; 1 when not split.
     pub shards: u32,
+}
+
+/// Tensors whose size cannot be known: their types, each once, in the order of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownTypes(pub Vec<TensorType>);
+
+impl std::fmt::Display for UnknownTypes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        write!(
+            f,
+            "tensors of a type without a known size: {}",
+            names.join(", ")
+        )
+    }
+}
+
+impl std::error::Error for UnknownTypes {}
+
+/// Metadata by key.
+impl Header {
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.metadata.0.get(key)
+    }
+
+    /// The text of a key.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.get(key)?.as_text()
+    }
+
+    /// The whole number of a key.
+    pub fn unsigned(&self, key: &str) -> Option<u64> {
+        self.get(key)?.as_unsigned()
+    }
+
+    /// The number of a key.
+    pub fn float(&self, key: &str) -> Option<f64> {
+        self.get(key)?.as_float()
+    }
+
+    /// The truth value of a key.
+    pub fn boolean(&self, key: &str) -> Option<bool> {
+        self.get(key)?.as_bool()
+    }
+
+    /// The architecture (`llama`, `qwen3moe`), which is also the prefix of the keys of its shape.
+    pub fn architecture(&self) -> Option<&str> {
+        self.text("general.architecture")
+    }
+
+    /// The value of `<architecture>.<key>`.
+    pub fn arch_get(&self, key: &str) -> Option<&Value> {
+        self.get(&format!("{}.{key}", self.architecture()?))
+    }
+
+    /// The whole number of `<architecture>.<key>`.
+    pub fn arch_unsigned(&self, key: &str) -> Option<u64> {
+        self.arch_get(key)?.as_unsigned()
+    }
+
+    /// The number of `<architecture>.<key>`.
+    pub fn arch_float(&self, key: &str) -> Option<f64> {
+        self.arch_get(key)?.as_float()
+    }
+
+    /// The truth value of `<architecture>.<key>`.
+    pub fn arch_bool(&self, key: &str) -> Option<bool> {
+        self.arch_get(key)?.as_bool()
+    }
+
+    /// The text of `<architecture>.<key>`.
+    pub fn arch_text(&self, key: &str) -> Option<&str> {
+        self.arch_get(key)?.as_text()
+    }
+
+    /// The number of `<architecture>.<key>` for a layer, whether the key holds one number or one for each layer ([`Value::at_layer`]).
+    pub fn layer_float(&self, key: &str, layer: usize) -> Option<f64> {
+        self.arch_get(key)?.at_layer(layer)
+    }
+
+    /// The same as a whole number; `None` when it is none or negative.
+    pub fn layer_unsigned(&self, key: &str, layer: usize) -> Option<u64> {
+        let value = self.arch_get(key)?;
+        value
+            .as_unsigned()
+            .or_else(|| whole(value.at_layer(layer)?))
+    }
+
+    /// The same as a truth value: anything but 0.
+    pub fn layer_bool(&self, key: &str, layer: usize) -> Option<bool> {
+        Some(self.layer_float(key, layer)? != 0.0)
+    }
+}
+
+/// A whole number that a float holds exactly.
+fn whole(value: f64) -> Option<u64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked: whole, not negative, at most 2^53"
+    )]
+    ((0.0..=EXACT).contains(&value) && value.fract() == 0.0).then_some(value as u64)
+}
+
+/// What follows from metadata and tensors together.
+impl Header {
+    /// The tensor of this name.
+    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.iter().find(|tensor| tensor.name == name)
+    }
+
+    /// The length of the token list, where the file has one.
+    pub fn tokens(&self) -> Option<u64> {
+        self.get("tokenizer.ggml.tokens")?.array_len()
+    }
+
+    /// Tokens of the vocabulary: as the header tells it, else the length of the token list, else the rows of the output or embedding tensor.
+    pub fn vocab_size(&self) -> Option<u64> {
+        self.arch_unsigned("vocab_size")
+            .filter(|&size| size > 0)
+            .or_else(|| self.tokens().filter(|&length| length > 0))
+            .or_else(|| {
+                let table =
+                    (self.tensor("output.weight")).or_else(|| self.tensor("token_embd.weight"))?;
+                table.dims.get(1).copied()
+            })
+    }
+
+    /// Parameters: the elements of all tensors, so that an embedding which also serves as output layer counts once. Without a tensor table
+    /// the header's own count; `None` when it has none either, or beyond 64 bits.
+    pub fn parameters(&self) -> Option<u64> {
+        if self.tensors.is_empty() {
+            return self.unsigned("general.parameter_count");
+        }
+        (self.tensors.iter()).try_fold(0_u64, |sum, tensor| sum.checked_add(tensor.elements()?))
+    }
+
+    /// Bytes of all tensors, without the padding between them. An error names the types without a known size: use
+    /// [`tensor_bytes_of_file`](Self::tensor_bytes_of_file) then.
+    pub fn tensor_bytes(&self) -> Result<u64, UnknownTypes> {
+        let mut sum = 0_u64;
+        let mut unknown = Vec::new();
+        for tensor in &self.tensors {
+            match tensor.bytes().and_then(|bytes| sum.checked_add(bytes)) {
+                Some(next) => sum = next,
+                None if unknown.contains(&tensor.kind) => {}
+                None => unknown.push(tensor.kind),
+            }
+        }
+        if unknown.is_empty() {
+            Ok(sum)
+        } else {
+            Err(UnknownTypes(unknown))
+        }
+    }
+
+    /// Bytes of all tensors by the size of the file (of all shards together): what is left without the header. Off by the padding between
+    /// tensors and by the headers of further shards, a few KiB and never under.
+    pub fn tensor_bytes_of_file(&self, file_bytes: u64) -> u64 {
+        file_bytes.saturating_sub(self.data_offset)
+    }
+
+    /// What a person calls its quantisation: the header's file type where it is a known one, else the type that holds most bytes (most
+    /// elements where a size is unknown). `None` without tensors.
+    pub fn quantization(&self) -> Option<Quantization> {
+        let told = (self.unsigned("general.file_type"))
+            .and_then(|number| u32::try_from(number).ok())
+            .map(FileType)
+            .filter(|file_type| file_type.name().is_some());
+        if let Some(told) = told {
+            return Some(Quantization::Told(told));
+        }
+        let sized = self.tensor_bytes().is_ok();
+        let mut held: BTreeMap<TensorType, u64> = BTreeMap::new();
+        for tensor in &self.tensors {
+            let weight = if sized {
+                tensor.bytes()
+            } else {
+                tensor.elements()
+            };
+            let sum = held.entry(tensor.kind).or_default();
+            *sum = sum.saturating_add(weight.unwrap_or(u64::MAX));
+        }
+        (held.into_iter().max_by_key(|&(_, weight)| weight))
+            .map(|(kind, _)| Quantization::Mostly(kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(values: &[(&str, Value)], tensors: &[(&str, u32, &[u64])]) -> Header {
+        Header {
+            metadata: Metadata(
+                values
+                    .iter()
+                    .map(|(key, value)| ((*key).to_owned(), value.clone()))
+                    .collect(),
+            ),
+            tensors: tensors
+                .iter()
+                .map(|(name, kind, dims)| Tensor {
+                    name: (*name).to_owned(),
+                    kind: TensorType(*kind),
+                    dims: dims.to_vec(),
+                })
+                .collect(),
+            ..Header::default()
+        }
+    }
+
+    fn arch(name: &str) -> (&str, Value) {
+        ("general.architecture", Value::Text(name.to_owned()))
+    }
+
+    #[test]
+    fn a_layers_figure_comes_from_a_number_or_from_an_array() {
+        let model = header(
+            &[
+                arch("lfm2"),
+                ("lfm2.head_count", Value::Unsigned(32)),
+                (
+                    "lfm2.head_count_kv",
+                    Value::Numbers(vec![0.0, 8.0, -1.0, 0.5]),
+                ),
+                ("lfm2.swa", Value::Bool(true)),
+                ("lfm2.many", Value::Length(2000)),
+            ],
+            &[],
+        );
+        assert_eq!(model.layer_unsigned("head_count", 7), Some(32));
+        assert_eq!(model.layer_unsigned("head_count_kv", 0), Some(0));
+        assert_eq!(model.layer_unsigned("head_count_kv", 1), Some(8));
+        assert_eq!(model.layer_unsigned("head_count_kv", 2), None, "negative");
+        assert_eq!(model.layer_unsigned("head_count_kv", 3), None, "a fraction");
+        assert_eq!(
+            model.layer_unsigned("head_count_kv", 4),
+            None,
+            "past the end"
+        );
+        assert_eq!(model.layer_unsigned("swa", 3), Some(1));
+        assert_eq!(model.layer_bool("head_count_kv", 0), Some(false));
+        assert_eq!(model.layer_float("many", 0), None);
+        assert_eq!(model.layer_float("absent", 0), None);
+    }
+
+    #[test]
+    fn values_have_the_type_they_are_asked_for() {
+        let model = header(
+            &[
+                arch("x"),
+                ("x.signed", Value::Signed(4)),
+                ("x.below", Value::Signed(-4)),
+                ("x.base", Value::Unsigned(10_000)),
+                ("x.causal", Value::Bool(false)),
+            ],
+            &[],
+        );
+        assert_eq!(model.arch_unsigned("signed"), Some(4));
+        assert_eq!(model.arch_unsigned("below"), None);
+        assert_eq!(model.arch_float("below"), Some(-4.0));
+        assert_eq!(model.arch_float("base"), Some(10_000.0));
+        assert_eq!(model.arch_bool("causal"), Some(false));
+        assert_eq!(model.arch_text("causal"), None);
+        assert_eq!(header(&[], &[]).arch_unsigned("signed"), None);
+    }
+
+    #[test]
+    fn the_vocabulary_is_found_in_three_places() {
+        let output: &[(&str, u32, &[u64])] = &[
+            ("token_embd.weight", 0, &[4, 30]),
+            ("output.weight", 0, &[4, 32]),
+        ];
+        let tokens = ("tokenizer.ggml.tokens", Value::Length(31));
+        let told = ("x.vocab_size", Value::Unsigned(33));
+        let size = |values: &[(&str, Value)], tensors| header(values, tensors).vocab_size();
+        assert_eq!(size(&[arch("x"), told, tokens.clone()], output), Some(33));
+        assert_eq!(size(&[arch("x"), tokens], output), Some(31));
+        assert_eq!(size(&[arch("x")], output), Some(32));
+        assert_eq!(size(&[arch("x")], &output[..1]), Some(30));
+        assert_eq!(size(&[arch("x")], &[]), None);
+    }
+
+    #[test]
+    fn sums_are_exact_or_name_the_types_that_are_not_known() {
+        let model = header(&[], &[("a", 12, &[256, 2]), ("b", 0, &[3])]);
+        assert_eq!(model.tensor_bytes(), Ok(2 * 144 + 12));
+        assert_eq!(model.parameters(), Some(515));
+        let model = header(&[], &[("a", 99, &[256]), ("b", 0, &[3]), ("c", 99, &[1])]);
+        let error = model.tensor_bytes().expect_err("a type without a size");
+        assert_eq!(
+            error.to_string(),
+            "tensors of a type without a known size: type 99"
+        );
+        assert_eq!(model.parameters(), Some(260));
+        assert_eq!(model.tensor_bytes_of_file(1000), 1000);
+    }
+
+    #[test]
+    fn without_a_tensor_table_the_header_tells_the_parameters() {
+        let count = ("general.parameter_count", Value::Unsigned(7));
+        assert_eq!(header(&[count], &[]).parameters(), Some(7));
+        assert_eq!(header(&[], &[]).parameters(), None);
+    }
+
+    #[test]
+    fn the_quantisation_is_the_told_one_or_the_heaviest_type() {
+        let tensors: &[(&str, u32, &[u64])] = &[("a", 12, &[1024]), ("b", 0, &[256])];
+        let called = |number: Option<u64>, tensors| {
+            let values = number.map(|n| ("general.file_type", Value::Unsigned(n)));
+            let model = header(values.as_slice(), tensors);
+            model.quantization().map(|known| known.to_string())
+        };
+        assert_eq!(called(Some(15), tensors).as_deref(), Some("Q4_K_M"));
+        assert_eq!(called(Some(700), tensors).as_deref(), Some("F32"));
+        assert_eq!(called(None, tensors).as_deref(), Some("F32"));
+        assert_eq!(called(None, &[]), None);
+        let unknown: &[(&str, u32, &[u64])] = &[("a", 99, &[1024]), ("b", 0, &[256])];
+        assert_eq!(called(None, unknown).as_deref(), Some("type 99"));
+    }
 }

@@ -3,14 +3,43 @@
 //! Pure: a header comes from any `Read`, an estimate from a header; files, sockets and clocks are the business of [`crate::source`] and
 //! [`crate::gpu`].
 
+mod anatomy;
+mod arena;
 mod card;
+mod compute;
 mod estimate;
+mod family;
+mod geometry;
+mod gguf;
+mod gguf_error;
+mod graph;
 mod header;
+mod input;
+mod known;
+mod layer;
+mod named;
+mod quantization;
+mod runtime;
 mod settings;
+mod shape;
+mod shards;
+mod show;
+mod speed;
 mod tensor_type;
 
-pub use card::GpuCard;
-pub use estimate::{Basis, Estimate, Offload, Parts, Range};
-pub use header::{Header, Metadata, Tensor, Value};
-pub use settings::{CacheType, Runtime, Settings};
-pub use tensor_type::TensorType;
+pub use card::{GpuCard, Maker, NamedCard, cards, find_card};
+pub use estimate::{Basis, Estimate, Offload, Parts, Range, Subject, estimate};
+pub use gguf::read;
+pub use gguf_error::{Fault, GgufError, Limited, Lookalike};
+pub use header::{Header, MAX_NUMBERS, Metadata, Tensor, UnknownTypes, Value};
+pub use known::{KnownModel, find_known, known_models};
+pub use layer::Layer;
+pub use named::{NamedQuant, NamedSize, UnknownQuant, UsualShape};
+pub use quantization::{FileType, Quantization};
+pub use runtime::{Backend, Learned, runtime_bytes};
+pub use settings::{CacheType, Runtime, Settings, UnknownCacheType};
+pub use shape::{Shape, ShapeError};
+pub use shards::{ShardError, ShardName, Split, merge};
+pub use show::ShowError;
+pub use speed::{DeviceRead, TokensPerSecond, bytes_read, decode_speed, plausible_speed};
+pub use tensor_type::{Block, TensorType};

@@ -86,12 +86,17 @@ impl Machine {
 
     /// `gpurouter serve` on this machine.
     fn serve(&self, args: &[&str]) -> Router {
+        self.serve_with(args, "")
+    }
+
+    /// The same, with a configuration.
+    fn serve_with(&self, args: &[&str], config: &str) -> Router {
         let environment = self.environment();
         let environment: Vec<(&str, &str)> = environment
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
-        Router::start_in(&environment, args, "")
+        Router::start_in(&environment, args, config)
     }
 
     /// A file below its sysfs.
