@@ -122,6 +122,8 @@ pub struct Room {
     pub loaded_bytes: u64,
     /// Bytes that others hold: what the driver counts beyond the node's models; `None` where the driver does not tell.
     pub others_bytes: Option<u64>,
+    /// Bytes that the driver says are free; `None` where it does not tell.
+    pub driver_free_bytes: Option<u64>,
     /// Bytes promised to models that are being loaded.
     pub reserved_bytes: u64,
     /// Bytes free: usable − loaded, never more than the driver's own free, less what is reserved.
@@ -148,6 +150,7 @@ impl Room {
             usable_bytes: usable,
             loaded_bytes: 0,
             others_bytes: None,
+            driver_free_bytes: None,
             reserved_bytes: 0,
             free_bytes: free,
             bound: Bound::Usable,
@@ -159,6 +162,38 @@ impl Room {
     /// What identifies the GPU across samples: the UUID, else the node and the index.
     pub fn key(&self) -> GpuKey {
         GpuKey::of(self.node.as_deref(), self.index, self.uuid.as_deref())
+    }
+
+    /// The same GPU with its usable and free memory as they are for an estimate of that basis.
+    #[must_use]
+    pub fn measured(mut self, policy: MemoryPolicy, basis: Basis) -> Self {
+        self.usable_bytes = match self.bound {
+            // What it was seen to hold it can hold; no share of it is in question.
+            Bound::AtLeast => self.total_bytes,
+            Bound::Usable | Bound::Driver => policy.usable(self.total_bytes, basis),
+        };
+        let by_models = self.usable_bytes.saturating_sub(self.loaded_bytes);
+        let free = by_models.min(self.driver_free_bytes.unwrap_or(u64::MAX));
+        self.free_bytes = free.saturating_sub(self.reserved_bytes);
+        if self.bound != Bound::AtLeast {
+            self.bound = if free < by_models {
+                Bound::Driver
+            } else {
+                Bound::Usable
+            };
+        }
+        self
+    }
+
+    /// The same GPU after models of so many bytes have gone from it. [`Room::measured`] must follow.
+    #[must_use]
+    pub(super) fn without(mut self, bytes: u64) -> Self {
+        let bytes = bytes.min(self.loaded_bytes);
+        self.loaded_bytes -= bytes;
+        self.driver_free_bytes = self
+            .driver_free_bytes
+            .map(|free| free.saturating_add(bytes).min(self.total_bytes));
+        self
     }
 
     /// Takes what is reserved on it off the free memory.
@@ -237,12 +272,6 @@ impl Measure<'_> {
     }
 
     fn room(&self, gpu: &Gpu, total: u64, loaded: u64) -> Room {
-        let usable = self.policy.usable(total, self.basis);
-        let by_models = usable.saturating_sub(loaded);
-        let driver = gpu
-            .free_bytes
-            .or_else(|| Some(total.saturating_sub(gpu.used_bytes?)));
-        let free = by_models.min(driver.unwrap_or(u64::MAX));
         let known = find_card(&gpu.name, gpu.total_bytes, self.cards);
         let card = known.as_ref().map(|known| known.card);
         let multiprocessors = gpu
@@ -258,19 +287,19 @@ impl Measure<'_> {
             backend,
             unified: gpu.unified,
             total_bytes: total,
-            usable_bytes: usable,
+            usable_bytes: 0,
             loaded_bytes: loaded,
-            others_bytes: gpu.used_bytes.map(|used| used.saturating_sub(loaded)),
+            others_bytes: used(gpu).map(|used| used.saturating_sub(loaded)),
+            driver_free_bytes: gpu
+                .free_bytes
+                .or_else(|| Some(total.saturating_sub(gpu.used_bytes?))),
             reserved_bytes: 0,
-            free_bytes: free,
-            bound: if free < by_models {
-                Bound::Driver
-            } else {
-                Bound::Usable
-            },
+            free_bytes: 0,
+            bound: Bound::Usable,
             bandwidth: gpu.bandwidth.or(card.map(|card| card.bandwidth)),
             runtime: self.runtime(gpu.uuid.as_deref(), backend, multiprocessors),
         }
+        .measured(self.policy, self.basis)
     }
 
     /// The room of a node's GPU that is known by configuration, catalogue or observation only.
@@ -278,7 +307,6 @@ impl Measure<'_> {
         let known = gpu.and_then(|name| find_card(name, Some(total), self.cards));
         let backend = backend(Vendor::Other, known.as_ref().and_then(|known| known.maker));
         let card = known.as_ref().map(|known| known.card);
-        let usable = self.policy.usable(total, self.basis);
         let multiprocessors = card
             .map(|card| card.multiprocessors)
             .filter(|count| *count > 0);
@@ -291,15 +319,12 @@ impl Measure<'_> {
             loaded_bytes: loaded,
             bandwidth: card.map(|card| card.bandwidth),
             runtime: self.runtime(None, backend, multiprocessors),
-            ..Room::bare(0, "", usable, usable.saturating_sub(loaded))
+            ..Room::bare(0, "", total, total)
         }
+        .measured(self.policy, self.basis)
     }
 
-    /// A size without parts stands for the whole need: the share that is not usable is what the runtime gets.
     fn runtime(&self, uuid: Option<&str>, backend: Backend, multiprocessors: Option<u32>) -> Range {
-        if size_only(self.basis) {
-            return Range::default();
-        }
         uuid.and_then(|uuid| self.learned.get(uuid))
             .unwrap_or_else(|| runtime_bytes(backend, multiprocessors))
     }
@@ -482,19 +507,15 @@ mod tests {
             uuid: Some("GPU-b".to_owned()),
             ..known.clone()
         };
-        let cards = BTreeMap::new();
-        let measure = |basis| Measure {
+        let (rooms, _) = Measure {
             policy: policy(None),
-            basis,
+            basis: Basis::Header,
             learned: &learned,
-            cards: &cards,
-        };
-        let high = |basis| -> Vec<u64> {
-            let (rooms, _) = measure(basis).rooms(&[known.clone(), other.clone()], 0);
-            rooms.iter().map(|room| room.runtime.high / MIB).collect()
-        };
-        assert_eq!(high(Basis::Header), [420, 3 * 34 + 300]);
-        assert_eq!(high(Basis::Catalog), [0, 0]);
+            cards: &BTreeMap::new(),
+        }
+        .rooms(&[known, other], 0);
+        let high: Vec<u64> = rooms.iter().map(|room| room.runtime.high / MIB).collect();
+        assert_eq!(high, [420, 3 * 34 + 300]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Room;
 use super::memory::scaled;
 use crate::vram::{Estimate, Offload};
+pub(super) use trial::largest;
 use trial::{Fit, Trial};
 
 /// How GPUs are chosen.
@@ -143,16 +144,45 @@ pub struct Placement {
 /// Finds the place of a model. Pure: the same rooms always give the same answer.
 pub fn place(demand: &Demand<'_>, rooms: &[Room], rules: Rules) -> Placement {
     match demand.need {
-        Need::Bytes(bytes) => place_bytes(scaled(bytes, demand.headroom), rooms, rules),
-        Need::Layers(layers) => place_layers(
-            &Trial {
+        Need::Bytes(bytes) => {
+            let need = scaled(bytes, demand.headroom);
+            bytes_on_gpus(need, rooms, rules.strategy).unwrap_or_else(|| {
+                let room = rules.ram_free.is_none_or(|free| need <= free);
+                let kind = if rules.cpu_fallback && room {
+                    PlacementKind::Cpu
+                } else {
+                    PlacementKind::None
+                };
+                nowhere(kind, need, rooms)
+            })
+        }
+        Need::Layers(layers) => {
+            let trial = Trial {
                 layers,
                 headroom: demand.headroom,
                 rooms,
                 ram_free: rules.ram_free,
-            },
-            rules,
-        ),
+            };
+            let whole = trial.whole();
+            layers_on_gpus(&trial, &whole, rules.strategy)
+                .unwrap_or_else(|| layers_elsewhere(&trial, &whole, rules.cpu_fallback))
+        }
+    }
+}
+
+/// The place of all of a model on GPUs, as [`place`] finds it; `None` where that cannot be.
+pub fn place_on_gpus(demand: &Demand<'_>, rooms: &[Room], strategy: Strategy) -> Option<Placement> {
+    match demand.need {
+        Need::Bytes(bytes) => bytes_on_gpus(scaled(bytes, demand.headroom), rooms, strategy),
+        Need::Layers(layers) => {
+            let trial = Trial {
+                layers,
+                headroom: demand.headroom,
+                rooms,
+                ram_free: None,
+            };
+            layers_on_gpus(&trial, &trial.whole(), strategy)
+        }
     }
 }
 
@@ -192,19 +222,19 @@ fn available(rooms: &[Room]) -> u64 {
 }
 
 /// The number of GPUs to try, in the order of the strategy.
-fn counts(strategy: Strategy, most: usize) -> Box<dyn Iterator<Item = usize>> {
+fn counts(strategy: Strategy, groups: &[Vec<usize>]) -> Box<dyn Iterator<Item = usize>> {
+    let most = groups.iter().map(Vec::len).max().unwrap_or(0);
     match strategy {
         Strategy::SingleGpuPreferred => Box::new(2..=most),
         Strategy::Distribute => Box::new((2..=most).rev()),
     }
 }
 
-fn place_bytes(need: u64, rooms: &[Room], rules: Rules) -> Placement {
-    let groups = groups(rooms);
-    let placed = |kind, gpus: Vec<usize>, shares: Vec<f64>, needs| Placement {
+fn bytes_on_gpus(need: u64, rooms: &[Room], strategy: Strategy) -> Option<Placement> {
+    let placed = |kind, gpus: Vec<usize>, tensor_split, needs| Placement {
         kind,
         gpus,
-        tensor_split: shares,
+        tensor_split,
         gpu_layers: None,
         cpu_experts: 0,
         needs,
@@ -226,15 +256,15 @@ fn place_bytes(need: u64, rooms: &[Room], rules: Rules) -> Placement {
         ))
     };
     let split = || {
-        let most = groups.iter().map(Vec::len).max().unwrap_or(0);
-        counts(rules.strategy, most).find_map(|count| {
-            let group = groups.iter().find(|group| {
-                group.len() >= count
-                    && group[..count]
-                        .iter()
-                        .fold(0_u64, |sum, at| sum.saturating_add(rooms[*at].free_bytes))
-                        >= need
-            })?;
+        let groups = groups(rooms);
+        let sum = |gpus: &[usize]| {
+            gpus.iter()
+                .fold(0_u64, |sum, at| sum.saturating_add(rooms[*at].free_bytes))
+        };
+        counts(strategy, &groups).find_map(|count| {
+            let group = groups
+                .iter()
+                .find(|group| group.len() >= count && sum(&group[..count]) >= need)?;
             let gpus = group[..count].to_vec();
             let free: Vec<u64> = gpus.iter().map(|at| rooms[*at].free_bytes).collect();
             let needs = shares::divide(need, &free);
@@ -246,84 +276,79 @@ fn place_bytes(need: u64, rooms: &[Room], rules: Rules) -> Placement {
             ))
         })
     };
-    let found = match rules.strategy {
+    match strategy {
         Strategy::SingleGpuPreferred => single().or_else(split),
         Strategy::Distribute => split().or_else(single),
-    };
-    found.unwrap_or_else(|| {
-        let on_cpu = rules.cpu_fallback && rules.ram_free.is_none_or(|free| need <= free);
-        let kind = if on_cpu {
-            PlacementKind::Cpu
-        } else {
-            PlacementKind::None
-        };
-        placed(kind, Vec::new(), Vec::new(), Vec::new())
-    })
+    }
 }
 
-fn place_layers(trial: &Trial<'_>, rules: Rules) -> Placement {
-    let rooms = trial.rooms;
-    let groups = groups(rooms);
-    let whole = trial.whole();
-    let placed = |kind, fit: Fit| {
-        let need_bytes = if PlacementKind::fits(kind) {
-            fit.needs
-                .iter()
-                .fold(0, |sum: u64, need| sum.saturating_add(*need))
-        } else {
-            trial.most_on_one(&whole)
-        };
-        Placement {
-            kind,
-            gpus: fit.gpus,
-            tensor_split: fit.split,
-            gpu_layers: fit.gpu_layers,
-            cpu_experts: fit.cpu_experts,
-            needs: fit.needs,
-            need_bytes,
-            available_bytes: available(rooms),
-            estimate: Some(fit.estimate),
-        }
-    };
+fn layers_on_gpus(trial: &Trial<'_>, whole: &Estimate, strategy: Strategy) -> Option<Placement> {
     let single = || {
-        let fit = trial.tightest(&whole, None, 0)?;
-        Some(placed(PlacementKind::Single, fit))
+        let fit = trial.tightest(whole, None, 0)?;
+        Some(placed(PlacementKind::Single, fit, None, trial.rooms))
     };
     let split = || {
-        let most = groups.iter().map(Vec::len).max().unwrap_or(0);
-        let fit = counts(rules.strategy, most).find_map(|count| {
+        let groups = groups(trial.rooms);
+        let fit = counts(strategy, &groups).find_map(|count| {
             groups
                 .iter()
-                .filter(|group| group.len() >= count && trial.may_hold(&whole, &group[..count]))
+                .filter(|group| group.len() >= count && trial.may_hold(whole, &group[..count]))
                 .find_map(|group| trial.split(&group[..count], None, 0))
         })?;
-        Some(placed(PlacementKind::Split, fit))
+        Some(placed(PlacementKind::Split, fit, None, trial.rooms))
     };
-    let on_gpus = match rules.strategy {
+    match strategy {
         Strategy::SingleGpuPreferred => single().or_else(split),
         Strategy::Distribute => split().or_else(single),
+    }
+}
+
+/// A fit as a placement; `need` where it is not what the GPUs of the fit need.
+fn placed(kind: PlacementKind, fit: Fit, need: Option<u64>, rooms: &[Room]) -> Placement {
+    let on_gpus = |needs: &[u64]| {
+        needs
+            .iter()
+            .fold(0, |sum: u64, need| sum.saturating_add(*need))
     };
-    on_gpus
+    Placement {
+        kind,
+        need_bytes: need.unwrap_or_else(|| on_gpus(&fit.needs)),
+        gpus: fit.gpus,
+        tensor_split: fit.split,
+        gpu_layers: fit.gpu_layers,
+        cpu_experts: fit.cpu_experts,
+        needs: fit.needs,
+        available_bytes: available(rooms),
+        estimate: Some(fit.estimate),
+    }
+}
+
+/// With a part on the CPU, or all of it, or nowhere.
+fn layers_elsewhere(trial: &Trial<'_>, whole: &Estimate, cpu_fallback: bool) -> Placement {
+    let groups = groups(trial.rooms);
+    let need = trial.most_on_one(whole);
+    let with = |kind, fit| placed(kind, fit, Some(need), trial.rooms);
+    trial
+        .fewest_experts(&groups)
+        .map(|fit| with(PlacementKind::ExpertsOnCpu, fit))
+        .or_else(|| Some(with(PlacementKind::Partial, trial.most_layers(&groups)?)))
         .or_else(|| {
-            Some(placed(
-                PlacementKind::ExpertsOnCpu,
-                trial.fewest_experts(&groups)?,
-            ))
+            let fit = cpu_fallback.then(|| trial.on_cpu()).flatten()?;
+            Some(with(PlacementKind::Cpu, fit))
         })
-        .or_else(|| Some(placed(PlacementKind::Partial, trial.most_layers(&groups)?)))
-        .or_else(|| {
-            let fit = rules.cpu_fallback.then(|| trial.on_cpu()).flatten()?;
-            Some(placed(PlacementKind::Cpu, fit))
-        })
-        .unwrap_or_else(|| Placement {
-            kind: PlacementKind::None,
-            gpus: Vec::new(),
-            tensor_split: Vec::new(),
-            gpu_layers: Some(0),
-            cpu_experts: 0,
-            needs: Vec::new(),
-            need_bytes: trial.most_on_one(&whole),
-            available_bytes: available(rooms),
-            estimate: None,
-        })
+        .unwrap_or_else(|| nowhere(PlacementKind::None, need, trial.rooms))
+}
+
+fn nowhere(kind: PlacementKind, need: u64, rooms: &[Room]) -> Placement {
+    Placement {
+        kind,
+        gpus: Vec::new(),
+        tensor_split: Vec::new(),
+        gpu_layers: Some(0),
+        cpu_experts: 0,
+        needs: Vec::new(),
+        need_bytes: need,
+        available_bytes: available(rooms),
+        estimate: None,
+    }
 }

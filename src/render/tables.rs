@@ -150,40 +150,6 @@ pub fn status(out: &mut dyn Write, document: &Value) -> io::Result<()> {
     Ok(())
 }
 
-/// The GPUs of `status`.
-fn gpus(out: &mut dyn Write, document: &Value) -> io::Result<()> {
-    let mut gpus = table(&["GPU", "NAME", "STATE", "MEMORY", "USE", "TEMP", "POWER"]);
-    for gpu in array(&document["gpus"]) {
-        let memory = match &gpu["used_bytes"] {
-            Value::Null => size(&gpu["total_bytes"]),
-            used => format!("{} of {}", size(used), size(&gpu["total_bytes"])),
-        };
-        let whole = |name: &str, unit: &str| {
-            gpu[name]
-                .as_u64()
-                .map_or_else(|| "-".to_owned(), |number| format!("{number} {unit}"))
-        };
-        gpus.add_row(vec![
-            text(&gpu["index"]),
-            text(&gpu["name"]),
-            text(&gpu["state"]),
-            memory,
-            whole("utilization", "%"),
-            whole("temperature_c", "C"),
-            rounded(&gpu["power_w"], " W"),
-        ]);
-    }
-    if gpus.row_count() > 0 {
-        writeln!(out)?;
-        return print(out, &gpus);
-    }
-    let mut sources = array(&document["gpu_sources"]).iter();
-    if sources.any(|source| source["state"] == "disabled") {
-        writeln!(out, "\nGPUs are switched off (gpu.enabled)")?;
-    }
-    Ok(())
-}
-
 /// `models`.
 pub fn models(out: &mut dyn Write, models: &[KnownModel], nodes: &Value) -> io::Result<()> {
     let mut known = table(&["KNOWN", "MB", "GB"]);
@@ -218,6 +184,40 @@ pub(super) fn align_right(table: &mut Table, columns: &[usize]) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
+}
+
+/// The GPUs of `status`.
+fn gpus(out: &mut dyn Write, document: &Value) -> io::Result<()> {
+    let mut gpus = table(&["GPU", "NAME", "STATE", "MEMORY", "USE", "TEMP", "POWER"]);
+    for gpu in array(&document["gpus"]) {
+        let memory = match &gpu["used_bytes"] {
+            Value::Null => size(&gpu["total_bytes"]),
+            used => format!("{} of {}", size(used), size(&gpu["total_bytes"])),
+        };
+        let whole = |name: &str, unit: &str| {
+            gpu[name]
+                .as_u64()
+                .map_or_else(|| "-".to_owned(), |number| format!("{number} {unit}"))
+        };
+        gpus.add_row(vec![
+            text(&gpu["index"]),
+            text(&gpu["name"]),
+            text(&gpu["state"]),
+            memory,
+            whole("utilization", "%"),
+            whole("temperature_c", "C"),
+            rounded(&gpu["power_w"], " W"),
+        ]);
+    }
+    if gpus.row_count() > 0 {
+        writeln!(out)?;
+        return print(out, &gpus);
+    }
+    let mut sources = array(&document["gpu_sources"]).iter();
+    if sources.any(|source| source["state"] == "disabled") {
+        writeln!(out, "\nGPUs are switched off (gpu.enabled)")?;
+    }
+    Ok(())
 }
 
 /// `route`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::family::{Family, Memory, Owners, Recurrence, Windows};
-use super::layer::{Attention, Feed, Gate, Kind, Layer, Mixer, Network};
+use super::layer::{Attention, Delta, Feed, Gate, Kind, Latent, Layer, Mixer, Network, Scan};
 use super::shape::{Shape, ShapeError};
 use super::{Header, Tensor};
 
@@ -166,6 +166,7 @@ impl<'a> Anatomy<'a> {
             projector_bytes: bytes(&self.projector),
             experts,
             memory: self.family.memory,
+            position_parts: self.family.position_parts,
             kinds,
             kind_of,
             sums: Vec::new(),
@@ -389,16 +390,60 @@ impl<'a> Anatomy<'a> {
 /// What layers compute.
 impl Anatomy<'_> {
     fn kind(&self, index: usize, layer: &Layer) -> Kind {
-        let mixer = if self.attends(index) {
-            Mixer::Attention(self.attention(index, layer.windowed))
-        } else {
-            Mixer::None
-        };
         Kind {
-            mixer,
+            mixer: self.mixer(index, layer.windowed),
             feed: self.feed(index),
             parallel: self.family.parallel,
+            onto_stream: self.family.onto_stream,
             windowed: layer.windowed,
+        }
+    }
+
+    fn mixer(&self, index: usize, windowed: bool) -> Mixer {
+        if self.attends(index) {
+            return if self.latent() {
+                Mixer::Latent(self.latent_widths(index))
+            } else {
+                Mixer::Attention(self.attention(index, windowed))
+            };
+        }
+        let number = |key: &str| self.header.arch_unsigned(key).unwrap_or(0);
+        let past = number("ssm.conv_kernel").saturating_sub(1);
+        let (inner, state) = (number("ssm.inner_size"), number("ssm.state_size"));
+        if !self.recurrent(index) {
+            return Mixer::None;
+        }
+        match number("shortconv.l_cache") {
+            0 => {}
+            length => return Mixer::Convolution { past: length.saturating_sub(1) },
+        }
+        let (rank, groups) = (number("ssm.time_step_rank"), number("ssm.group_count"));
+        if self.family.recurrence == Recurrence::Interval && inner > 0 {
+            return Mixer::Delta(Delta {
+                inner,
+                key: groups.saturating_mul(state),
+                state: state.saturating_mul(inner),
+                heads: rank,
+                past,
+            });
+        }
+        if inner > 0 {
+            return Mixer::Scan(Scan { inner, state, rank, groups, past });
+        }
+        Mixer::None
+    }
+
+    fn latent_widths(&self, index: usize) -> Latent {
+        let heads = self.layer_number("attention.head_count", index);
+        let number = |key: &str| self.header.arch_unsigned(key).unwrap_or(0);
+        let rotary = number("rope.dimension_count");
+        Latent {
+            heads,
+            query_rank: number("attention.q_lora_rank"),
+            query: heads.saturating_mul(number("attention.key_length_mla")),
+            rank: number("attention.key_length").saturating_sub(rotary),
+            rotary,
+            value: heads.saturating_mul(number("attention.value_length_mla")),
         }
     }
 
@@ -415,14 +460,18 @@ impl Anatomy<'_> {
         let heads = self.layer_number("attention.head_count", index);
         let (key, value) = self.head_widths(index, windowed);
         let kv_heads = self.kv_heads(index);
+        let query = heads.saturating_mul(key);
+        let gated = self.rows(index, "attn_q.weight").is_some_and(|rows| rows == query.saturating_mul(2));
         Attention {
             heads,
-            query: heads.saturating_mul(key),
+            query,
             key: kv_heads.saturating_mul(key),
             value: kv_heads.saturating_mul(value),
             out: heads.saturating_mul(value),
             normed: self.tensor(index, "attn_q_norm.weight").is_some(),
             fused: self.tensor(index, "attn_qkv.weight").is_some(),
+            gated,
+            rotary: self.family.rotary,
         }
     }
 

@@ -5,7 +5,7 @@
 //! too large for count too, and only following the order of the allocations finds them.
 
 /// A piece of the buffer. Not `Copy`: it is given back once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Block {
     start: u64,
     bytes: u64,

@@ -95,15 +95,24 @@ pub(super) struct Family {
     pub(super) owners: Owners,
     /// Whether attention and feed-forward both start from the layer's input, so that its norm lives until the feed-forward.
     pub(super) parallel: bool,
+    /// Whether sums take the place of the stream instead of what is added to it.
+    pub(super) onto_stream: bool,
+    /// Whether positions turn Q and K.
+    pub(super) rotary: bool,
+    /// Numbers that a token's position takes.
+    pub(super) position_parts: u64,
 }
 
 /// Plain attention in every layer.
-const PLAIN: Family = Family {
+pub(super) const PLAIN: Family = Family {
     windows: Windows::Never,
     recurrence: Recurrence::Never,
     memory: Memory::Cache,
     owners: Owners::All,
     parallel: false,
+    onto_stream: false,
+    rotary: true,
+    position_parts: 1,
 };
 
 /// Attention and feed-forward side by side.
@@ -249,8 +258,11 @@ pub(super) fn family(architecture: &str) -> Option<Family> {
         | "eurobert" | "modern-bert" | "gemma-embedding" | "dream" | "llada" | "llada-moe"
         | "rnd1" | "t5encoder" => ENCODER,
         "mamba" | "mamba2" | "rwkv6" | "rwkv6qwen2" | "rwkv7" | "arwkv7" => RECURRENT,
-        "jamba" | "plamo2" | "granitehybrid" | "lfm2" | "lfm2moe" | "kimi-linear"
-        | "bailingmoe3" | "kimi-k3" => HYBRID,
+        "lfm2" | "lfm2moe" => Family {
+            onto_stream: true,
+            ..HYBRID
+        },
+        "jamba" | "plamo2" | "granitehybrid" | "kimi-linear" | "bailingmoe3" | "kimi-k3" => HYBRID,
         "nemotron_h" | "nemotron_h_moe" => Family {
             recurrence: Recurrence::WithoutHeadsAndFeed,
             ..PLAIN
@@ -259,7 +271,11 @@ pub(super) fn family(architecture: &str) -> Option<Family> {
             recurrence: Recurrence::Beside,
             ..PLAIN
         },
-        "qwen3next" | "qwen35" | "qwen35moe" | "minimax-01" => INTERVAL,
+        "qwen35" | "qwen35moe" => Family {
+            position_parts: 4,
+            ..INTERVAL
+        },
+        "qwen3next" | "minimax-01" => INTERVAL,
         "deepseek32" | "glm-dsa" | "minimax-m3" | "deepseek4" => INDEXED,
         _ => return None,
     };

@@ -26,6 +26,8 @@ pub(super) struct Kind {
     pub(super) feed: Feed,
     /// Whether both start from the layer's normed input.
     pub(super) parallel: bool,
+    /// Whether sums take the place of the stream instead of what is added to it.
+    pub(super) onto_stream: bool,
     /// Whether the layer attends to a window only.
     pub(super) windowed: bool,
 }
@@ -38,6 +40,24 @@ pub(super) enum Mixer {
     None,
     /// Attention over K and V.
     Attention(Attention),
+    /// Attention over one compressed form of K and V (MLA).
+    Latent(Latent),
+    /// A selective state space (Mamba).
+    Scan(Scan),
+    /// A gated delta rule.
+    Delta(Delta),
+    /// A short convolution.
+    Convolution {
+        /// Tokens before the current one that it sees.
+        past: u64,
+    },
+}
+
+impl Mixer {
+    /// Whether it looks into a KV cache.
+    pub(super) fn attends(&self) -> bool {
+        matches!(self, Self::Attention(_) | Self::Latent(_))
+    }
 }
 
 /// The widths of attention, in elements per token.
@@ -57,6 +77,57 @@ pub(super) struct Attention {
     pub(super) normed: bool,
     /// Whether Q, K and V come from one tensor.
     pub(super) fused: bool,
+    /// Whether Q comes with a gate for what comes out.
+    pub(super) gated: bool,
+    /// Whether positions turn Q and K.
+    pub(super) rotary: bool,
+}
+
+/// The widths of attention over a compressed form, in elements per token.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Latent {
+    /// Query heads.
+    pub(super) heads: u64,
+    /// What Q is compressed to on the way; 0: it is not.
+    pub(super) query_rank: u64,
+    /// All query heads together.
+    pub(super) query: u64,
+    /// What K and V are compressed to.
+    pub(super) rank: u64,
+    /// The part of a head that positions turn.
+    pub(super) rotary: u64,
+    /// All value heads together, decompressed.
+    pub(super) value: u64,
+}
+
+/// A selective state space.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Scan {
+    /// Width inside.
+    pub(super) inner: u64,
+    /// State for each element of the width.
+    pub(super) state: u64,
+    /// Width of the time step before it is spread (Mamba 1), or heads (Mamba 2).
+    pub(super) rank: u64,
+    /// Groups that share B and C (Mamba 2); 0: Mamba 1.
+    pub(super) groups: u64,
+    /// Tokens before the current one that the convolution sees.
+    pub(super) past: u64,
+}
+
+/// A gated delta rule (Qwen3-Next, Qwen3.5).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Delta {
+    /// Width of the values.
+    pub(super) inner: u64,
+    /// All keys together; as many for the queries.
+    pub(super) key: u64,
+    /// State of all heads.
+    pub(super) state: u64,
+    /// Value heads.
+    pub(super) heads: u64,
+    /// Tokens before the current one that the convolution sees.
+    pub(super) past: u64,
 }
 
 /// What happens to each token in a layer.

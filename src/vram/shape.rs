@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::anatomy::Anatomy;
-use super::family::{self, Family, Memory, Owners, Recurrence, Windows};
+use super::family::{self, Family, Memory, Recurrence, Windows};
 use super::layer::{Kind, Layer};
 use super::{Header, UnknownTypes};
 
@@ -40,6 +40,8 @@ pub struct Shape {
     pub experts: (u64, u64),
     /// What is kept of the tokens seen.
     pub(super) memory: Memory,
+    /// Numbers that a token's position takes (sections of height, width and time in models that see).
+    pub(super) position_parts: u64,
     /// The different layers, in order of appearance.
     pub(super) kinds: Vec<Kind>,
     /// The kind of each layer.
@@ -82,9 +84,7 @@ impl fmt::Display for ShapeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoArchitecture => f.write_str("the header does not name an architecture"),
-            Self::NotAModel(kind) => {
-                write!(f, "the file is a {kind}, not a model that runs by itself")
-            }
+            Self::NotAModel(kind) => write!(f, "the file is a {kind}, not a model that runs by itself"),
             Self::NoTensors => f.write_str("the header has no table of tensors"),
             Self::Key(key) => write!(f, "`{key}` is missing from the header or out of range"),
             Self::Types(types) => types.fmt(f),
@@ -120,9 +120,7 @@ impl Shape {
     /// First layers to name (`--n-cpu-moe`) so that no expert is on a GPU; 0 without experts.
     pub fn expert_layers(&self) -> u32 {
         let last = self.layers.iter().rposition(|layer| layer.expert_bytes > 0);
-        last.map_or(0, |last| {
-            u32::try_from(last.saturating_add(1)).unwrap_or(u32::MAX)
-        })
+        last.map_or(0, |last| u32::try_from(last.saturating_add(1)).unwrap_or(u32::MAX))
     }
 
     fn sum(&mut self) {
@@ -153,18 +151,8 @@ fn generic(header: &Header) -> Family {
         .is_some();
     let states = header.arch_get("ssm.inner_size").is_some();
     Family {
-        windows: if listed {
-            Windows::Listed
-        } else {
-            Windows::Never
-        },
-        recurrence: if states {
-            Recurrence::WithoutHeads
-        } else {
-            Recurrence::Never
-        },
-        memory: Memory::Cache,
-        owners: Owners::All,
-        parallel: false,
+        windows: if listed { Windows::Listed } else { Windows::Never },
+        recurrence: if states { Recurrence::WithoutHeads } else { Recurrence::Never },
+        ..family::PLAIN
     }
 }

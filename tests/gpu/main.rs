@@ -119,6 +119,7 @@ fn status(environment: &[(&str, String)], args: &[&str]) -> Value {
         .output()
         .expect("the binary that cargo built");
     assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
     let document = json(&output.stdout);
     holds("status", &document);
     document

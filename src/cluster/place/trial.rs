@@ -25,21 +25,6 @@ pub(super) struct Fit {
     pub(super) estimate: Estimate,
 }
 
-/// Bytes of a device without what the runtime adds.
-pub(super) fn bytes(parts: &Parts) -> u64 {
-    [
-        parts.weights_bytes,
-        parts.kv_bytes,
-        parts.state_bytes,
-        parts.compute_bytes,
-        parts.output_bytes,
-        parts.projector_bytes,
-        parts.draft_bytes,
-    ]
-    .into_iter()
-    .fold(0, u64::saturating_add)
-}
-
 impl Trial<'_> {
     /// All layers on one device that is large enough.
     pub(super) fn whole(&self) -> Estimate {
@@ -56,9 +41,9 @@ impl Trial<'_> {
 
     /// What device `at` needs in that room. What stays in the machine's memory counts against the first device that shares it.
     fn need(&self, estimate: &Estimate, at: usize, room: &Room, first_unified: bool) -> u64 {
-        let parts = estimate.devices.get(at).map_or(0, bytes);
+        let parts = estimate.devices.get(at).map_or(0, Parts::total_bytes);
         let host = if first_unified {
-            bytes(&estimate.host)
+            estimate.host.total_bytes()
         } else {
             0
         };
@@ -77,7 +62,12 @@ impl Trial<'_> {
     /// What one device would need, whichever of the rooms it is.
     pub(super) fn most_on_one(&self, whole: &Estimate) -> u64 {
         let on = |room: &Room| self.need(whole, 0, room, room.unified);
-        let bare = || scaled(whole.devices.first().map_or(0, bytes), self.headroom);
+        let bare = || {
+            scaled(
+                whole.devices.first().map_or(0, Parts::total_bytes),
+                self.headroom,
+            )
+        };
         self.rooms.iter().map(on).max().unwrap_or_else(bare)
     }
 
@@ -294,13 +284,17 @@ impl Trial<'_> {
     }
 
     fn ram_holds(&self, estimate: &Estimate) -> bool {
-        let host = scaled(bytes(&estimate.host), self.headroom);
+        let host = scaled(estimate.host.total_bytes(), self.headroom);
         self.ram_free.is_none_or(|free| host <= free)
     }
 }
 
 /// The largest of `low..=high` that holds, where everything below one that holds does too; `None` where none does.
-pub(super) fn largest(low: u32, high: u32, mut holds: impl FnMut(u32) -> bool) -> Option<u32> {
+pub(in crate::cluster) fn largest(
+    low: u32,
+    high: u32,
+    mut holds: impl FnMut(u32) -> bool,
+) -> Option<u32> {
     if low > high || !holds(low) {
         return None;
     }
