@@ -100,10 +100,10 @@ fn gpus(
 }
 
 /// The nodes and this machine's GPUs, asked at the same time.
-fn gather(nodes: &[NodeConfig], gpus: &gpu::Settings) -> (ClusterSnapshot, gpu::Inventory) {
+fn gather<I>(nodes: &[NodeConfig], look: impl FnOnce() -> I) -> (ClusterSnapshot, I) {
     std::thread::scope(|scope| {
         let snapshot = scope.spawn(|| crate::backend::gather(nodes));
-        let inventory = gpu::look(gpus);
+        let inventory = look();
         // A panic was told when it happened; no node was seen then.
         (snapshot.join().unwrap_or_default(), inventory)
     })

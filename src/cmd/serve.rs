@@ -136,7 +136,7 @@ fn check(global: &Global, loaded: &Loaded, gpus: &gpu::Settings) -> anyhow::Resu
     } else {
         loaded.config.nodes.clone()
     };
-    let (snapshot, inventory) = super::gather(&nodes, gpus);
+    let (snapshot, inventory) = super::gather(&nodes, || gpu::look(gpus));
     let status = Status::of(&snapshot, None, &Speeds::default(), &inventory);
     if global.json {
         render::json(&status)?;

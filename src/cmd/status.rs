@@ -1,6 +1,7 @@
 //! `gpurouter status`: nodes, GPUs, loaded models, queues, speeds, warnings.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -8,9 +9,16 @@ use super::Exit;
 use super::running::{self, Running};
 use crate::cli::Global;
 use crate::config::{self, Environment, Overrides};
+use crate::gpu::{self, Sampler};
 use crate::render;
 use crate::routing::Speeds;
 use crate::serve::Status;
+
+/// Time between two looks at the GPUs that nobody asks for …
+const WATCH_INTERVAL: Duration = Duration::from_secs(60);
+/// … how long the first is waited for, and how long each that `--watch` asks for.
+const FIRST_LOOK: Duration = Duration::from_secs(6);
+const FRESH_LIMIT: Duration = Duration::from_secs(1);
 
 /// Flags of `status`.
 #[derive(Debug, clap::Args)]
@@ -26,8 +34,9 @@ pub struct Args {
 
 /// Runs the command.
 pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
+    let mut sampler = None;
     loop {
-        let exit = once(global, args.watch.is_some())?;
+        let exit = once(global, args.watch.is_some(), &mut sampler)?;
         match args.watch {
             Some(seconds) => thread::sleep(Duration::from_secs(seconds)),
             None => return Ok(exit),
@@ -35,7 +44,8 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     }
 }
 
-fn once(global: &Global, again: bool) -> anyhow::Result<Exit> {
+/// `sampler` keeps the driver open between the looks of `--watch`: to start it anew may take seconds.
+fn once(global: &Global, again: bool, sampler: &mut Option<Sampler>) -> anyhow::Result<Exit> {
     let environment = Environment::of_process();
     let loaded = config::load(global, &environment, &Overrides::default())?;
     let gpus = super::gpus(global, &environment, &loaded.config)?;
@@ -54,7 +64,20 @@ fn once(global: &Global, again: bool) -> anyhow::Result<Exit> {
         });
     }
     let nodes = super::nodes(&loaded.config);
-    let (snapshot, inventory) = super::gather(&nodes, &gpus);
+    if again && sampler.is_none() {
+        *sampler = Some(Sampler::start(
+            &gpus,
+            Some(WATCH_INTERVAL),
+            Box::new(|_| {}),
+        )?);
+    }
+    let (snapshot, inventory) = super::gather(&nodes, || match sampler {
+        Some(sampler) => {
+            sampler.wait_for_first(FIRST_LOOK);
+            sampler.fresh(FRESH_LIMIT)
+        }
+        None => Arc::new(gpu::look(&gpus)),
+    });
     let status = Status::of(&snapshot, None, &Speeds::default(), &inventory);
     if global.json {
         render::json(&status)?;

@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use super::{Log, Warning};
-use crate::cluster::{MemoryPolicy, ClusterSnapshot, Gpu, GpuProcess, GpuState, LoadedModel, Node};
-use crate::config::{LogLevel, NodeConfig};
+use crate::cluster::{ClusterSnapshot, Gpu, GpuProcess, GpuState, LoadedModel, Measure, Node};
+use crate::config::{Config, LogLevel, NodeConfig};
 use crate::gpu::{Inventory, OnChange};
 use crate::http::client::Origin;
+use crate::vram::{Basis, Learned};
 
 /// Words in front of a card's name that people leave away.
 const MAKERS: [&str; 7] = ["nvidia", "geforce", "amd", "radeon", "intel", "r", "tm"];
@@ -147,56 +148,53 @@ fn plain(name: &str) -> Vec<String> {
         .collect()
 }
 
-/// The models in that GPU's memory, as far as their nodes tell: node, model.
+/// The models in that GPU's memory, as far as their nodes tell.
 pub(super) fn held<'s>(
     gpu: &Gpu,
     snapshot: &'s ClusterSnapshot,
     inventory: &Inventory,
-) -> Vec<(&'s Node, &'s LoadedModel)> {
+) -> Vec<&'s LoadedModel> {
     let mut held = Vec::new();
     for node in &snapshot.nodes {
         if behind(node, inventory).is_some_and(|behind| behind.index == gpu.index) {
             let on_gpu = |loaded: &&LoadedModel| loaded.vram_bytes.is_some_and(|bytes| bytes > 0);
-            held.extend(
-                node.loaded
-                    .iter()
-                    .filter(on_gpu)
-                    .map(|loaded| (&**node, loaded)),
-            );
+            held.extend(node.loaded.iter().filter(on_gpu));
         }
     }
     held
 }
 
-/// Bytes of a GPU's memory that a further model may take: what the policy counts as usable, without what is in use, and never more
-/// than the driver says is free. `loaded` are the bytes of the models that are known to be there, for a GPU whose driver tells
-/// nothing. `None` when its size is unknown; 0 when it cannot be relied on.
-pub(super) fn available(gpu: &Gpu, policy: &MemoryPolicy, loaded: u64) -> Option<u64> {
-    let total = gpu.total_bytes?;
-    if gpu.state != GpuState::Ok {
-        return Some(0);
-    }
-    let used = gpu.used_bytes.unwrap_or(loaded);
-    let free = usable(total, policy).saturating_sub(used);
-    Some(gpu.free_bytes.map_or(free, |told| free.min(told)))
-}
-
-/// Bytes of a memory that may be used at all: the configured share of its whole MiB, rounded down; without one all but 1 GiB or a fifth,
-/// whichever is less. To be replaced by `cluster::memory`, which knows the same rule for every caller.
-fn usable(total: u64, policy: &MemoryPolicy) -> u64 {
-    match policy.safety_margin {
-        None => total - (total / 5).min(1 << 30),
-        Some(margin) => {
-            #[expect(
-                clippy::cast_precision_loss,
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "MiB of one GPU are far below 2^53, a margin is from 0 to 1; the cast saturates"
-            )]
-            let mib = ((total >> 20) as f64 * margin).floor() as u64;
-            (mib << 20).min(total)
-        }
-    }
+/// Bytes of each GPU's memory that a further model may take, in the order of the inventory: by the rule of every placement
+/// ([`Measure::rooms`]), for a model whose size is known from its header. `None` where the size of the memory is unknown; 0 on a GPU that
+/// cannot be relied on.
+pub(super) fn available(
+    snapshot: &ClusterSnapshot,
+    inventory: &Inventory,
+    config: &Config,
+) -> Vec<Option<u64>> {
+    let loaded = snapshot
+        .nodes
+        .iter()
+        .filter(|node| is_local(&node.url))
+        .flat_map(|node| &node.loaded)
+        .filter_map(|loaded| loaded.vram_bytes)
+        .fold(0, u64::saturating_add);
+    let measure = Measure {
+        policy: config.memory,
+        basis: Basis::Header,
+        learned: &Learned::default(),
+        cards: &config.gpu.cards,
+    };
+    let (rooms, _) = measure.rooms(&inventory.gpus, loaded);
+    let room = |gpu: &Gpu| rooms.iter().find(|room| room.index == gpu.index);
+    inventory
+        .gpus
+        .iter()
+        .map(|gpu| match room(gpu) {
+            Some(room) => Some(room.free_bytes),
+            None => gpu.total_bytes.map(|_| 0),
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -228,36 +226,30 @@ mod tests {
     }
 
     #[test]
-    fn the_policies_of_the_sources() {
-        let margin = |margin| MemoryPolicy {
-            safety_margin: Some(margin),
-            ..MemoryPolicy::default()
+    fn free_is_usable_without_what_is_loaded_and_never_more_than_the_driver_says() {
+        let mut config = Config::default();
+        config.memory.safety_margin = Some(0.8);
+        let loaded = LoadedModel {
+            vram_bytes: Some(705 << 20),
+            ..LoadedModel::default()
         };
-        assert_eq!(usable(4096 << 20, &margin(0.8)), 3276 << 20);
-        assert_eq!(usable(4096 << 20, &margin(0.5)), 2048 << 20);
-        assert_eq!(usable(4096 << 20, &margin(1.0)), 4096 << 20);
-        let unset = MemoryPolicy::default();
-        assert_eq!(usable(24 << 30, &unset), 23 << 30);
-        assert_eq!(usable(2 << 30, &unset), (2 << 30) - (2 << 30) / 5);
-    }
-
-    #[test]
-    fn free_is_usable_without_what_is_used_and_never_more_than_the_driver_says() {
-        let policy = MemoryPolicy {
-            safety_margin: Some(0.8),
-            ..MemoryPolicy::default()
+        let mut node = node("http://127.0.0.1:11434", None);
+        let with = |node: &Node| ClusterSnapshot {
+            nodes: vec![std::sync::Arc::new(node.clone())],
         };
         let mut card = gpu("x", "a", 4096 << 20);
-        assert_eq!(available(&card, &policy, 0), Some(3276 << 20));
-        assert_eq!(available(&card, &policy, 705 << 20), Some(2571 << 20));
-        card.used_bytes = Some(1000 << 20);
-        assert_eq!(available(&card, &policy, 705 << 20), Some(2276 << 20));
+        let of = |card: &Gpu, node: &Node| {
+            available(&with(node), &machine(vec![card.clone()]), &config)[0]
+        };
+        assert_eq!(of(&card, &node), Some(3276 << 20));
+        node.loaded = vec![loaded];
+        assert_eq!(of(&card, &node), Some(2571 << 20));
         card.free_bytes = Some(100 << 20);
-        assert_eq!(available(&card, &policy, 0), Some(100 << 20));
+        assert_eq!(of(&card, &node), Some(100 << 20));
         card.state = GpuState::Lost;
-        assert_eq!(available(&card, &policy, 0), Some(0));
+        assert_eq!(of(&card, &node), Some(0));
         card.total_bytes = None;
-        assert_eq!(available(&card, &policy, 0), None);
+        assert_eq!(of(&card, &node), None);
     }
 
     #[test]

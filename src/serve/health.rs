@@ -69,7 +69,7 @@ struct PoolGpu<'a> {
     used_bytes: Option<u64>,
     /// As the driver says.
     free_bytes: Option<u64>,
-    /// What a further model may take: usable under the margin, without what is used.
+    /// What a further model may take: usable under the margin, without what is loaded, never more than is free.
     available_bytes: Option<u64>,
 }
 
@@ -125,7 +125,8 @@ fn pool<'a>(snapshot: &ClusterSnapshot, inventory: &'a Inventory, config: &Confi
     let gpu_list: Vec<PoolGpu<'a>> = inventory
         .gpus
         .iter()
-        .map(|gpu| pool_gpu(gpu, snapshot, inventory, config))
+        .zip(gpus::available(snapshot, inventory, config))
+        .map(|(gpu, available)| pool_gpu(gpu, available, snapshot, inventory))
         .collect();
     let counted = counted(inventory);
     let sum = |of: fn(&PoolGpu) -> Option<u64>| {
@@ -158,17 +159,12 @@ fn counted(inventory: &Inventory) -> bool {
 
 fn pool_gpu<'a>(
     gpu: &'a Gpu,
+    available_bytes: Option<u64>,
     snapshot: &ClusterSnapshot,
     inventory: &Inventory,
-    config: &Config,
 ) -> PoolGpu<'a> {
-    let held = gpus::held(gpu, snapshot, inventory);
-    let loaded = held
-        .iter()
-        .filter_map(|(_, loaded)| loaded.vram_bytes)
-        .fold(0, u64::saturating_add);
     let mut assigned_models: Vec<String> = Vec::new();
-    for (_, loaded) in held {
+    for loaded in gpus::held(gpu, snapshot, inventory) {
         let name = loaded.name.to_string();
         if !assigned_models.contains(&name) {
             assigned_models.push(name);
@@ -190,7 +186,7 @@ fn pool_gpu<'a>(
         total_bytes: gpu.total_bytes,
         used_bytes: gpu.used_bytes,
         free_bytes: gpu.free_bytes,
-        available_bytes: gpus::available(gpu, &config.memory, loaded),
+        available_bytes,
     }
 }
 

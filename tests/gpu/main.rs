@@ -86,12 +86,17 @@ impl Machine {
 
     /// `gpurouter serve` on this machine.
     fn serve(&self, args: &[&str]) -> Router {
+        self.serve_with(args, "")
+    }
+
+    /// The same, with a configuration.
+    fn serve_with(&self, args: &[&str], config: &str) -> Router {
         let environment = self.environment();
         let environment: Vec<(&str, &str)> = environment
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
-        Router::start_in(&environment, args, "")
+        Router::start_in(&environment, args, config)
     }
 
     /// A file below its sysfs.
@@ -114,6 +119,7 @@ fn status(environment: &[(&str, String)], args: &[&str]) -> Value {
         .output()
         .expect("the binary that cargo built");
     assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
     let document = json(&output.stdout);
     holds("status", &document);
     document

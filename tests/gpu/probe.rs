@@ -362,3 +362,29 @@ fn a_person_sees_a_table_that_fits() {
         "{text}"
     );
 }
+
+#[test]
+fn a_watch_keeps_the_driver_open_and_sees_what_changes() {
+    use std::io::{BufRead, BufReader};
+    let Some(machine) = Machine::new("a_watch_keeps_the_driver_open_and_sees_what_changes", &[])
+    else {
+        return;
+    };
+    let scratch = Scratch::new();
+    let mut child = command(&scratch)
+        .envs(machine.environment())
+        .args(["status", "--json", "--node", "http://127.0.0.1:9"])
+        .args(["--watch", "1"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    assert_eq!(next()["gpus"][0]["temperature_c"], 41);
+    machine.driver(&TWO.replace("temp=41", "temp=42"));
+    let seen = (0..5).any(|_| next()["gpus"][0]["temperature_c"] == 42);
+    drop(child.kill());
+    drop(child.wait());
+    assert!(seen);
+    assert!(!machine.scratch.path().join("shutdown").exists());
+}

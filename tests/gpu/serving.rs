@@ -223,3 +223,59 @@ fn a_request_names_the_only_gpu_behind_its_node() {
         "{record}"
     );
 }
+
+#[test]
+fn gpus_that_are_switched_off_are_not_looked_for_and_that_is_no_warning() {
+    let Some(machine) = Machine::new(
+        "gpus_that_are_switched_off_are_not_looked_for_and_that_is_no_warning",
+        &[],
+    ) else {
+        return;
+    };
+    let router = machine.serve_with(&[], "[gpu]\nenabled = false\n");
+    let pool_ = pool(&router);
+    assert_eq!(
+        (&pool_["total_gpus"], &pool_["gpu_available"]),
+        (&json!(0), &json!(false))
+    );
+    let status = router.api("/gpurouter/api/status");
+    holds("status", &status);
+    assert_eq!(
+        (state(&status, "nvml"), codes(&status)),
+        ("disabled", vec![])
+    );
+    let told = lines(&router, "CPU-only");
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(
+        told[0].ends_with(" info GPUs are switched off (gpu.enabled): CPU-only"),
+        "{told:?}"
+    );
+    assert!(!machine.scratch.path().join("shutdown").exists());
+}
+
+#[test]
+fn the_strategy_is_told() {
+    let router = Router::start(&[], "[gpu]\ngpu_allocation_strategy = \"distribute\"\n");
+    assert_eq!(pool(&router)["allocation_strategy"], "distribute");
+}
+
+#[test]
+fn without_monitoring_there_is_one_look_and_with_it_one_in_each_interval() {
+    let Some(machine) = Machine::new(
+        "without_monitoring_there_is_one_look_and_with_it_one_in_each_interval",
+        &[],
+    ) else {
+        return;
+    };
+    let once = machine.serve_with(&[], "[gpu]\nenable_gpu_monitoring = false\n");
+    let often = machine.serve_with(&[], "[gpu]\nmonitoring_interval = \"100ms\"\n");
+    // Its library is closed after the only look.
+    let closed = || std::fs::read_to_string(machine.scratch.path().join("shutdown"));
+    assert!(eventually(LIMIT, || closed().is_ok()));
+    machine.driver("");
+    // Nobody asks: the log tells.
+    let seen = eventually(LIMIT, || lines(&often, "the driver finds none").len() == 1);
+    assert!(seen, "{:#?}", often.stderr());
+    assert_eq!(pool(&often)["total_gpus"], 0);
+    assert_eq!(pool(&once)["total_gpus"], 2);
+}
