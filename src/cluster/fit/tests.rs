@@ -578,6 +578,33 @@ fn nodes_of_this_machine_share_its_gpus() {
 }
 
 #[test]
+fn a_loaded_model_makes_room_for_itself() {
+    let subject = llama_8b();
+    let mut node = ollama("a", Some(12 * GIB));
+    let mut own = loaded("llama3.1:8b", 6 * GIB, None);
+    own.context = Some(4096);
+    node.loaded = vec![own];
+    let world = World::new(vec![node]);
+    let at = |ctx| {
+        let settings = Settings {
+            ctx,
+            ..settings(&subject, Runtime::Ollama)
+        };
+        let question = world.question("llama3.1:8b", &subject, Basis::Header, &settings);
+        fit(&question, &world.sites()).nodes.remove(0)
+    };
+    let present = at(4096);
+    assert!(present.fits);
+    assert_eq!(present.free_bytes, Some(5 * GIB), "what is free now");
+    // 8.5 GiB with the longer context: more than is free, and less than with the old one gone.
+    let longer = at(32_768);
+    assert!(longer.fits, "{longer:?}");
+    assert!(longer.placement.unwrap().needs_bytes[0] > 5 * GIB);
+    assert_eq!(longer.evicts, []);
+    assert!(!at(131_072).fits);
+}
+
+#[test]
 fn a_measured_speed_comes_first() {
     let world = World::of_gpus(vec![gpu(0, 24 * GIB, None)]);
     let subject = llama_8b();
