@@ -1,6 +1,7 @@
 //! Where a model fits, next to what is loaded: one function, whose answer `fit`, the pool, `serve` and `optimize` share.
 
 mod advice;
+mod case;
 mod evict;
 mod run;
 mod site;
@@ -18,10 +19,9 @@ pub use run::{Launch, Run};
 pub use site::{SiteFit, SitePlacement};
 
 use super::memory::scaled;
-use super::{
-    Demand, Knowledge, Layers, MemoryPolicy, ModelName, Need, PlacementKind, Site, Strategy,
-};
-use crate::vram::{Basis, Estimate, Extras, Offload, Parts, Settings, Subject, estimate_with};
+use super::{Knowledge, MemoryPolicy, ModelName, PlacementKind, Site, Strategy};
+use crate::vram::{Basis, Estimate, Extras, Parts, Settings, Subject};
+use case::Case;
 
 /// Another file of the same repository, or another tag of the same model.
 #[derive(Debug, Clone, Copy)]
@@ -122,17 +122,10 @@ pub struct Fit {
 /// All of it on GPUs beats a part, a part beats the CPU. Among sites that hold all of it one that has it loaded wins, then the most free
 /// memory; among those that hold a part the most layers; the CPU of a node without a GPU is taken before that of a node with one.
 pub fn fit(question: &Question<'_>, sites: &[Site]) -> Fit {
-    let whole = estimate_with(
-        question.subject,
-        question.settings,
-        &Offload::single(),
-        question.extras,
-    );
+    let case = Case::new(question);
+    let whole = case.whole();
     let bytes = whole.devices.first().map_or(0, Parts::total_bytes);
-    let nodes: Vec<SiteFit> = sites
-        .iter()
-        .map(|site| site::answer(question, site))
-        .collect();
+    let nodes: Vec<SiteFit> = sites.iter().map(|site| site::answer(&case, site)).collect();
     let verdict = if nodes.iter().any(|node| node.fits) {
         Verdict::Fits
     } else if nodes.iter().any(|node| node.kind().partial()) {
@@ -150,7 +143,7 @@ pub fn fit(question: &Question<'_>, sites: &[Site]) -> Fit {
         },
     });
     let advice = if question.thorough && verdict != Verdict::Fits {
-        advice::find(question, sites, &nodes)
+        advice::find(&case, sites, &nodes)
     } else {
         Advice::default()
     };
@@ -200,28 +193,6 @@ fn choose(question: &Question<'_>, sites: &[Site], nodes: &[SiteFit]) -> Option<
             )
         });
     cpu.map(|at| (at, Target::Cpu))
-}
-
-/// Hands the demand of a subject under settings to `with`; the rest is as asked.
-fn with_demand<T>(
-    question: &Question<'_>,
-    subject: &Subject,
-    settings: &Settings,
-    with: impl FnOnce(&Demand<'_>) -> T,
-) -> T {
-    let headroom = question.policy.headroom_factor;
-    let by_parts =
-        |offload: &Offload| estimate_with(subject, settings, offload, question.extras);
-    let all = subject.gpu_layers();
-    let need = match subject {
-        Subject::Sized { bytes } => Need::Bytes(*bytes),
-        Subject::Shaped(_) => Need::Layers(Layers {
-            estimate: &by_parts,
-            gpu_layers: settings.gpu_layers.map_or(all, |wanted| wanted.min(all)),
-            expert_layers: subject.expert_layers(),
-        }),
-    };
-    with(&Demand { need, headroom })
 }
 
 /// MiB of a memory, rounded down.

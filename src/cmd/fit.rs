@@ -93,7 +93,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let loaded = config::load(global, &environment, &Overrides::default())?;
     let config = &loaded.config;
     let gpus = super::gpus(global, &environment, config)?;
-    let (snapshot, inventory) = super::gather(&super::nodes(config), &gpus);
+    let (snapshot, inventory) = super::gather(&super::nodes(config), || gpu::look(&gpus));
     let scene = Scene {
         speeds: speeds(global, config),
         learned: model::learned::load(config, &environment)?,

@@ -4,6 +4,8 @@
 //! cache: they were written or read just before.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its result")]
 
+mod placement;
+
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::{self, BufWriter, Write};
@@ -60,7 +62,7 @@ fn main() -> io::Result<()> {
     );
     println!("| what | median | fastest | slowest | budget |");
     println!("|---|---:|---:|---:|---:|");
-    for mut row in rows(path.clone()) {
+    for mut row in rows(path.clone()).into_iter().chain(placement::rows()) {
         let times = measure(&mut row.run);
         println!(
             "| {} | {:.1?} | {:.1?} | {:.1?} | {:?} |",

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::site::{goes, rooms};
+use super::case::Case;
+use super::site::rooms;
 use super::{Question, SiteFit};
 use crate::cluster::{Room, Site};
 use crate::vram::{CacheType, Settings, Subject};
@@ -21,7 +22,8 @@ pub struct Advice {
 /// From exact to coarse.
 const LADDER: [CacheType; 3] = [CacheType::F16, CacheType::Q8_0, CacheType::Q4_0];
 
-pub(super) fn find(question: &Question<'_>, sites: &[Site], nodes: &[SiteFit]) -> Advice {
+pub(super) fn find(case: &Case<'_>, sites: &[Site], nodes: &[SiteFit]) -> Advice {
+    let question = case.question;
     let open: Vec<Vec<Room>> = sites
         .iter()
         .filter(|site| site.live() && !site.rooms.is_empty())
@@ -29,7 +31,7 @@ pub(super) fn find(question: &Question<'_>, sites: &[Site], nodes: &[SiteFit]) -
         .collect();
     let anywhere = |subject: &Subject, settings: &Settings| {
         open.iter()
-            .any(|rooms| goes(question, subject, settings, rooms))
+            .any(|rooms| case.goes_as(subject, settings, rooms))
     };
     Advice {
         context: nodes
@@ -45,7 +47,7 @@ pub(super) fn find(question: &Question<'_>, sites: &[Site], nodes: &[SiteFit]) -
             };
             anywhere(question.subject, &settings)
         }),
-        variant: variant(question, &open),
+        variant: variant(case, &open),
     }
 }
 
@@ -69,7 +71,8 @@ fn coarser<'a>(question: &'a Question<'_>) -> impl Iterator<Item = CacheType> + 
     })
 }
 
-fn variant(question: &Question<'_>, open: &[Vec<Room>]) -> Option<String> {
+fn variant(case: &Case<'_>, open: &[Vec<Room>]) -> Option<String> {
+    let question = case.question;
     let size = |subject: &Subject| {
         let whole =
             crate::vram::estimate(subject, question.settings, &crate::vram::Offload::single());
@@ -84,7 +87,7 @@ fn variant(question: &Question<'_>, open: &[Vec<Room>]) -> Option<String> {
                     .iter()
                     .map(|room| room.clone().measured(question.policy, variant.basis))
                     .collect();
-                goes(question, variant.subject, question.settings, &rooms)
+                case.goes_as(variant.subject, question.settings, &rooms)
             })
         })
         .max_by_key(|variant| size(variant.subject))

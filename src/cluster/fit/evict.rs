@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Question;
-use super::site::goes;
+use super::case::Case;
 use crate::cluster::{LoadedModel, ModelName, NodeKind, Room, Site};
 
 /// A loaded model that would have to go.
@@ -17,7 +17,8 @@ pub struct Eviction {
 
 /// The fewest of the least valuable models without which all of it goes on GPUs. Least valuable is what the node itself would unload first.
 /// Models that must stay, and nodes that cannot unload, are left alone; empty where nothing helps.
-pub(super) fn needed(question: &Question<'_>, site: &Site, rooms: &[Room]) -> Vec<Eviction> {
+pub(super) fn needed(case: &Case<'_>, site: &Site, rooms: &[Room]) -> Vec<Eviction> {
+    let question = case.question;
     let Some(node) = site
         .node
         .as_ref()
@@ -46,7 +47,7 @@ pub(super) fn needed(question: &Question<'_>, site: &Site, rooms: &[Room]) -> Ve
     let goes_without = |gone: &[&LoadedModel]| {
         let bytes = gone.iter().filter_map(|loaded| loaded.vram_bytes).sum();
         let rooms = measured(question, without(rooms, bytes));
-        goes(question, question.subject, question.settings, &rooms)
+        case.goes(question.settings.ctx, &rooms)
     };
     let Some(count) = (1..=idle.len()).find(|count| goes_without(&idle[..*count])) else {
         return Vec::new();

@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
-use super::{Eviction, Question, evict, mib, mib_needed, speed, with_demand};
+use super::case::Case;
+use super::{Eviction, Question, evict, mib, mib_needed, speed};
 use crate::cluster::Knowledge;
 use crate::cluster::place::largest;
 use crate::cluster::{
     LoadedModel, ModelName, NodeKind, NodeState, Placement, PlacementKind, Room, Rules, Site,
-    place, place_on_gpus,
 };
-use crate::vram::{Settings, Subject, TokensPerSecond};
+use crate::vram::{Settings, TokensPerSecond};
 
 /// How a model is placed on a site.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -65,7 +65,8 @@ pub struct SiteFit {
 }
 
 /// Answers for one site.
-pub(super) fn answer(question: &Question<'_>, site: &Site) -> SiteFit {
+pub(super) fn answer(case: &Case<'_>, site: &Site) -> SiteFit {
+    let question = case.question;
     let resident = resident(question, site);
     let shown = evict::measured(question, site.rooms.clone());
     let rooms = rooms(question, site);
@@ -96,7 +97,7 @@ pub(super) fn answer(question: &Question<'_>, site: &Site) -> SiteFit {
     };
     // No layers on GPUs were asked for: as if there were none.
     let on_cpu = question.settings.gpu_layers == Some(0);
-    let placement = placed(question, if on_cpu { &[] } else { &rooms }, rules);
+    let placement = case.place(if on_cpu { &[] } else { &rooms }, rules);
     let kind = kind(question, &placement);
     let enough = |loaded: &&LoadedModel| {
         let context = loaded
@@ -113,10 +114,10 @@ pub(super) fn answer(question: &Question<'_>, site: &Site) -> SiteFit {
         reason(question, site, &shown, &placement, kind)
     };
     if !answer.fits && !on_cpu {
-        answer.evicts = evict::needed(question, site, &rooms);
+        answer.evicts = evict::needed(case, site, &rooms);
     }
     if question.thorough && !on_cpu {
-        answer.max_context = max_context(question, &rooms);
+        answer.max_context = max_context(case, &rooms);
     }
     speed_of(question, site, &rooms, &placement, &mut answer);
     answer.placement = outline(&rooms, &placement, kind);
@@ -178,12 +179,6 @@ fn sum(site: &Site, rooms: &[Room], of: impl Fn(&Room) -> u64) -> Option<u64> {
     }
 }
 
-pub(super) fn placed(question: &Question<'_>, rooms: &[Room], rules: Rules) -> Placement {
-    with_demand(question, question.subject, question.settings, |demand| {
-        place(demand, rooms, rules)
-    })
-}
-
 /// All layers that were wished for may be fewer than there are.
 fn kind(question: &Question<'_>, placement: &Placement) -> PlacementKind {
     let all = question.subject.gpu_layers();
@@ -193,39 +188,22 @@ fn kind(question: &Question<'_>, placement: &Placement) -> PlacementKind {
     }
 }
 
-/// Whether all of a subject goes on the GPUs of these rooms.
-pub(super) fn goes(
-    question: &Question<'_>,
-    subject: &Subject,
-    settings: &Settings,
-    rooms: &[Room],
-) -> bool {
-    with_demand(question, subject, settings, |demand| {
-        place_on_gpus(demand, rooms, question.strategy).is_some()
-    })
-}
-
 /// Contexts are multiples of it (llama.cpp pads to it).
 const CONTEXT_STEP: u64 = 256;
 
-fn max_context(question: &Question<'_>, rooms: &[Room]) -> Option<u64> {
-    let trained = question.subject.max_context()?;
+fn max_context(case: &Case<'_>, rooms: &[Room]) -> Option<u64> {
+    let trained = case.question.subject.max_context()?;
     if rooms.is_empty() {
         return None;
     }
-    let steps = u32::try_from(trained / CONTEXT_STEP).ok()?;
-    let holds = |steps: u32| {
-        let settings = Settings {
-            ctx: u64::from(steps) * CONTEXT_STEP,
-            ..*question.settings
-        };
-        // More GPUs never make less room for a context.
-        goes(question, question.subject, &settings, rooms)
+    let most = u32::try_from(trained / CONTEXT_STEP).ok()?;
+    let holds = |steps: u32| case.goes(u64::from(steps) * CONTEXT_STEP, rooms);
+    let steps = if most > 0 && holds(most) {
+        most
+    } else {
+        largest(1, most.saturating_sub(1), holds)?
     };
-    if steps > 0 && holds(steps) {
-        return Some(u64::from(steps) * CONTEXT_STEP);
-    }
-    largest(1, steps.saturating_sub(1), holds).map(|steps| u64::from(steps) * CONTEXT_STEP)
+    Some(u64::from(steps) * CONTEXT_STEP)
 }
 
 fn per_sequence(settings: &Settings) -> u64 {

@@ -15,7 +15,7 @@ use crate::cluster::{
     ClusterSnapshot, Gpu, GpuState, Knowledge, LoadedModel, Measure, Model, Node, NodeKind,
     NodeState, Surroundings, Vendor,
 };
-use crate::vram::{Extras, CacheType, GpuCard, Header, Learned, Runtime, Shape, read};
+use crate::vram::{CacheType, Extras, GpuCard, Header, Learned, Offload, Runtime, Shape, estimate, read};
 use proptest::prelude::{
     Just, ProptestConfig, Strategy as Generator, TestCaseError, prop_assert, prop_oneof,
 };
@@ -579,6 +579,33 @@ fn nodes_of_this_machine_share_its_gpus() {
 }
 
 #[test]
+fn a_loaded_model_makes_room_for_itself() {
+    let subject = llama_8b();
+    let mut node = ollama("a", Some(12 * GIB));
+    let mut own = loaded("llama3.1:8b", 6 * GIB, None);
+    own.context = Some(4096);
+    node.loaded = vec![own];
+    let world = World::new(vec![node]);
+    let at = |ctx| {
+        let settings = Settings {
+            ctx,
+            ..settings(&subject, Runtime::Ollama)
+        };
+        let question = world.question("llama3.1:8b", &subject, Basis::Header, &settings);
+        fit(&question, &world.sites()).nodes.remove(0)
+    };
+    let present = at(4096);
+    assert!(present.fits);
+    assert_eq!(present.free_bytes, Some(5 * GIB), "what is free now");
+    // 8.5 GiB with the longer context: more than is free, and less than with the old one gone.
+    let longer = at(32_768);
+    assert!(longer.fits, "{longer:?}");
+    assert!(longer.placement.unwrap().needs_bytes[0] > 5 * GIB);
+    assert_eq!(longer.evicts, []);
+    assert!(!at(131_072).fits);
+}
+
+#[test]
 fn a_measured_speed_comes_first() {
     let world = World::of_gpus(vec![gpu(0, 24 * GIB, None)]);
     let subject = llama_8b();
@@ -600,7 +627,7 @@ fn held(shape: &Shape, settings: &Settings, placement: &SitePlacement) -> Vec<u6
         cpu_experts: placement.cpu_experts,
     };
     let subject = Subject::Shaped(Box::new(shape.clone()));
-    let estimated = crate::vram::estimate(&subject, settings, &offload);
+    let estimated = estimate(&subject, settings, &offload);
     let all = shape.layers.len() + 1;
     let count = placement.ngl.map_or(all, |ngl| ngl as usize);
     let mut bytes = vec![0_u64; placement.gpus.len()];
