@@ -8,7 +8,7 @@ use gpurouter::cluster::{
     ClusterSnapshot, Demand, Launch, Layers, Measure, MemoryPolicy, Need, Node, NodeKind,
     NodeState, Question, Room, Rules, Site, Strategy, Surroundings, fit, place,
 };
-use gpurouter::vram::{
+use gpurouter::vram::{Extras, 
     Basis, Header, Learned, Offload, Range, Runtime, Settings, Shape, Subject, estimate,
 };
 
@@ -131,6 +131,7 @@ fn cluster(thorough: bool) -> impl FnMut() -> usize {
             let question = Question {
                 model: "model",
                 subject: &subjects[*which],
+                extras: Extras::default(),
                 basis: Basis::Header,
                 settings,
                 policy: MemoryPolicy::default(),
