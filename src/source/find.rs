@@ -65,6 +65,10 @@ pub(super) struct Search<'a> {
     pub(super) cache: Cache,
     warnings: Vec<String>,
     tried: Vec<String>,
+    /// Whether some node has the model, whatever it says of it.
+    known: bool,
+    /// Whether the registry said that there is no such model.
+    missing: bool,
 }
 
 impl<'a> Search<'a> {
@@ -80,6 +84,8 @@ impl<'a> Search<'a> {
             cache: Cache::new(places.cache.clone()),
             warnings: Vec::new(),
             tried: Vec::new(),
+            known: false,
+            missing: false,
         }
     }
 
@@ -136,6 +142,7 @@ impl<'a> Search<'a> {
             let Some(model) = node.model(&name).filter(|_| counts) else {
                 continue;
             };
+            self.known = true;
             if !node.state.usable() {
                 let state = node.state.as_str();
                 self.tried
@@ -195,6 +202,7 @@ impl<'a> Search<'a> {
                 let hint = error.hint().map(|hint| format!(" ({hint})"));
                 let missing =
                     matches!(&error, SourceError::Web { error, .. } if error.is_not_found());
+                self.missing |= missing;
                 self.tried.push(if missing {
                     format!("the Ollama registry has no `{name}`")
                 } else {
@@ -218,10 +226,18 @@ impl<'a> Search<'a> {
 
     fn in_name(&mut self, written: &str) -> Option<Found> {
         let size = NamedSize::of(written)?;
+        let alike = if self.known {
+            Vec::new()
+        } else {
+            nearest(written, self.names())
+        };
+        // Nobody has it and the registry does not know it, but there is one much like it: a slip of the pen, and no answer for it.
+        if self.missing && !alike.is_empty() {
+            return None;
+        }
         let mut found = self.named(written, size);
         found.of_ollama = true;
         self.say_why("the size is the one in the name");
-        let alike = nearest(written, self.names());
         if !alike.is_empty() {
             self.warn(format!("did you mean {}?", alike.join(" or ")));
         }

@@ -151,6 +151,7 @@ impl fmt::Display for Trouble {
                 )
             }
             Self::TooLarge(limit) => write!(f, "the answer exceeds {} MiB", limit >> 20),
+            Self::BeyondEnd { size: Some(0) } => f.write_str("the file is empty"),
             Self::BeyondEnd { size: Some(size) } => write!(f, "the file ends at byte {size}"),
             Self::BeyondEnd { size: None } => {
                 f.write_str("the file ends before the bytes that were asked for (416)")
