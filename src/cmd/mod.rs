@@ -15,12 +15,14 @@ pub mod why;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::cli::{Cli, Command};
-use crate::config::{Config, NodeConfig};
+use crate::cli::{Cli, Command, Global};
+use crate::cluster::ClusterSnapshot;
+use crate::config::{Config, Environment, NodeConfig};
+use crate::gpu;
 pub use crate::render::Exit;
 use crate::render::Told;
 use crate::routing::Refusal;
@@ -63,6 +65,41 @@ fn discover(config: &Config) -> Vec<NodeConfig> {
         .parse()
         .unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 8512)));
     crate::backend::discover(config.ollama_host.as_deref(), own)
+}
+
+/// Where this machine's GPUs are looked for: `--gpus`, the environment, the configuration.
+///
+/// # Errors
+/// The inventory of `--gpus` is refused.
+fn gpus(
+    global: &Global,
+    environment: &Environment,
+    config: &Config,
+) -> Result<gpu::Settings, Told> {
+    let fixed = global.gpus.as_deref().map(gpu::Fixed::new).transpose();
+    let fixed = fixed.map_err(|error| Told {
+        hint: error.hint,
+        ..Told::usage(error.message)
+    })?;
+    let path = |name: &str| environment.get(name).map(PathBuf::from);
+    let usual = gpu::Settings::default();
+    Ok(gpu::Settings {
+        enabled: config.gpu.enabled,
+        fixed,
+        nvml_library: path("GPUROUTER_NVML_LIB"),
+        sysfs: path("GPUROUTER_SYSFS_ROOT").unwrap_or(usual.sysfs),
+        procfs: usual.procfs,
+    })
+}
+
+/// The nodes and this machine's GPUs, asked at the same time.
+fn gather(nodes: &[NodeConfig], gpus: &gpu::Settings) -> (ClusterSnapshot, gpu::Inventory) {
+    std::thread::scope(|scope| {
+        let snapshot = scope.spawn(|| crate::backend::gather(nodes));
+        let inventory = gpu::look(gpus);
+        // A panic was told when it happened; no node was seen then.
+        (snapshot.join().unwrap_or_default(), inventory)
+    })
 }
 
 /// A usage error.

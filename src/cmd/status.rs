@@ -1,4 +1,4 @@
-//! `gpurouter status`: nodes, loaded models, queues, speeds, warnings.
+//! `gpurouter status`: nodes, GPUs, loaded models, queues, speeds, warnings.
 
 use std::io::{self, Write};
 use std::thread;
@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::Exit;
 use super::running::{self, Running};
-use crate::backend;
 use crate::cli::Global;
 use crate::config::{self, Environment, Overrides};
 use crate::render;
@@ -37,7 +36,9 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
 }
 
 fn once(global: &Global, again: bool) -> anyhow::Result<Exit> {
-    let loaded = config::load(global, &Environment::of_process(), &Overrides::default())?;
+    let environment = Environment::of_process();
+    let loaded = config::load(global, &environment, &Overrides::default())?;
+    let gpus = super::gpus(global, &environment, &loaded.config)?;
     if let Some(router) = Running::find(global, &loaded.config) {
         let text = router.get("/gpurouter/api/status")?;
         let document: serde_json::Value = serde_json::from_str(&text)?;
@@ -53,8 +54,8 @@ fn once(global: &Global, again: bool) -> anyhow::Result<Exit> {
         });
     }
     let nodes = super::nodes(&loaded.config);
-    let snapshot = backend::gather(&nodes);
-    let status = Status::of(&snapshot, None, &Speeds::default());
+    let (snapshot, inventory) = super::gather(&nodes, &gpus);
+    let status = Status::of(&snapshot, None, &Speeds::default(), &inventory);
     if global.json {
         render::json(&status)?;
     } else {

@@ -103,6 +103,7 @@ pub fn status(out: &mut dyn Write, document: &Value) -> io::Result<()> {
     } else {
         print(out, &nodes)?;
     }
+    gpus(out, document)?;
     let mut loaded = table(&["LOADED", "NODE", "SIZE", "ON GPU", "CONTEXT"]);
     let mut speeds = table(&["MEASURED", "NODE", "PREFILL", "DECODE", "LOAD", "SAMPLES"]);
     for node in array(&document["nodes"]) {
@@ -143,6 +144,40 @@ pub fn status(out: &mut dyn Write, document: &Value) -> io::Result<()> {
     for warning in warnings {
         sentence(out, "warning: ", &warning["text"])?;
         sentence(out, "   cure: ", &warning["cure"])?;
+    }
+    Ok(())
+}
+
+/// The GPUs of `status`.
+fn gpus(out: &mut dyn Write, document: &Value) -> io::Result<()> {
+    let mut gpus = table(&["GPU", "NAME", "STATE", "MEMORY", "USE", "TEMP", "POWER"]);
+    for gpu in array(&document["gpus"]) {
+        let memory = match &gpu["used_bytes"] {
+            Value::Null => size(&gpu["total_bytes"]),
+            used => format!("{} of {}", size(used), size(&gpu["total_bytes"])),
+        };
+        let whole = |name: &str, unit: &str| {
+            gpu[name]
+                .as_u64()
+                .map_or_else(|| "-".to_owned(), |number| format!("{number} {unit}"))
+        };
+        gpus.add_row(vec![
+            text(&gpu["index"]),
+            text(&gpu["name"]),
+            text(&gpu["state"]),
+            memory,
+            whole("utilization", "%"),
+            whole("temperature_c", "C"),
+            rounded(&gpu["power_w"], " W"),
+        ]);
+    }
+    if gpus.row_count() > 0 {
+        writeln!(out)?;
+        return print(out, &gpus);
+    }
+    let mut sources = array(&document["gpu_sources"]).iter();
+    if sources.any(|source| source["state"] == "disabled") {
+        writeln!(out, "\nGPUs are switched off (gpu.enabled)")?;
     }
     Ok(())
 }
@@ -263,12 +298,17 @@ mod tests {
         let name = "a-node-with-a-rather-long-name";
         let model = json!({ "model": "hf.co/somebody/some-model-with-a-long-name:Q4_K_M", "size_bytes": 5_000_000_000_u64, "gpu_percent": 47, "context": 8192 });
         let node = json!({ "name": name, "kind": "ollama", "state": "up", "active": 1, "queued": 2, "slots": null, "models": ["a"], "url": "http://a-host-with-a-long-name.local:11434", "loaded": [model], "speeds": [] });
-        let document = json!({ "nodes": [node], "warnings": [] });
+        let gpu = json!({ "index": 12, "name": "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", "state": "error", "total_bytes": 102_641_958_912_u64, "used_bytes": 98_784_247_808_u64, "utilization": 100, "temperature_c": 101, "power_w": 1299.96 });
+        let document = json!({ "nodes": [node], "gpus": [gpu], "warnings": [] });
         let mut out = Vec::new();
         status(&mut out, &document).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(
             text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        assert!(
+            text.contains("95.6 GiB") && text.contains("101 C") && text.contains("1300.0 W"),
             "{text}"
         );
         assert!(
