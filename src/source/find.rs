@@ -36,6 +36,7 @@ pub fn find(spec: &Spec, finder: &Finder<'_>) -> Result<Found, SourceError> {
         Spec::File(path) => search.file(path),
         Spec::FileOrName(text) if Path::new(text).is_file() => search.file(Path::new(text)),
         Spec::FileOrName(text) | Spec::Name(text) => {
+            search.look_at_files(text);
             search.name(text, OllamaName::parse(text).as_ref(), Scope::Anywhere)
         }
         Spec::Ollama(name) => search.name(&name.to_string(), Some(name), Scope::Ollama),
@@ -106,6 +107,16 @@ impl<'a> Search<'a> {
         Ok(found.with_header(local.header))
     }
 
+    /// A name that could have been meant as a file's.
+    fn look_at_files(&mut self, text: &str) {
+        if text.contains('/') {
+            self.tried.push("there is no file of that name".to_owned());
+        } else if Path::new(text).is_file() {
+            self.tried
+                .push(format!("the file of that name is ./{text}"));
+        }
+    }
+
     fn name(
         &mut self,
         written: &str,
@@ -173,7 +184,14 @@ impl<'a> Search<'a> {
         for directory in &places.ollama_models {
             let store = Store::new(directory);
             let manifest = match store.find(name) {
-                None => continue,
+                None => {
+                    if store.is_closed() {
+                        let place = store.place();
+                        self.tried
+                            .push(format!("the store {place} is closed to you"));
+                    }
+                    continue;
+                }
                 Some(Stored::Unreadable(why)) => {
                     self.tried.push(why);
                     continue;

@@ -306,24 +306,25 @@ fn send(peer: &mut Peer, file: &File, range: Option<(u64, u64)>, fault: Option<&
         last = last.min(first + most - 1);
     }
     let length = if file.size == 0 { 0 } else { last - first + 1 };
-    let mut head = format!("HTTP/1.1 {} X\r\n", if whole { 200 } else { 206 });
-    head += &format!("content-type: {}\r\netag: \"{}\"\r\n", file.kind, file.size);
-    if let Some(link) = &file.link {
-        head += &format!("link: <{link}>; rel=\"next\"\r\n");
-    }
-    if !whole {
-        head += &match fault {
-            Some(Fault::Range(text)) => format!("content-range: {text}\r\n"),
-            _ => format!("content-range: bytes {first}-{last}/{}\r\n", file.size),
-        };
-    }
     let unbounded = matches!(fault, Some(Fault::NoLength));
-    head += &if unbounded {
-        "connection: close\r\n\r\n".to_owned()
+    let mut head = vec![
+        format!("HTTP/1.1 {} X", if whole { 200 } else { 206 }),
+        format!("content-type: {}", file.kind),
+        format!("etag: \"{}\"", file.size),
+    ];
+    head.extend((file.link.iter()).map(|link| format!("link: <{link}>; rel=\"next\"")));
+    if !whole {
+        head.push(match fault {
+            Some(Fault::Range(text)) => format!("content-range: {text}"),
+            _ => format!("content-range: bytes {first}-{last}/{}", file.size),
+        });
+    }
+    head.push(if unbounded {
+        "connection: close".to_owned()
     } else {
-        format!("content-length: {length}\r\n\r\n")
-    };
-    peer.send(head.as_bytes());
+        format!("content-length: {length}")
+    });
+    peer.send(format!("{}\r\n\r\n", head.join("\r\n")).as_bytes());
     let most = match fault {
         Some(Fault::Cut(bytes) | Fault::CutOnce(bytes) | Fault::Stall(bytes)) => length.min(*bytes),
         _ => length,

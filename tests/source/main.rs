@@ -21,6 +21,7 @@ const LIMITS: Limits = Limits {
     connect: Duration::from_secs(5),
     idle: Duration::from_millis(700),
     total: Duration::from_secs(60),
+    search: Duration::from_secs(120),
     patience: Duration::from_secs(2),
 };
 

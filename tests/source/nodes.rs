@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::common::gguf::{Gguf, file_size, parsed, published};
 use super::common::registry::Registry;
-use super::common::{Kind, Scratch, Stub, reply};
+use super::common::{Kind, Peer, Request, Scratch, Stub, reply};
 use super::{failed, finder, found, places, write};
 
 /// Nobody listens there.
@@ -37,7 +37,7 @@ fn described() -> Value {
     documents.next().expect("a document").expect("valid JSON")
 }
 
-fn no_more(_: &super::common::Request, peer: &mut super::common::Peer) {
+fn no_more(_: &Request, peer: &mut Peer) {
     peer.send(&reply::text(404, "404 page not found"));
 }
 
@@ -69,15 +69,30 @@ fn an_ollama_tells_all_of_the_header_itself() {
     }
     let asked = stub.probes();
     let shows = asked.iter().filter(|request| request.path() == "/api/show");
-    assert!(
-        shows
-            .map(|request| request.json())
-            .all(|body| body["verbose"] == true)
-    );
+    assert!(shows.map(Request::json).all(|body| body["verbose"] == true));
     // Tags are exact.
     let (error, hint) = failed("tiny:x", &finder);
     assert!(error.contains("no node that answers has it"), "{error}");
     assert_eq!(hint, "did you mean `tiny:latest`?");
+}
+
+#[test]
+fn a_vocabulary_of_many_megabytes_is_taken_from_a_node() {
+    let stub = Stub::ollama(&["tiny:latest"], no_more);
+    let mut document = described();
+    let tokens: Vec<String> = (0..300_000).map(|token| format!("{token:030}")).collect();
+    document["model_info"]["tokenizer.ggml.tokens"] = json!(tokens);
+    assert!(document.to_string().len() > 9 << 20);
+    stub.set_document("/api/show", document);
+    let (scratch, prober) = (Scratch::new(), Prober::new());
+    let snapshot = snapshot(&prober, &[stub.url()]);
+    let places = places(&scratch);
+    let finder = Finder {
+        nodes: Some((&prober, &snapshot)),
+        ..finder(&places, NOBODY)
+    };
+    let header = found("tiny", &finder).header.expect("a header");
+    assert_eq!(header.tokens(), Some(300_000));
 }
 
 #[test]
@@ -233,4 +248,31 @@ fn a_node_that_is_down_is_named_and_not_asked() {
     };
     let (error, _) = failed("tiny", &finder);
     assert!(error.contains("node n0 has it but is down"), "{error}");
+}
+
+#[test]
+fn another_gpurouter_tells_its_gpus() {
+    let stub = Stub::start(Kind::OpenAi, &["m"], no_more);
+    let pool = json!({"total_gpus": 1, "total_vram_bytes": 8_u64 << 30, "available_vram_bytes": 5_u64 << 30,
+                      "gpu_list": [{"id": 0, "name": "RTX", "total_bytes": 8_u64 << 30, "free_bytes": 6_u64 << 30}]});
+    let prober = Prober::new();
+    let seen = snapshot(&prober, &[stub.url()]);
+    let node = &seen.nodes[0];
+    assert_eq!(node.kind, Some(NodeKind::OpenAi));
+    assert_eq!(
+        prober.remote_gpus(node).expect("an answer"),
+        None,
+        "no pool, no gpurouter"
+    );
+    stub.set_document("/health", json!({"status": "ok", "gpu_pool_status": pool}));
+    let remote = prober
+        .remote_gpus(node)
+        .expect("an answer")
+        .expect("a pool");
+    assert_eq!(
+        (remote.total_bytes, remote.available_bytes),
+        (Some(8 << 30), Some(5 << 30))
+    );
+    assert_eq!(remote.gpus[0].node.as_deref(), Some("n0"));
+    assert_eq!(remote.gpus[0].free_bytes, Some(6 << 30));
 }

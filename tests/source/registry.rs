@@ -194,7 +194,7 @@ fn what_the_registry_refuses_is_told_with_the_reason() {
         (Fault::Status(404, ""), "has no `tiny:8b`"),
         (
             Fault::Status(429, "retry-after: 3600\r\n"),
-            "asks to wait 3600 s",
+            "too many requests (429); it asks to wait 3600 s",
         ),
         (Fault::Status(500, ""), "answered 500"),
         (Fault::Redirect("ftp://x/".to_owned()), "not followed"),
