@@ -31,6 +31,9 @@ _gpurouter() {
             gpurouter,man)
                 cmd="gpurouter__subcmd__man"
                 ;;
+            gpurouter,models)
+                cmd="gpurouter__subcmd__models"
+                ;;
             gpurouter,route)
                 cmd="gpurouter__subcmd__route"
                 ;;
@@ -53,7 +56,7 @@ _gpurouter() {
 
     case "${cmd}" in
         gpurouter)
-            opts="-v -q -h -V --config --node --json --verbose --quiet --help --version serve demo ask classify route status why sim completions man"
+            opts="-v -q -h -V --config --node --json --verbose --quiet --help --version serve demo ask classify route models status why sim completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -196,6 +199,28 @@ _gpurouter() {
             ;;
         gpurouter__subcmd__man)
             opts="-v -q -h -V --config --node --json --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        gpurouter__subcmd__models)
+            opts="-v -q -h -V --known --config --node --json --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -36,6 +36,7 @@ complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "demo" -d 'See i
 complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "ask" -d 'Send one prompt through the same decision and print the answer'
 complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "classify" -d 'Tell how much model a prompt needs: SIMPLE, MODERATE or COMPLEX'
 complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "route" -d 'Tell where a request would go, without sending it'
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "models" -d 'List known models and what the nodes offer'
 complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "status" -d 'Show nodes, loaded models, queues, speeds and warnings'
 complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "why" -d 'Explain the recorded decision of a request'
 complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "sim" -d 'Run simulated nodes'
@@ -96,6 +97,14 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand route" -s v -l verbo
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand route" -s q -l quiet -d 'Say only what went wrong'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand route" -s h -l help -d 'Print help'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand route" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand models" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand models" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand models" -l known -d 'Ask no node: the table of known models only'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand models" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand models" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand models" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand models" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand models" -s V -l version -d 'Print version'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand status" -l watch -d 'Repeat every SECONDS (2 when left away) until stopped' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand status" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand status" -l node -d 'A node, instead of the configured ones (repeatable)' -r

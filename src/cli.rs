@@ -66,7 +66,8 @@ pub struct Global {
     #[arg(long = "node", global = true, value_name = "[NAME=]URL")]
     pub nodes: Vec<String>,
     /// The GPUs of this machine, told instead of looked for.
-    #[arg(long, global = true, value_name = "FILE|LIST", help = GPUS_HELP)]
+    // `sim` has a `--gpu` of its own, whose values are called `gpus`.
+    #[arg(long, id = "inventory", global = true, value_name = "FILE|LIST", help = GPUS_HELP)]
     pub gpus: Option<String>,
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
@@ -92,6 +93,12 @@ pub enum Command {
     Classify(cmd::classify::Args),
     /// Tell where a request would go, without sending it
     Route(cmd::route::Args),
+    /// Tell what memory a model takes, part by part, before it is loaded
+    Estimate(cmd::estimate::Args),
+    /// Tell where a model fits, next to what is loaded
+    Fit(cmd::fit::Args),
+    /// List known models and what the nodes offer
+    Models(cmd::models::Args),
     /// Show nodes, loaded models, queues, speeds and warnings
     Status(cmd::status::Args),
     /// Explain the recorded decision of a request

@@ -4,7 +4,11 @@ pub mod ask;
 pub mod classify;
 pub mod completions;
 pub mod demo;
+pub mod estimate;
+pub mod fit;
 pub mod man;
+pub mod model;
+pub mod models;
 pub mod route;
 mod running;
 pub mod serve;
@@ -41,6 +45,9 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Ask(args) => ask::run(global, args),
         Command::Classify(args) => classify::run(global, args),
         Command::Route(args) => route::run(global, args),
+        Command::Estimate(args) => estimate::run(global, args),
+        Command::Fit(args) => fit::run(global, args),
+        Command::Models(args) => models::run(global, args),
         Command::Status(args) => status::run(global, args),
         Command::Why(args) => why::run(global, args),
         Command::Sim(args) => sim::run(global, args),

@@ -11,6 +11,7 @@ mod inventory;
 mod nvidia_smi;
 mod nvml;
 mod probe;
+mod ram;
 mod sampler;
 mod sysfs;
 mod visible;
@@ -18,6 +19,7 @@ mod visible;
 pub use advice::Advice;
 pub use fixed::{Fixed, FixedError};
 pub use inventory::{Inventory, Source, SourceState, SourceStatus};
+pub use ram::available_ram;
 pub use sampler::{OnChange, Sampler, look};
 pub use visible::visible_devices;
 

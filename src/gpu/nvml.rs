@@ -341,11 +341,11 @@ fn joules(millijoules: u64) -> f64 {
 fn multiprocessors(cores: u32, (major, minor): (u32, u32)) -> Option<u32> {
     let each = match (major, minor) {
         (3, _) => 192,
-        (6, 0) | (7, _) | (8, 0) => 64,
+        (6 | 8, 0) | (7, _) => 64,
         (5 | 6 | 8 | 9 | 10 | 11 | 12, _) => 128,
         _ => return None,
     };
-    (cores > 0 && cores % each == 0).then_some(cores / each)
+    (cores > 0 && cores.is_multiple_of(each)).then_some(cores / each)
 }
 
 /// Peak bytes per second of a memory bus of that many bits at that clock: two transfers per cycle, as NVML's memory clock counts

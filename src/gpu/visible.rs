@@ -5,7 +5,7 @@ use crate::cluster::{Gpu, Vendor};
 /// Variables that make exactly `chosen` (positions in `gpus`, in the order in which the process shall number them) visible.
 ///
 /// CUDA numbers GPUs fastest first, NVML by bus: an index of one is another card for the other. So NVIDIA GPUs are named by UUID, and
-/// `CUDA_DEVICE_ORDER` makes even an index mean the bus order. ROCm takes UUIDs too; `HIP_VISIBLE_DEVICES` is left alone, because it
+/// `CUDA_DEVICE_ORDER` makes even an index mean the bus order. `ROCm` takes UUIDs too; `HIP_VISIBLE_DEVICES` is left alone, because it
 /// counts within what `ROCR_VISIBLE_DEVICES` left. Vulkan (Intel) knows only indices, in an order of its loader's that is the bus order
 /// on Linux for GPUs of one kind.
 pub fn visible_devices(gpus: &[Gpu], chosen: &[usize]) -> Vec<(&'static str, String)> {

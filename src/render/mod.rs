@@ -1,12 +1,16 @@
 //! What a person sees: tables, JSON, errors, colour and width rules.
 
+mod estimate;
+mod fit;
 mod tables;
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 
-pub use tables::{route, signals, status, why};
+pub use estimate::{counted, estimate};
+pub use fit::fit;
+pub use tables::{models, route, signals, status, why};
 
 /// Exit codes of every command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

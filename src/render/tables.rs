@@ -2,13 +2,15 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
+
+use crate::vram::KnownModel;
 
 /// Columns that every table fits in.
 const WIDTH: u16 = 80;
 
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -18,14 +20,14 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn print(out: &mut dyn Write, table: &Table) -> io::Result<()> {
+pub(super) fn print(out: &mut dyn Write, table: &Table) -> io::Result<()> {
     for line in table.lines() {
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
@@ -33,12 +35,12 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn array(value: &Value) -> &[Value] {
+pub(super) fn array(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
 /// A sentence behind its label, broken at blanks and indented by the label's width; a word that is too long for a line stays whole.
-fn sentence(out: &mut dyn Write, label: &str, value: &Value) -> io::Result<()> {
+pub(super) fn sentence(out: &mut dyn Write, label: &str, value: &Value) -> io::Result<()> {
     let indent = label.chars().count();
     let mut line = label.to_owned();
     for word in text(value).split_whitespace() {
@@ -55,7 +57,7 @@ fn sentence(out: &mut dyn Write, label: &str, value: &Value) -> io::Result<()> {
 }
 
 /// A size in the unit that a person reads at a glance.
-fn size(value: &Value) -> String {
+pub(super) fn size(value: &Value) -> String {
     let Some(bytes) = value.as_u64() else {
         return "-".to_owned();
     };
@@ -146,6 +148,42 @@ pub fn status(out: &mut dyn Write, document: &Value) -> io::Result<()> {
         sentence(out, "   cure: ", &warning["cure"])?;
     }
     Ok(())
+}
+
+/// `models`.
+pub fn models(out: &mut dyn Write, models: &[KnownModel], nodes: &Value) -> io::Result<()> {
+    let mut known = table(&["KNOWN", "MB", "GB"]);
+    align_right(&mut known, &[1, 2]);
+    for model in models {
+        known.add_row(vec![model.name.clone(), model.mb.to_string(), model.gb()]);
+    }
+    print(out, &known)?;
+    let mut offered = table(&["MODEL", "NODE", "SIZE", "CONTEXT", "CAN"]);
+    for node in array(nodes) {
+        for model in array(&node["models"]) {
+            let can: Vec<String> = array(&model["capabilities"]).iter().map(text).collect();
+            offered.add_row(vec![
+                text(&model["name"]),
+                text(&node["node"]),
+                size(&model["size_bytes"]),
+                text(&model["context"]),
+                can.join(", "),
+            ]);
+        }
+    }
+    if offered.row_count() > 0 {
+        writeln!(out)?;
+        print(out, &offered)?;
+    }
+    Ok(())
+}
+
+pub(super) fn align_right(table: &mut Table, columns: &[usize]) {
+    for column in columns {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
 }
 
 /// The GPUs of `status`.

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{Log, Warning};
-use crate::cluster::{ClusterSnapshot, Gpu, GpuProcess, GpuState, LoadedModel, Node};
-use crate::config::{LogLevel, MemoryPolicy, NodeConfig};
+use crate::cluster::{MemoryPolicy, ClusterSnapshot, Gpu, GpuProcess, GpuState, LoadedModel, Node};
+use crate::config::{LogLevel, NodeConfig};
 use crate::gpu::{Inventory, OnChange};
 use crate::http::client::Origin;
 
@@ -138,7 +138,7 @@ pub(super) fn behind<'i>(node: &Node, inventory: &'i Inventory) -> Option<&'i Gp
     matching.next().filter(|_| matching.next().is_none())
 }
 
-/// The words that tell a card from another: "NVIDIA GeForce RTX 4080 SUPER" and "RTX 4080 Super" are one.
+/// The words that tell a card from another: `NVIDIA GeForce RTX 4080 SUPER` and `RTX 4080 Super` are one.
 fn plain(name: &str) -> Vec<String> {
     name.to_lowercase()
         .split(|c: char| !c.is_alphanumeric())

@@ -12,6 +12,7 @@ mod measure;
 mod metrics;
 mod record;
 mod relay;
+mod reserve;
 mod ring;
 mod spread;
 mod status;
@@ -21,6 +22,7 @@ pub use gpus::GpuStatus;
 pub use local::RouteDocument;
 pub use log::{Log, LogFormat};
 pub use record::{Outcome, RequestRecord};
+pub use reserve::{Reservation, Reservations};
 pub use status::{Status, Warning};
 
 use std::collections::HashMap;

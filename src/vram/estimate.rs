@@ -2,6 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::compute::{Entry, Span, device_bytes, host_bytes};
+use super::family::Memory;
+use super::geometry::Geometry;
+use super::shape::{Shape, Sums};
+use super::{Runtime, Settings};
+
 /// Where a figure comes from, the surest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -50,6 +56,23 @@ pub struct Parts {
     pub runtime: Range,
 }
 
+impl Parts {
+    /// All parts but the runtime's, saturating.
+    pub fn total_bytes(&self) -> u64 {
+        [
+            self.weights_bytes,
+            self.kv_bytes,
+            self.state_bytes,
+            self.compute_bytes,
+            self.output_bytes,
+            self.projector_bytes,
+            self.draft_bytes,
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+    }
+}
+
 /// What a model takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Estimate {
@@ -66,8 +89,257 @@ pub struct Estimate {
 pub struct Offload {
     /// Share of each device, in any unit (`--tensor-split`); one entry for one device, none for the CPU.
     pub split: Vec<f64>,
-    /// Layers on GPUs, the output layer counted; `None`: all.
+    /// Layers on GPUs, the output layer counted; `None`: what the settings say, else all.
     pub gpu_layers: Option<u32>,
     /// First layers whose experts stay on the CPU (`--n-cpu-moe`).
     pub cpu_experts: u32,
+}
+
+impl Offload {
+    /// Everything on one device.
+    pub fn single() -> Self {
+        Self {
+            split: vec![1.0],
+            gpu_layers: None,
+            cpu_experts: 0,
+        }
+    }
+
+    /// Everything in RAM.
+    pub fn cpu() -> Self {
+        Self {
+            split: Vec::new(),
+            gpu_layers: Some(0),
+            cpu_experts: 0,
+        }
+    }
+}
+
+/// What is to be estimated.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Subject {
+    /// A model whose shape is known.
+    Shaped(Box<Shape>),
+    /// A model of which only a size is known.
+    Sized {
+        /// Its bytes.
+        bytes: u64,
+    },
+}
+
+impl Subject {
+    /// Layers that can be offloaded, the output layer counted; 1 where only a size is known.
+    pub fn gpu_layers(&self) -> u32 {
+        match self {
+            Self::Shaped(shape) => shape.gpu_layers(),
+            Self::Sized { .. } => 1,
+        }
+    }
+
+    /// First layers to name so that no expert is on a GPU; 0 without experts.
+    pub fn expert_layers(&self) -> u32 {
+        match self {
+            Self::Shaped(shape) => shape.expert_layers(),
+            Self::Sized { .. } => 0,
+        }
+    }
+
+    /// The context it was trained for; `None` when that is not known.
+    pub fn max_context(&self) -> Option<u64> {
+        match self {
+            Self::Shaped(shape) => Some(shape.trained_ctx).filter(|&tokens| tokens > 0),
+            Self::Sized { .. } => None,
+        }
+    }
+}
+
+/// What a model takes under these settings when it is placed like this.
+pub fn estimate(subject: &Subject, settings: &Settings, offload: &Offload) -> Estimate {
+    match subject {
+        Subject::Sized { bytes } => sized(*bytes, offload),
+        Subject::Shaped(shape) => shaped(shape, settings, offload),
+    }
+}
+
+/// Only a size: all of it weights, by share.
+fn sized(bytes: u64, offload: &Offload) -> Estimate {
+    let on_gpu = !offload.split.is_empty() && offload.gpu_layers != Some(0);
+    let mut estimate = Estimate {
+        warnings: vec!["only the model's size is known: KV cache and compute buffers are not in this estimate".to_owned()],
+        ..Estimate::default()
+    };
+    if !on_gpu {
+        estimate.devices = vec![Parts::default(); offload.split.len()];
+        estimate.host.weights_bytes = bytes;
+        return estimate;
+    }
+    let sum: f64 = offload.split.iter().filter(|share| **share > 0.0).sum();
+    let mut left = bytes;
+    for (place, &share) in offload.split.iter().enumerate() {
+        let last = place.saturating_add(1) == offload.split.len();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "a share of a size; the cast saturates and the last device takes what is left"
+        )]
+        let part = if last { left } else { ((bytes as f64) * (share.max(0.0) / sum)) as u64 };
+        let part = part.min(left);
+        left = left.saturating_sub(part);
+        estimate.devices.push(Parts {
+            layers: 1,
+            weights_bytes: part,
+            ..Parts::default()
+        });
+    }
+    estimate
+}
+
+fn shaped(shape: &Shape, settings: &Settings, offload: &Offload) -> Estimate {
+    let geometry = Geometry::new(shape, settings);
+    let layers = shape.layers.len();
+    let spans = spans(shape, settings, offload);
+    let on_cpu = spans.iter().map(|span| span.first).min().unwrap_or(layers).min(layers);
+    let cpu_experts = usize::try_from(offload.cpu_experts).unwrap_or(usize::MAX);
+    let output_on_gpu = spans.iter().any(|span| span.output);
+    let mut estimate = Estimate::default();
+    for &span in &spans {
+        let held = span_sums(shape, span.first, span.end);
+        let kept = span_sums(shape, span.first, cpu_experts.clamp(span.first, span.end));
+        let output = if span.output { shape.output_bytes } else { 0 };
+        let count = span.end.saturating_sub(span.first).saturating_add(usize::from(span.output));
+        estimate.host.weights_bytes = estimate.host.weights_bytes.saturating_add(kept.expert);
+        estimate.devices.push(Parts {
+            layers: u32::try_from(count).unwrap_or(u32::MAX),
+            weights_bytes: held.dense.saturating_add(held.expert.saturating_sub(kept.expert)).saturating_add(output),
+            kv_bytes: kv_bytes(&geometry, &held),
+            state_bytes: held.state.saturating_mul(geometry.sequences),
+            compute_bytes: device_bytes(shape, &geometry, span),
+            ..Parts::default()
+        });
+    }
+    let held = span_sums(shape, 0, on_cpu);
+    let host = &mut estimate.host;
+    let output = if output_on_gpu || shape.tied { 0 } else { shape.output_bytes };
+    host.layers = u32::try_from(on_cpu.saturating_add(usize::from(!output_on_gpu))).unwrap_or(u32::MAX);
+    host.weights_bytes = [held.dense, held.expert, output, shape.input_bytes]
+        .into_iter()
+        .fold(host.weights_bytes, u64::saturating_add);
+    host.kv_bytes = kv_bytes(&geometry, &held);
+    host.state_bytes = held.state.saturating_mul(geometry.sequences);
+    let copies = spans.iter().map(|span| span.copies).max().unwrap_or(1);
+    host.compute_bytes = host_bytes(shape, &geometry, on_cpu, !output_on_gpu, copies);
+    host.output_bytes = geometry.sequences.saturating_mul(shape.vocab).saturating_mul(4);
+    warn(shape, settings, &mut estimate.warnings);
+    estimate
+}
+
+/// The sums over the layers from `first` to before `end`.
+fn span_sums(shape: &Shape, first: usize, end: usize) -> Sums {
+    let at = |index: usize| shape.sums.get(index).copied().unwrap_or_default();
+    let (low, high) = (at(first), at(end.max(first)));
+    let pair = |high: (u64, u64), low: (u64, u64)| (high.0.saturating_sub(low.0), high.1.saturating_sub(low.1));
+    Sums {
+        dense: high.dense.saturating_sub(low.dense),
+        expert: high.expert.saturating_sub(low.expert),
+        full: pair(high.full, low.full),
+        windowed: pair(high.windowed, low.windowed),
+        state: high.state.saturating_sub(low.state),
+    }
+}
+
+/// Bytes of the KV caches of these layers.
+fn kv_bytes(geometry: &Geometry, sums: &Sums) -> u64 {
+    let cells = |per_cell: (u64, u64), cells: u64| {
+        let cell = geometry.key.bytes(per_cell.0).saturating_add(geometry.value.bytes(per_cell.1));
+        cell.saturating_mul(cells).saturating_mul(geometry.streams)
+    };
+    cells(sums.full, geometry.cells).saturating_add(cells(sums.windowed, geometry.window_cells))
+}
+
+/// Micro-batches that llama.cpp keeps under way (`GGML_SCHED_MAX_COPIES`).
+const PIPELINE_COPIES: u64 = 4;
+
+/// Which layers each device holds, exactly as llama.cpp deals them out (`get_layer_buft_list` in `llama-model.cpp`).
+fn spans(shape: &Shape, settings: &Settings, offload: &Offload) -> Vec<Span> {
+    let layers = shape.layers.len();
+    let all = layers.saturating_add(1);
+    let wanted = offload.gpu_layers.or(settings.gpu_layers);
+    let on_gpus = wanted.map_or(all, |count| usize::try_from(count).unwrap_or(usize::MAX).min(all));
+    let start = all.saturating_sub(on_gpus);
+    let mut ends = Vec::with_capacity(offload.split.len());
+    let points = split_points(&offload.split);
+    // Layer `start + i` goes to the first device whose point lies beyond `i / on_gpus`.
+    let mut index = 0;
+    for point in points {
+        while index < on_gpus && !beyond(point, index, on_gpus) {
+            index = index.saturating_add(1);
+        }
+        ends.push(start.saturating_add(index));
+    }
+    if let Some(last) = ends.last_mut() {
+        *last = all;
+    }
+    // llama.cpp keeps several micro-batches under way when several GPUs hold the whole model and nothing was placed by name.
+    let pipeline = ends.len() > 1 && on_gpus == all && offload.cpu_experts == 0;
+    let mut first = start;
+    ends.into_iter()
+        .map(|end| {
+            let entry = if first == 0 {
+                Entry::Embeddings
+            } else if first == start {
+                Entry::Host
+            } else {
+                Entry::Device
+            };
+            let span = Span {
+                first: first.min(layers),
+                end: end.min(layers),
+                output: first < all && end == all && on_gpus > 0,
+                entry,
+                copies: if pipeline { PIPELINE_COPIES } else { 1 },
+            };
+            first = end;
+            span
+        })
+        .collect()
+}
+
+/// Cumulative shares from 0 to 1, in the precision llama.cpp uses.
+#[expect(clippy::cast_possible_truncation, reason = "llama.cpp splits in 32-bit floats")]
+fn split_points(split: &[f64]) -> Vec<f32> {
+    let mut sum = 0.0_f32;
+    let sums: Vec<f32> = split
+        .iter()
+        .map(|&share| {
+            sum += share.max(0.0) as f32;
+            sum
+        })
+        .collect();
+    sums.into_iter().map(|point| point / sum).collect()
+}
+
+/// Whether a layer lies at or behind a split point.
+#[expect(clippy::cast_precision_loss, reason = "llama.cpp splits in 32-bit floats")]
+fn beyond(point: f32, index: usize, count: usize) -> bool {
+    index as f32 / count as f32 >= point
+}
+
+/// What should be known about an estimate.
+fn warn(shape: &Shape, settings: &Settings, warnings: &mut Vec<String>) {
+    if !shape.known {
+        warnings.push(format!(
+            "architecture `{}` is not known here: generic rules were used",
+            shape.architecture
+        ));
+    }
+    if shape.memory == Memory::Indexed {
+        warnings.push(format!(
+            "the KV cache of `{}` has an index or is compressed: its size is approximate",
+            shape.architecture
+        ));
+    }
+    if settings.runtime == Runtime::Vllm {
+        warnings.push("vLLM takes gpu_memory_utilization (0.9) of each GPU, whatever the model needs".to_owned());
+    }
 }

@@ -313,3 +313,7 @@ fn tensor<R: Read>(input: &mut Input<'_, R>) -> Result<Tensor, GgufError> {
     let _offset = input.u64()?;
     Ok(Tensor { name, kind, dims })
 }
+
+#[cfg(test)]
+#[path = "gguf_tests.rs"]
+mod tests;

@@ -184,6 +184,7 @@ pub fn merge(headers: Vec<Header>) -> Result<Header, ShardError> {
 
     let mut files = placed.into_iter().map(|(_, header)| header);
     let mut model = files.next().ok_or(ShardError::None)?;
+    let mut held: HashSet<String> = model.tensors.iter().map(|t| t.name.clone()).collect();
     for (number, file) in (2..).zip(files) {
         let foreign = |sign| Err(ShardError::Foreign { number, sign });
         if file.big_endian != model.big_endian {
@@ -192,8 +193,7 @@ pub fn merge(headers: Vec<Header>) -> Result<Header, ShardError> {
         if file.architecture().is_some() && file.architecture() != model.architecture() {
             return foreign(Foreign::Architecture);
         }
-        let held: HashSet<&str> = model.tensors.iter().map(|t| t.name.as_str()).collect();
-        if file.tensors.iter().any(|t| held.contains(t.name.as_str())) {
+        if file.tensors.iter().any(|t| !held.insert(t.name.clone())) {
             return foreign(Foreign::Tensor);
         }
         model.tensors.extend(file.tensors);
@@ -243,3 +243,7 @@ fn complete(splits: &[Split]) -> Result<Split, ShardError> {
     }
     Ok(whole)
 }
+
+#[cfg(test)]
+#[path = "shards_tests.rs"]
+mod tests;

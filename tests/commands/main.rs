@@ -6,6 +6,7 @@ mod common;
 mod ask;
 mod configuration;
 mod generated;
+mod models;
 mod questions;
 mod schemas;
 

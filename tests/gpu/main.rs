@@ -1,5 +1,9 @@
 //! The GPUs of a machine, as the real binary finds them: through a stand-in for NVML that the test compiles, below a made-up sysfs, and
 //! in a fixed inventory.
+#![allow(
+    clippy::print_stderr,
+    reason = "what a test has to say goes to the test runner's stderr"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -7,7 +7,7 @@ use crate::cluster::{Gpu, Vendor};
 use crate::gpu::Source;
 use crate::gpu::inventory::Seen;
 
-/// Where Mesa and ROCm installations keep the names of AMD's cards (`DEVICE, REVISION, NAME`, both in hexadecimal).
+/// Where Mesa and `ROCm` installations keep the names of AMD's cards (`DEVICE, REVISION, NAME`, both in hexadecimal).
 const NAMES: &str = "/usr/share/libdrm/amdgpu.ids";
 
 /// Cards that people run models on, by device and revision, for machines without [`NAMES`] (servers, containers). Checked against

@@ -1,0 +1,240 @@
+//! Estimates against what llama.cpp itself reports for the same model under the same settings.
+//!
+//! `memory_truth.csv`: llama-fit-params b11434 with RPC devices; `oracle_grid.json`: a no-allocation load of b11669 with one device. Both are
+//! described in `tests/data/vram/README.md`. Every (model, type) of a row has its header under `headers/`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use gpurouter::vram::{
+    CacheType, Estimate, Header, Offload, Runtime, Settings, Shape, Subject, estimate, read,
+};
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// Reads a header below `tests/data/vram`.
+fn header(name: &str) -> Header {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vram").join(name);
+    let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    read(&mut bytes.as_slice()).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A model's shape, by the name of its header file.
+fn subject(name: &str) -> Subject {
+    let header = header(name);
+    Subject::Shaped(Box::new(Shape::of(&header).unwrap_or_else(|error| panic!("{name}: {error}"))))
+}
+
+/// One device of a row: what was reported, what was estimated, in MiB.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Figures {
+    weights: f64,
+    memory: f64,
+    compute: f64,
+}
+
+impl Figures {
+    fn total(self) -> f64 {
+        self.weights + self.memory + self.compute
+    }
+}
+
+/// A row of a truth set.
+struct Row {
+    /// What to print when it is wrong.
+    name: String,
+    /// Groups it is reported in.
+    family: String,
+    mode: String,
+    /// Weights and memory are only known in whole MiB.
+    rounded: bool,
+    truth: Vec<Figures>,
+    estimate: Vec<Figures>,
+}
+
+/// What an estimate says of the devices of a row: the GPUs in order, or RAM without any.
+fn estimated(estimate: &Estimate) -> Vec<Figures> {
+    let figures = |parts: &gpurouter::vram::Parts| Figures {
+        weights: bytes(parts.weights_bytes),
+        memory: bytes(parts.kv_bytes + parts.state_bytes),
+        compute: bytes(parts.compute_bytes),
+    };
+    let mut all: Vec<Figures> = estimate.devices.iter().map(figures).collect();
+    all.push(figures(&estimate.host));
+    all
+}
+
+#[expect(clippy::cast_precision_loss, reason = "sizes of models are far below 2^53")]
+fn bytes(bytes: u64) -> f64 {
+    bytes as f64 / MIB
+}
+
+/// The rows of `memory_truth.csv`.
+fn memory_truth() -> Vec<Row> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vram/memory_truth.csv");
+    let text = fs::read_to_string(path).expect("memory_truth.csv");
+    let mut lines = text.lines();
+    let columns: Vec<&str> = lines.next().expect("a header line").split(',').collect();
+    let mut subjects = BTreeMap::new();
+    lines
+        .map(|line| columns.iter().copied().zip(line.split(',')).collect::<BTreeMap<_, _>>())
+        .filter(|row| row["note"].is_empty())
+        .map(|row| truth_row(&row, &mut subjects))
+        .collect()
+}
+
+fn truth_row(row: &BTreeMap<&str, &str>, subjects: &mut BTreeMap<String, Subject>) -> Row {
+    let file = format!("headers/{}.{}.header.gguf", row["model"], row["type"]);
+    let subject = subjects.entry(file.clone()).or_insert_with(|| subject(&file));
+    let Subject::Shaped(shape) = &*subject else {
+        panic!("a header has a shape");
+    };
+    let number = |column: &str| row[column].parse::<u64>().unwrap_or_else(|_| panic!("{column} of {row:?}"));
+    let devices = match row["devices"] {
+        "dev1" => 1,
+        "dev2" => 2,
+        _ => 0,
+    };
+    let ngl = u32::try_from(number("ngl")).expect("a number of layers");
+    let settings = Settings {
+        ctx: number("ctx"),
+        parallel: u32::try_from(number("parallel")).expect("a number of slots"),
+        unified_kv: false,
+        cache_k: row["ctk"].parse().expect("a cache type"),
+        cache_v: row["ctv"].parse().expect("a cache type"),
+        batch: number("batch"),
+        ubatch: number("ubatch"),
+        flash_attention: row["fa_resolved"] != "off",
+        swa_full: row["swa_full"] == "1",
+        batch_logits: row["n_outputs"] == "batch",
+        input_copy: true,
+        cuda_kv_scratch: false,
+        ..Settings::defaults(Runtime::LlamaServer, shape)
+    };
+    let offload = Offload {
+        split: vec![1.0; devices],
+        gpu_layers: Some(ngl),
+        cpu_experts: 0,
+    };
+    // In the order of the devices, RAM last; every device calls itself RPC0.
+    let buffers: Vec<f64> = row["compute_mib_exact"]
+        .split(';')
+        .filter_map(|buffer| buffer.split_once('='))
+        .map(|(_, size)| size.parse().expect("MiB"))
+        .collect();
+    let buffer = |device: usize| buffers.get(device).copied().unwrap_or(0.0);
+    let mib = |column: String| row[column.as_str()].parse::<f64>().unwrap_or(0.0);
+    let mut truth: Vec<Figures> = (0..devices)
+        .map(|device| Figures {
+            weights: mib(format!("dev{device}_model_mib")),
+            memory: mib(format!("dev{device}_context_mib")),
+            compute: buffer(device),
+        })
+        .collect();
+    truth.push(Figures {
+        // The tool leaves re-packed tensors out of RAM's share; without a device all of the file is there.
+        weights: if ngl == 0 {
+            bytes(number("tensor_bytes"))
+        } else {
+            mib("host_model_mib".to_owned())
+        },
+        memory: mib("host_context_mib".to_owned()),
+        compute: buffer(devices),
+    });
+    Row {
+        name: format!(
+            "{} {} {} ngl {} ctx {} np {} ub {} kv {} fa {} out {}",
+            row["model"], row["type"], row["devices"], ngl, row["ctx"], row["parallel"], row["ubatch"], row["ctk"], row["fa_resolved"], row["n_outputs"]
+        ),
+        family: format!("{} ({})", row["arch"], row["model"]),
+        mode: format!("{}{}", row["devices"], if ngl == 99 || ngl == 0 { "" } else { " partial" }),
+        rounded: true,
+        truth,
+        estimate: estimated(&estimate(subject, &settings, &offload)),
+    }
+}
+
+/// The rows of `oracle_grid.json`.
+fn oracle_grid() -> Vec<Row> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vram/oracle_grid.json");
+    let text = fs::read_to_string(path).expect("oracle_grid.json");
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&text).expect("oracle_grid.json");
+    let mut subjects = BTreeMap::new();
+    rows.iter().map(|row| oracle_row(row, &mut subjects)).collect()
+}
+
+fn oracle_row(row: &serde_json::Value, subjects: &mut BTreeMap<String, Subject>) -> Row {
+    let model = row["model"].as_str().expect("a model");
+    let file = format!("oracle_headers/{model}.header.gguf");
+    let subject = subjects.entry(file.clone()).or_insert_with(|| subject(&file));
+    let Subject::Shaped(shape) = &*subject else {
+        panic!("a header has a shape");
+    };
+    let server = row["mode"] == "server";
+    let number = |key: &str| row[key].as_u64().expect("a number");
+    let settings = Settings {
+        ctx: number("c"),
+        parallel: if server { 4 } else { 1 },
+        unified_kv: server,
+        ubatch: number("ub"),
+        batch: 2048,
+        cache_k: CacheType::F16,
+        cache_v: CacheType::F16,
+        flash_attention: row["fa"] == "on",
+        batch_logits: !server,
+        input_copy: false,
+        cuda_kv_scratch: false,
+        ..Settings::defaults(Runtime::LlamaServer, shape)
+    };
+    let figures = |key: &str| {
+        let part = |place: usize| bytes(row[key][place].as_u64().expect("bytes"));
+        Figures { weights: part(0), memory: part(1), compute: part(2) }
+    };
+    Row {
+        name: format!("{model} ctx {} ub {} {} fa {}", row["c"], row["ub"], row["mode"], row["fa"]),
+        family: format!("oracle {} ({model})", shape.architecture),
+        mode: "oracle".to_owned(),
+        rounded: false,
+        truth: vec![figures("gpu"), figures("cpu")],
+        estimate: estimated(&estimate(subject, &settings, &Offload::single())),
+    }
+}
+
+/// The error of a row's total, devices together, in per cent; without a device that of RAM.
+fn total_error(row: &Row) -> f64 {
+    let devices = row.truth.len().saturating_sub(1);
+    let counted = |figures: &[Figures]| -> f64 {
+        if devices == 0 { figures[0].total() } else { figures[..devices].iter().map(|f| f.total()).sum() }
+    };
+    // Whole MiB are rounded down: half a MiB for weights and memory of each device is expected.
+    let truth = counted(&row.truth);
+    (counted(&row.estimate) - truth) / truth * 100.0
+}
+
+#[test]
+fn estimates_agree_with_llama_cpp() {
+    let rows: Vec<Row> = memory_truth().into_iter().chain(oracle_grid()).collect();
+    let mut groups: BTreeMap<String, Vec<&Row>> = BTreeMap::new();
+    for row in &rows {
+        for group in [&row.family, &row.mode, &"all".to_owned()] {
+            groups.entry(group.clone()).or_default().push(row);
+        }
+    }
+    for (group, rows) in &groups {
+        let mut errors: Vec<f64> = rows.iter().map(|row| total_error(row).abs()).collect();
+        errors.sort_by(f64::total_cmp);
+        let at = |share: usize| errors[(errors.len() - 1) * share / 100];
+        println!("{group:34} {:5} rows  p50 {:6.3} %  p95 {:6.3} %  max {:7.3} %", rows.len(), at(50), at(95), at(100));
+    }
+    let show = std::env::var("VRAM_TRUTH_SHOW").ok();
+    for row in rows.iter().filter(|row| show.as_ref().is_some_and(|show| row.name.contains(show.as_str()))) {
+        println!("{:8.3} % {}", total_error(row), row.name);
+        for (truth, estimate) in row.truth.iter().zip(&row.estimate) {
+            println!(
+                "      weights {:10.2} {:+.2}  memory {:10.2} {:+.2}  compute {:10.2} {:+.2}",
+                truth.weights, estimate.weights - truth.weights, truth.memory, estimate.memory - truth.memory, truth.compute, estimate.compute - truth.compute
+            );
+        }
+    }
+}
