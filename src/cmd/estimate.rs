@@ -51,7 +51,14 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let prober = Prober::new();
     let snapshot = prober.gather(&super::nodes(config));
     let nodes = Some((&prober, &snapshot));
-    let model = model::find(written, &args.run, config, &environment, nodes, global.quiet)?;
+    let model = model::find(
+        written,
+        &args.run,
+        config,
+        &environment,
+        nodes,
+        global.quiet,
+    )?;
     let document = if global.gpus.is_some() {
         let gpus = super::gpus(global, &environment, config)?;
         on_gpus(&model, config, &gpu::look(&gpus).gpus)

@@ -12,8 +12,8 @@ use crate::config::{Config, Environment};
 use crate::render::{Exit, Told};
 use crate::source::{self, Companion, Finder, Found, Limits, Places, Progress, SourceError, Spec};
 use crate::vram::{
-    Backend, Basis, CacheType, Estimate, NamedQuant, NamedSize, Offload, Parts, Range, Runtime, Settings,
-    Shape, Subject, UsualShape, find_known, runtime_bytes,
+    Backend, Basis, CacheType, Estimate, NamedQuant, NamedSize, Offload, Parts, Range, Runtime,
+    Settings, Shape, Subject, UsualShape, find_known, runtime_bytes,
 };
 
 mod document;
@@ -360,7 +360,10 @@ impl Model {
             Subject::Sized { bytes } => Need::Bytes(*bytes),
             Subject::Shaped(_) => Need::Layers(Layers {
                 estimate: &by_parts,
-                gpu_layers: self.settings.gpu_layers.map_or(all, |wanted| wanted.min(all)),
+                gpu_layers: self
+                    .settings
+                    .gpu_layers
+                    .map_or(all, |wanted| wanted.min(all)),
                 expert_layers: self.subject.expert_layers(),
             }),
         };

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Log, Warning};
-use crate::cluster::{MemoryPolicy, ClusterSnapshot, Gpu, GpuProcess, GpuState, LoadedModel, Node};
+use crate::cluster::{ClusterSnapshot, Gpu, GpuProcess, GpuState, LoadedModel, MemoryPolicy, Node};
 use crate::config::{LogLevel, NodeConfig};
 use crate::gpu::{Inventory, OnChange};
 use crate::http::client::Origin;

@@ -25,6 +25,9 @@ use crate::vram::{self, Basis, GgufError, Header, NamedQuant, NamedSize};
 /// Most nodes that are asked to describe one model; they all have the same answer.
 const MOST_NODES: usize = 4;
 
+/// What is said of the registry when it is not to be asked.
+const NOT_ASKED: &str = "the registry was not asked (offline)";
+
 /// Looks for a model where its name says it is. A bare name is looked for on the nodes, in the local Ollama store, in the Ollama registry, in
 /// the catalogue, and at last in what the name itself says of a size; the first header wins, else the surest size.
 ///
@@ -70,6 +73,8 @@ pub(super) struct Search<'a> {
     known: bool,
     /// Whether the registry said that there is no such model.
     missing: bool,
+    /// Why the registry could not tell of it.
+    failure: Option<SourceError>,
 }
 
 impl<'a> Search<'a> {
@@ -87,6 +92,7 @@ impl<'a> Search<'a> {
             tried: Vec::new(),
             known: false,
             missing: false,
+            failure: None,
         }
     }
 
@@ -139,7 +145,7 @@ impl<'a> Search<'a> {
         }
         (sized.or_else(|| self.in_catalogue(written)))
             .or_else(|| self.in_name(written))
-            .ok_or_else(|| self.unknown(written))
+            .map_or_else(|| Err(self.unknown(written)), Ok)
     }
 
     /// What the nodes that have the model say; without a header, the best size.
@@ -216,16 +222,15 @@ impl<'a> Search<'a> {
             .and_then(|(blobs, manifest)| self.assemble(name, &blobs, &manifest));
         match answer {
             Ok(found) => Some(found),
+            Err(SourceError::Web { error, .. }) if error.is_not_found() => {
+                self.missing = true;
+                self.tried
+                    .push(format!("the Ollama registry has no `{name}`"));
+                None
+            }
             Err(error) => {
-                let hint = error.hint().map(|hint| format!(" ({hint})"));
-                let missing =
-                    matches!(&error, SourceError::Web { error, .. } if error.is_not_found());
-                self.missing |= missing;
-                self.tried.push(if missing {
-                    format!("the Ollama registry has no `{name}`")
-                } else {
-                    format!("{error}{}", hint.unwrap_or_default())
-                });
+                self.tried.push(error.to_string());
+                self.failure = Some(error);
                 None
             }
         }
@@ -264,8 +269,10 @@ impl<'a> Search<'a> {
 
     /// A size and nothing else.
     fn size(&mut self, written: &str) -> Result<Found, SourceError> {
-        let size = NamedSize::of(written).ok_or_else(|| self.unknown(written))?;
-        Ok(self.named(written, size))
+        match NamedSize::of(written) {
+            Some(size) => Ok(self.named(written, size)),
+            None => Err(self.unknown(written)),
+        }
     }
 
     fn named(&self, written: &str, size: NamedSize) -> Found {
@@ -287,18 +294,30 @@ impl<'a> Search<'a> {
         });
     }
 
-    fn unknown(&self, written: &str) -> SourceError {
+    fn unknown(&mut self, written: &str) -> SourceError {
         let nearest = nearest(written, self.names());
-        if self.finder.offline && nearest.is_empty() {
-            return SourceError::Offline {
-                name: written.to_owned(),
-                tried: self.tried.clone(),
-            };
+        if nearest.is_empty() {
+            // A registry that could not be asked may well have it.
+            if let Some(failure) = self.failure.take() {
+                return failure;
+            }
+            if self.finder.offline {
+                return self.offline(written);
+            }
         }
         SourceError::NotFound {
             name: written.to_owned(),
             tried: self.tried.clone(),
             nearest,
+        }
+    }
+
+    fn offline(&self, written: &str) -> SourceError {
+        let mut tried = self.tried.clone();
+        tried.retain(|tried| tried != NOT_ASKED);
+        SourceError::Offline {
+            name: written.to_owned(),
+            tried,
         }
     }
 
@@ -328,10 +347,7 @@ impl<'a> Search<'a> {
                 return Ok(found);
             }
             if self.finder.offline {
-                return Err(SourceError::Offline {
-                    name: repository.to_string(),
-                    tried: self.tried.clone(),
-                });
+                return Err(self.offline(&repository.to_string()));
             }
         }
         self.repository(repository)
@@ -348,10 +364,7 @@ impl<'a> Search<'a> {
             return self.hub(&repository);
         }
         if self.finder.offline {
-            return Err(SourceError::Offline {
-                name: text.to_owned(),
-                tried: Vec::new(),
-            });
+            return Err(self.offline(text));
         }
         self.address(text)
     }

@@ -48,7 +48,13 @@ pub(super) fn device_bytes(shape: &Shape, geometry: &Geometry, span: Span) -> u6
 
 /// Bytes of the compute buffer in RAM, where every graph begins: the first `layers` run there, and the logits when `output` is set. `copies`
 /// as in [`Span`].
-pub(super) fn host_bytes(shape: &Shape, geometry: &Geometry, layers: usize, output: bool, copies: u64) -> u64 {
+pub(super) fn host_bytes(
+    shape: &Shape,
+    geometry: &Geometry,
+    layers: usize,
+    output: bool,
+    copies: u64,
+) -> u64 {
     let mut graph = Graph::new(geometry, shape.embedding);
     let word = geometry.word();
     let width = word.saturating_mul(shape.embedding);
@@ -85,7 +91,10 @@ pub(super) fn host_bytes(shape: &Shape, geometry: &Geometry, layers: usize, outp
         }
     }
     if layers > 0 || output {
-        let here = Span { end: layers, ..whole };
+        let here = Span {
+            end: layers,
+            ..whole
+        };
         run(&mut graph, shape, here, stream, None);
     }
     graph.arena.high()
@@ -97,7 +106,8 @@ fn run(graph: &mut Graph<'_>, shape: &Shape, span: Span, stream: Block, normed: 
     let mut normed = normed;
     let mut seen = vec![0_u32; shape.kinds.len()];
     let last = shape.layers.len().checked_sub(1);
-    let ends = [false, true].map(|windowed| last_user(shape, span, |kind| kind.windowed == windowed));
+    let ends =
+        [false, true].map(|windowed| last_user(shape, span, |kind| kind.windowed == windowed));
     let end = ends.iter().flatten().max().copied();
     for index in span.first..span.end {
         let Some(&place) = shape.kind_of.get(index) else {
@@ -133,7 +143,9 @@ fn last_user(shape: &Shape, span: Span, is: impl Fn(&Kind) -> bool) -> Option<us
         kind.is_some_and(|kind| kind.mixer.attends() && is(kind))
     };
     let here = shape.kind_of.get(span.first..span.end)?;
-    here.iter().rposition(attends).map(|place| place.saturating_add(span.first))
+    here.iter()
+        .rposition(attends)
+        .map(|place| place.saturating_add(span.first))
 }
 
 /// Tensors that come from outside, in the order in which the layers first use them, and the row-wise choice of the first device. Returns
@@ -153,7 +165,10 @@ fn arrive(graph: &mut Graph<'_>, shape: &Shape, span: Span) -> (Block, Option<Bl
         Entry::Host => {
             // The sums behind the last weights of the layer before are left to this device.
             let parts = parts_of_layer(shape, span.first).map(|width| graph.bytes(width));
-            let mut parts = parts.into_iter().filter(|&bytes| bytes > 0).map(|bytes| graph.outside(bytes, copies));
+            let mut parts = parts
+                .into_iter()
+                .filter(|&bytes| bytes > 0)
+                .map(|bytes| graph.outside(bytes, copies));
             (parts.next(), parts.collect())
         }
         Entry::Device => (None, vec![graph.outside(width, copies)]),
@@ -178,7 +193,10 @@ fn arrive(graph: &mut Graph<'_>, shape: &Shape, span: Span) -> (Block, Option<Bl
         return (stream, Some(graph.arena.take(width)));
     }
     let stream = if span.entry == Entry::Host && leaves_experts(shape, span.first) {
-        other.next().into_iter().for_each(|weights| graph.arena.give(weights));
+        other
+            .next()
+            .into_iter()
+            .for_each(|weights| graph.arena.give(weights));
         let sum = graph.arena.take(width);
         graph.arena.give(stream);
         sum
@@ -191,7 +209,10 @@ fn arrive(graph: &mut Graph<'_>, shape: &Shape, span: Span) -> (Block, Option<Bl
 
 /// Whether the layer before this one ends in a sum over experts.
 fn leaves_experts(shape: &Shape, layer: usize) -> bool {
-    matches!(feed_before(shape, layer), Some(Feed::Experts { shared: None, .. }))
+    matches!(
+        feed_before(shape, layer),
+        Some(Feed::Experts { shared: None, .. })
+    )
 }
 
 /// What the layer before this one does to each token.
@@ -204,8 +225,12 @@ fn feed_before(shape: &Shape, layer: usize) -> Option<&Feed> {
 fn parts_of_layer(shape: &Shape, layer: usize) -> [u64; 3] {
     let width = shape.embedding;
     match feed_before(shape, layer) {
-        Some(Feed::Experts { used, shared: None, .. }) => [width.saturating_mul(*used), *used, width],
-        Some(Feed::Experts { shared: Some(_), .. }) => [width; 3],
+        Some(Feed::Experts {
+            used, shared: None, ..
+        }) => [width.saturating_mul(*used), *used, width],
+        Some(Feed::Experts {
+            shared: Some(_), ..
+        }) => [width; 3],
         _ => [width, width, 0],
     }
 }
@@ -225,12 +250,17 @@ fn attention_inputs(graph: &mut Graph<'_>, shape: &Shape, span: Span) {
             continue;
         }
         if graph.positions.is_none() {
-            graph.positions = Some(graph.outside(geometry.word().saturating_mul(shape.position_parts), span.copies));
+            graph.positions = Some(graph.outside(
+                geometry.word().saturating_mul(shape.position_parts),
+                span.copies,
+            ));
         }
         let index = geometry.tokens.saturating_mul(8);
         let (turns, value_places) = match &kind.mixer {
             // Without flash attention V is stored transposed, element by element.
-            Mixer::Attention(widths) if !geometry.flash => (graph.turns(widths), index.saturating_mul(widths.value)),
+            Mixer::Attention(widths) if !geometry.flash => {
+                (graph.turns(widths), index.saturating_mul(widths.value))
+            }
             Mixer::Attention(widths) => (graph.turns(widths), index),
             _ => ((0, 0), 0),
         };

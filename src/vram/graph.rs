@@ -19,11 +19,18 @@ struct Mixed {
 
 impl Mixed {
     fn new(out: Block) -> Self {
-        Self { out, kept: None, view: false }
+        Self {
+            out,
+            kept: None,
+            view: false,
+        }
     }
 
     fn view(out: Block) -> Self {
-        Self { view: true, ..Self::new(out) }
+        Self {
+            view: true,
+            ..Self::new(out)
+        }
     }
 }
 
@@ -94,7 +101,11 @@ impl<'a> Graph<'a> {
     }
 
     /// Lets a block live as long as the graph.
-    #[expect(clippy::unused_self, clippy::needless_pass_by_value, reason = "says what happens to the block")]
+    #[expect(
+        clippy::unused_self,
+        clippy::needless_pass_by_value,
+        reason = "says what happens to the block"
+    )]
     pub(super) fn keep(&self, _block: Block) {}
 
     /// Bytes of the matrices that turn K and V of quantised caches; 0 without.
@@ -139,7 +150,13 @@ impl<'a> Graph<'a> {
 
     /// One layer: takes the stream and what of it is already normed, returns the stream. In the last one only rows with logits go on behind
     /// the attention.
-    pub(super) fn layer(&mut self, kind: &Kind, stream: Block, normed: Option<Block>, turn: Turn) -> Block {
+    pub(super) fn layer(
+        &mut self,
+        kind: &Kind,
+        stream: Block,
+        normed: Option<Block>,
+        turn: Turn,
+    ) -> Block {
         let normed = match normed {
             Some(normed) => normed,
             None => self.take(self.embedding),
@@ -155,7 +172,11 @@ impl<'a> Graph<'a> {
             self.give(stream);
             return fed;
         }
-        let stream = self.add(stream, mixed.out, kind.onto_stream || (mixed.view && !turn.last));
+        let stream = self.add(
+            stream,
+            mixed.out,
+            kind.onto_stream || (mixed.view && !turn.last),
+        );
         if kind.feed == Feed::None {
             return stream;
         }
@@ -166,7 +187,11 @@ impl<'a> Graph<'a> {
 
     /// The sum of the stream and something, in the place of one of them.
     fn add(&mut self, stream: Block, other: Block, onto_stream: bool) -> Block {
-        let (sum, free) = if onto_stream { (stream, other) } else { (other, stream) };
+        let (sum, free) = if onto_stream {
+            (stream, other)
+        } else {
+            (other, stream)
+        };
         self.give(free);
         sum
     }
@@ -176,7 +201,10 @@ impl<'a> Graph<'a> {
         self.only_logit_rows();
         let out = std::mem::take(&mut mixed.out);
         mixed.out = self.turn(out, self.embedding);
-        mixed.kept = mixed.kept.take().map(|kept| self.turn(kept, self.embedding));
+        mixed.kept = mixed
+            .kept
+            .take()
+            .map(|kept| self.turn(kept, self.embedding));
         let stream = self.turn(stream, self.embedding);
         if let Some(rows) = self.logit_rows.take() {
             self.give(rows);
@@ -200,9 +228,14 @@ impl<'a> Graph<'a> {
         let mut normed = Some(normed);
         let mut gate = None;
         let (query, key, value) = if widths.fused {
-            let all = widths.query.saturating_add(widths.key).saturating_add(widths.value);
+            let all = widths
+                .query
+                .saturating_add(widths.key)
+                .saturating_add(widths.value);
             let all = self.take(all);
-            if !kind.parallel && let Some(normed) = normed.take() {
+            if !kind.parallel
+                && let Some(normed) = normed.take()
+            {
                 self.give(normed);
             }
             if widths.rotary || widths.normed {
@@ -222,14 +255,21 @@ impl<'a> Graph<'a> {
             };
             let value = self.take(widths.value);
             let key = self.take(widths.key);
-            if !kind.parallel && let Some(normed) = normed.take() {
+            if !kind.parallel
+                && let Some(normed) = normed.take()
+            {
                 self.give(normed);
             }
             let key = self.place(widths, key, widths.key);
             (query, key, value)
         };
         let (query, key, value) = self.rotate(widths, query, key, value);
-        let out = self.look(kind, turn, (query, Some(key), Some(value)), |graph, query| graph.attend(widths, query, kind.windowed));
+        let out = self.look(
+            kind,
+            turn,
+            (query, Some(key), Some(value)),
+            |graph, query| graph.attend(widths, query, kind.windowed),
+        );
         let out = self.rotate_back(widths, out);
         let out = match gate {
             Some(gate) => {
@@ -240,12 +280,19 @@ impl<'a> Graph<'a> {
             None => out,
         };
         let out = self.turn(out, self.embedding);
-        Mixed { kept: normed, ..Mixed::new(out) }
+        Mixed {
+            kept: normed,
+            ..Mixed::new(out)
+        }
     }
 
     /// Q or K normed or turned by positions: both work on a view and take a new tensor, once.
     fn place(&mut self, widths: &Attention, block: Block, width: u64) -> Block {
-        if widths.rotary || widths.normed { self.turn(block, width) } else { block }
+        if widths.rotary || widths.normed {
+            self.turn(block, width)
+        } else {
+            block
+        }
     }
 
     /// Stores K and V, gives back what of the inputs is not needed any more, and attends.
@@ -256,12 +303,22 @@ impl<'a> Graph<'a> {
         (query, key, value): (Block, Option<Block>, Option<Block>),
         attend: impl FnOnce(&mut Self, Block) -> Block,
     ) -> Block {
-        if turn.last_of_positions && let Some(positions) = self.positions.take() {
+        if turn.last_of_positions
+            && let Some(positions) = self.positions.take()
+        {
             self.give(positions);
         }
-        let inputs = self.caches.get_mut(usize::from(kind.windowed)).filter(|_| turn.last_of_cache).and_then(Option::take);
+        let inputs = self
+            .caches
+            .get_mut(usize::from(kind.windowed))
+            .filter(|_| turn.last_of_cache)
+            .and_then(Option::take);
         let (places, rest) = match inputs {
-            Some(CacheInputs { turns, places, mask }) => (Some(places), Some((turns, mask))),
+            Some(CacheInputs {
+                turns,
+                places,
+                mask,
+            }) => (Some(places), Some((turns, mask))),
             None => (None, None),
         };
         let (key_places, value_places) = places.unzip();
@@ -308,7 +365,12 @@ impl<'a> Graph<'a> {
             }
             let cells = graph.geometry.cells_of(kind.windowed);
             // The cells of V, transposed as they are stored.
-            let values = graph.arena.take(graph.geometry.value.bytes(widths.rank.saturating_mul(cells)));
+            let values = graph.arena.take(
+                graph
+                    .geometry
+                    .value
+                    .bytes(widths.rank.saturating_mul(cells)),
+            );
             let scores = graph.turn(query, cells.saturating_mul(widths.heads));
             let out = graph.take(latent);
             graph.give(values);
@@ -320,7 +382,13 @@ impl<'a> Graph<'a> {
     }
 
     /// Quantised caches hold K and V turned by a Hadamard matrix where head sizes allow it.
-    fn rotate(&mut self, widths: &Attention, query: Block, key: Block, value: Block) -> (Block, Block, Block) {
+    fn rotate(
+        &mut self,
+        widths: &Attention,
+        query: Block,
+        key: Block,
+        value: Block,
+    ) -> (Block, Block, Block) {
         let (mut query, mut key, mut value) = (query, key, value);
         if self.rotates_key(widths) {
             query = self.turn(query, widths.query);
@@ -333,15 +401,27 @@ impl<'a> Graph<'a> {
     }
 
     fn rotate_back(&mut self, widths: &Attention, out: Block) -> Block {
-        if self.rotates_value(widths) { self.turn(out, widths.out) } else { out }
+        if self.rotates_value(widths) {
+            self.turn(out, widths.out)
+        } else {
+            out
+        }
     }
 
     fn rotates_key(&self, widths: &Attention) -> bool {
-        self.geometry.key.is_quantized() && widths.query.checked_div(widths.heads).is_some_and(|head| head % 64 == 0)
+        self.geometry.key.is_quantized()
+            && widths
+                .query
+                .checked_div(widths.heads)
+                .is_some_and(|head| head % 64 == 0)
     }
 
     fn rotates_value(&self, widths: &Attention) -> bool {
-        self.geometry.value.is_quantized() && widths.out.checked_div(widths.heads).is_some_and(|head| head % 64 == 0)
+        self.geometry.value.is_quantized()
+            && widths
+                .out
+                .checked_div(widths.heads)
+                .is_some_and(|head| head % 64 == 0)
     }
 
     /// Attention proper: one tensor with flash attention, the scores of all heads without.
@@ -349,7 +429,10 @@ impl<'a> Graph<'a> {
         if self.geometry.flash {
             return self.turn(query, widths.out);
         }
-        let scores = self.geometry.cells_of(windowed).saturating_mul(widths.heads);
+        let scores = self
+            .geometry
+            .cells_of(windowed)
+            .saturating_mul(widths.heads);
         let scores = self.turn(query, scores);
         let out = self.turn(scores, widths.out);
         self.turn(out, widths.out)
@@ -359,7 +442,12 @@ impl<'a> Graph<'a> {
         match feed {
             Feed::None => normed,
             Feed::Dense(network) => self.network(network, normed),
-            Feed::Experts { experts, used, each, shared } => self.experts(*experts, *used, each, shared.as_ref(), normed),
+            Feed::Experts {
+                experts,
+                used,
+                each,
+                shared,
+            } => self.experts(*experts, *used, each, shared.as_ref(), normed),
         }
     }
 
@@ -390,14 +478,25 @@ impl<'a> Graph<'a> {
         product
     }
 
-    fn experts(&mut self, experts: u64, used: u64, each: &Network, shared: Option<&Network>, normed: Block) -> Block {
+    fn experts(
+        &mut self,
+        experts: u64,
+        used: u64,
+        each: &Network,
+        shared: Option<&Network>,
+        normed: Block,
+    ) -> Block {
         let scores = self.take(experts);
         let order = self.take(experts);
         let weights = self.turn(scores, used);
         let sum = self.take(1);
         let weights = self.turn(weights, used);
         self.give(sum);
-        let (kept, input) = if shared.is_some() { (Some(normed), None) } else { (None, Some(normed)) };
+        let (kept, input) = if shared.is_some() {
+            (Some(normed), None)
+        } else {
+            (None, Some(normed))
+        };
         let inner = self.inner(each, used, input);
         let down = self.turn(inner, self.embedding.saturating_mul(used));
         self.give(order);

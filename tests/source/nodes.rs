@@ -217,11 +217,9 @@ fn a_llama_server_on_this_machine_tells_where_its_file_is() {
         assert!(sized.tried[0].contains(why), "{:?}", sized.tried);
     }
     // A name that is said to be Ollama's is not this one.
-    let (error, _) = failed("ollama:solo", &finder);
-    assert!(
-        error.contains("no such model") || error.contains("nothing"),
-        "{error}"
-    );
+    let (error, hint) = failed("ollama:solo", &finder);
+    assert!(error.contains("no such model"), "{error}");
+    assert_eq!(hint, "did you mean `solo`?");
 }
 
 #[test]

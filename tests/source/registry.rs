@@ -190,7 +190,7 @@ fn what_the_registry_refuses_is_told_with_the_reason() {
     let finder = finder(&places, &url);
     let manifest = "/v2/library/tiny/manifests/8b";
     for (fault, text) in [
-        (Fault::Status(401, ""), "pull it with Ollama"),
+        (Fault::Status(401, ""), "access denied (401)"),
         (Fault::Status(404, ""), "has no `tiny:8b`"),
         (
             Fault::Status(429, "retry-after: 3600\r\n"),
@@ -210,6 +210,14 @@ fn what_the_registry_refuses_is_told_with_the_reason() {
             named.warnings
         );
     }
+    // Without a size in the name nothing remains, and the reason is the error.
+    registry.fault(
+        "/v2/library/secret/manifests/latest",
+        Fault::Status(401, ""),
+    );
+    let (error, hint) = failed("secret", &finder);
+    assert!(error.contains("access denied (401)"), "{error}");
+    assert!(hint.contains("pull it with Ollama"), "{hint}");
     let (error, hint) = failed("nothing", &finder);
     assert!(
         error.contains("the Ollama registry has no `nothing:latest`"),
