@@ -15,7 +15,9 @@ const MIB: f64 = 1024.0 * 1024.0;
 
 /// Reads a header below `tests/data/vram`.
 fn header(name: &str) -> Header {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vram").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/vram")
+        .join(name);
     let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     read(&mut bytes.as_slice()).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -23,7 +25,9 @@ fn header(name: &str) -> Header {
 /// A model's shape, by the name of its header file.
 fn subject(name: &str) -> Subject {
     let header = header(name);
-    Subject::Shaped(Box::new(Shape::of(&header).unwrap_or_else(|error| panic!("{name}: {error}"))))
+    Subject::Shaped(Box::new(
+        Shape::of(&header).unwrap_or_else(|error| panic!("{name}: {error}")),
+    ))
 }
 
 /// One device of a row: what was reported, what was estimated, in MiB.
@@ -65,7 +69,10 @@ fn estimated(estimate: &Estimate) -> Vec<Figures> {
     all
 }
 
-#[expect(clippy::cast_precision_loss, reason = "sizes of models are far below 2^53")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "sizes of models are far below 2^53"
+)]
 fn bytes(bytes: u64) -> f64 {
     bytes as f64 / MIB
 }
@@ -78,7 +85,13 @@ fn memory_truth() -> Vec<Row> {
     let columns: Vec<&str> = lines.next().expect("a header line").split(',').collect();
     let mut subjects = BTreeMap::new();
     lines
-        .map(|line| columns.iter().copied().zip(line.split(',')).collect::<BTreeMap<_, _>>())
+        .map(|line| {
+            columns
+                .iter()
+                .copied()
+                .zip(line.split(','))
+                .collect::<BTreeMap<_, _>>()
+        })
         .filter(|row| row["note"].is_empty())
         .map(|row| truth_row(&row, &mut subjects))
         .collect()
@@ -86,11 +99,17 @@ fn memory_truth() -> Vec<Row> {
 
 fn truth_row(row: &BTreeMap<&str, &str>, subjects: &mut BTreeMap<String, Subject>) -> Row {
     let file = format!("headers/{}.{}.header.gguf", row["model"], row["type"]);
-    let subject = subjects.entry(file.clone()).or_insert_with(|| subject(&file));
+    let subject = subjects
+        .entry(file.clone())
+        .or_insert_with(|| subject(&file));
     let Subject::Shaped(shape) = &*subject else {
         panic!("a header has a shape");
     };
-    let number = |column: &str| row[column].parse::<u64>().unwrap_or_else(|_| panic!("{column} of {row:?}"));
+    let number = |column: &str| {
+        row[column]
+            .parse::<u64>()
+            .unwrap_or_else(|_| panic!("{column} of {row:?}"))
+    };
     let devices = match row["devices"] {
         "dev1" => 1,
         "dev2" => 2,
@@ -146,10 +165,27 @@ fn truth_row(row: &BTreeMap<&str, &str>, subjects: &mut BTreeMap<String, Subject
     Row {
         name: format!(
             "{} {} {} ngl {} ctx {} np {} ub {} kv {} fa {} out {}",
-            row["model"], row["type"], row["devices"], ngl, row["ctx"], row["parallel"], row["ubatch"], row["ctk"], row["fa_resolved"], row["n_outputs"]
+            row["model"],
+            row["type"],
+            row["devices"],
+            ngl,
+            row["ctx"],
+            row["parallel"],
+            row["ubatch"],
+            row["ctk"],
+            row["fa_resolved"],
+            row["n_outputs"]
         ),
         family: format!("{} ({})", row["arch"], row["model"]),
-        mode: format!("{}{}", row["devices"], if ngl == 99 || ngl == 0 { "" } else { " partial" }),
+        mode: format!(
+            "{}{}",
+            row["devices"],
+            if ngl == 99 || ngl == 0 {
+                ""
+            } else {
+                " partial"
+            }
+        ),
         rounded: true,
         truth,
         estimate: estimated(&estimate(subject, &settings, &offload)),
@@ -162,13 +198,17 @@ fn oracle_grid() -> Vec<Row> {
     let text = fs::read_to_string(path).expect("oracle_grid.json");
     let rows: Vec<serde_json::Value> = serde_json::from_str(&text).expect("oracle_grid.json");
     let mut subjects = BTreeMap::new();
-    rows.iter().map(|row| oracle_row(row, &mut subjects)).collect()
+    rows.iter()
+        .map(|row| oracle_row(row, &mut subjects))
+        .collect()
 }
 
 fn oracle_row(row: &serde_json::Value, subjects: &mut BTreeMap<String, Subject>) -> Row {
     let model = row["model"].as_str().expect("a model");
     let file = format!("oracle_headers/{model}.header.gguf");
-    let subject = subjects.entry(file.clone()).or_insert_with(|| subject(&file));
+    let subject = subjects
+        .entry(file.clone())
+        .or_insert_with(|| subject(&file));
     let Subject::Shaped(shape) = &*subject else {
         panic!("a header has a shape");
     };
@@ -191,10 +231,17 @@ fn oracle_row(row: &serde_json::Value, subjects: &mut BTreeMap<String, Subject>)
     };
     let figures = |key: &str| {
         let part = |place: usize| bytes(row[key][place].as_u64().expect("bytes"));
-        Figures { weights: part(0), memory: part(1), compute: part(2) }
+        Figures {
+            weights: part(0),
+            memory: part(1),
+            compute: part(2),
+        }
     };
     Row {
-        name: format!("{model} ctx {} ub {} {} fa {}", row["c"], row["ub"], row["mode"], row["fa"]),
+        name: format!(
+            "{model} ctx {} ub {} {} fa {}",
+            row["c"], row["ub"], row["mode"], row["fa"]
+        ),
         family: format!("oracle {} ({model})", shape.architecture),
         mode: "oracle".to_owned(),
         rounded: false,
@@ -207,7 +254,11 @@ fn oracle_row(row: &serde_json::Value, subjects: &mut BTreeMap<String, Subject>)
 fn total_error(row: &Row) -> f64 {
     let devices = row.truth.len().saturating_sub(1);
     let counted = |figures: &[Figures]| -> f64 {
-        if devices == 0 { figures[0].total() } else { figures[..devices].iter().map(|f| f.total()).sum() }
+        if devices == 0 {
+            figures[0].total()
+        } else {
+            figures[..devices].iter().map(|f| f.total()).sum()
+        }
     };
     // Whole MiB are rounded down: half a MiB for weights and memory of each device is expected.
     let truth = counted(&row.truth);
@@ -227,15 +278,29 @@ fn estimates_agree_with_llama_cpp() {
         let mut errors: Vec<f64> = rows.iter().map(|row| total_error(row).abs()).collect();
         errors.sort_by(f64::total_cmp);
         let at = |share: usize| errors[(errors.len() - 1) * share / 100];
-        println!("{group:34} {:5} rows  p50 {:6.3} %  p95 {:6.3} %  max {:7.3} %", rows.len(), at(50), at(95), at(100));
+        println!(
+            "{group:34} {:5} rows  p50 {:6.3} %  p95 {:6.3} %  max {:7.3} %",
+            rows.len(),
+            at(50),
+            at(95),
+            at(100)
+        );
     }
     let show = std::env::var("VRAM_TRUTH_SHOW").ok();
-    for row in rows.iter().filter(|row| show.as_ref().is_some_and(|show| row.name.contains(show.as_str()))) {
+    for row in rows.iter().filter(|row| {
+        show.as_ref()
+            .is_some_and(|show| row.name.contains(show.as_str()))
+    }) {
         println!("{:8.3} % {}", total_error(row), row.name);
         for (truth, estimate) in row.truth.iter().zip(&row.estimate) {
             println!(
                 "      weights {:10.2} {:+.2}  memory {:10.2} {:+.2}  compute {:10.2} {:+.2}",
-                truth.weights, estimate.weights - truth.weights, truth.memory, estimate.memory - truth.memory, truth.compute, estimate.compute - truth.compute
+                truth.weights,
+                estimate.weights - truth.weights,
+                truth.memory,
+                estimate.memory - truth.memory,
+                truth.compute,
+                estimate.compute - truth.compute
             );
         }
     }

@@ -11,6 +11,7 @@ mod monitor;
 mod ollama;
 mod openai;
 mod probe;
+mod remote;
 mod show;
 
 pub use client::{Failure, router_client};
@@ -18,4 +19,5 @@ pub(crate) use client::{cause, tls};
 pub use discover::{candidates, discover, discover_at};
 pub use monitor::{Monitor, OnChange, Outcome, POLL_INTERVAL, Rediscovery};
 pub use probe::{PROBE_LIMIT, Prober, gather};
+pub use remote::RemoteGpus;
 pub use show::{LlamaProps, Shown};

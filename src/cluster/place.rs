@@ -146,7 +146,11 @@ impl Placement {
     pub fn offload(&self) -> Offload {
         Offload {
             split: self.tensor_split.clone(),
-            gpu_layers: if self.gpus.is_empty() { Some(0) } else { self.gpu_layers },
+            gpu_layers: if self.gpus.is_empty() {
+                Some(0)
+            } else {
+                self.gpu_layers
+            },
             cpu_experts: self.cpu_experts,
         }
     }

@@ -11,8 +11,8 @@ use super::running::Running;
 use crate::backend::Prober;
 use crate::cli::Global;
 use crate::cluster::{
-    self, Advice, Best, ClusterSnapshot, Fit, Launch, Measure, MemoryPolicy, ModelName, Question, SiteFit,
-    Surroundings, Variant, Verdict,
+    self, Advice, Best, ClusterSnapshot, Fit, Launch, Measure, MemoryPolicy, ModelName, Question,
+    SiteFit, Surroundings, Variant, Verdict,
 };
 use crate::config::{self, Config, Environment, Overrides};
 use crate::gpu;
@@ -49,7 +49,10 @@ pub struct Args {
 }
 
 fn margin(text: &str) -> Result<f64, String> {
-    let margin = text.parse::<f64>().ok().filter(|margin| (0.0..=1.0).contains(margin));
+    let margin = text
+        .parse::<f64>()
+        .ok()
+        .filter(|margin| (0.0..=1.0).contains(margin));
     margin.ok_or_else(|| "must be a number from 0 to 1".to_owned())
 }
 
@@ -107,7 +110,14 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         inventory,
     };
     let nodes = (&Prober::new(), &scene.snapshot);
-    let mut model = model::find(&args.model, &args.run, config, &environment, Some(nodes), global.quiet)?;
+    let mut model = model::find(
+        &args.model,
+        &args.run,
+        config,
+        &environment,
+        Some(nodes),
+        global.quiet,
+    )?;
     let policy = MemoryPolicy {
         safety_margin: args.margin.or(config.memory.safety_margin),
         ..config.memory
@@ -115,10 +125,17 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let ask = |model: &Model| answer(args, config, policy, &scene, model);
     let mut answered = ask(&model);
     if args.max_ctx {
-        let largest = answered.fit.nodes.iter().filter_map(|node| node.max_context).max();
+        let largest = answered
+            .fit
+            .nodes
+            .iter()
+            .filter_map(|node| node.max_context)
+            .max();
         match largest {
             Some(context) => model.settings.ctx = context,
-            None => model.warnings.push("no context fits on a GPU, or the model's size is all that is known".to_owned()),
+            None => model.warnings.push(
+                "no context fits on a GPU, or the model's size is all that is known".to_owned(),
+            ),
         }
         answered = ask(&model);
     }
@@ -129,11 +146,20 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     })
 }
 
-fn answer(args: &Args, config: &Config, policy: MemoryPolicy, scene: &Scene, model: &Model) -> Answered {
+fn answer(
+    args: &Args,
+    config: &Config,
+    policy: MemoryPolicy,
+    scene: &Scene,
+    model: &Model,
+) -> Answered {
     let basis = model.basis();
     let surroundings = Surroundings {
         snapshot: &scene.snapshot,
-        local: scene.inventory.known().then_some(scene.inventory.gpus.as_slice()),
+        local: scene
+            .inventory
+            .known()
+            .then_some(scene.inventory.gpus.as_slice()),
         reported: &BTreeMap::new(),
         seen: &BTreeMap::new(),
         measure: Measure {
@@ -162,7 +188,10 @@ fn answer(args: &Args, config: &Config, policy: MemoryPolicy, scene: &Scene, mod
     };
     // Which model a node is working on is not known: all that it has loaded may be in use.
     let keep = |node: &str, _: &ModelName| {
-        scene.snapshot.node(node).is_some_and(|node| node.running.is_some_and(|running| running > 0))
+        scene
+            .snapshot
+            .node(node)
+            .is_some_and(|node| node.running.is_some_and(|running| running > 0))
     };
     let written = launch(args, model);
     let question = Question {
@@ -181,7 +210,10 @@ fn answer(args: &Args, config: &Config, policy: MemoryPolicy, scene: &Scene, mod
         thorough: true,
     };
     let sites = surroundings.sites();
-    let runtimes = sites.iter().flat_map(|site| &site.rooms).map(|room| room.runtime);
+    let runtimes = sites
+        .iter()
+        .flat_map(|site| &site.rooms)
+        .map(|room| room.runtime);
     let runtime = runtimes.reduce(|a, b| Range {
         low: a.low.min(b.low),
         high: a.high.max(b.high),
@@ -243,11 +275,21 @@ fn variants(model: &Model) -> Vec<(String, Subject)> {
         return Vec::new();
     };
     let present = model.found.size_bytes.unwrap_or(0).max(1);
-    let others = model.found.variants.iter().filter(|variant| variant.bytes < present);
+    let others = model
+        .found
+        .variants
+        .iter()
+        .filter(|variant| variant.bytes < present);
     others
         .map(|variant| {
-            let name = variant.quantization.clone().unwrap_or_else(|| variant.file.clone());
-            (name, Subject::Shaped(Box::new(shape.scaled(variant.bytes, present))))
+            let name = variant
+                .quantization
+                .clone()
+                .unwrap_or_else(|| variant.file.clone());
+            (
+                name,
+                Subject::Shaped(Box::new(shape.scaled(variant.bytes, present))),
+            )
         })
         .collect()
 }
@@ -262,9 +304,11 @@ fn speeds(global: &Global, config: &Config) -> BTreeMap<(String, ModelName), f64
     let mut speeds = BTreeMap::new();
     for node in list(&document["nodes"]) {
         for speed in list(&node["speeds"]) {
-            if let (Some(name), Some(model), Some(tps)) =
-                (node["name"].as_str(), speed["model"].as_str(), speed["decode_tps"].as_f64())
-            {
+            if let (Some(name), Some(model), Some(tps)) = (
+                node["name"].as_str(),
+                speed["model"].as_str(),
+                speed["decode_tps"].as_f64(),
+            ) {
                 speeds.insert((name.to_owned(), ModelName::new(model)), tps);
             }
         }
@@ -272,13 +316,22 @@ fn speeds(global: &Global, config: &Config) -> BTreeMap<(String, ModelName), f64
     speeds
 }
 
-fn tell(global: &Global, policy: MemoryPolicy, model: &Model, answered: &Answered) -> anyhow::Result<()> {
+fn tell(
+    global: &Global,
+    policy: MemoryPolicy,
+    model: &Model,
+    answered: &Answered,
+) -> anyhow::Result<()> {
     let fit = &answered.fit;
     let mut estimate = fit.estimate.clone();
     for parts in &mut estimate.devices {
         parts.runtime = answered.runtime;
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share from 0 to 1")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share from 0 to 1"
+    )]
     let percent = |margin: f64| (margin * 100.0).round() as u32;
     let document = Document {
         schema: 1,
@@ -297,6 +350,9 @@ fn tell(global: &Global, policy: MemoryPolicy, model: &Model, answered: &Answere
     if global.json {
         render::json(&document)
     } else {
-        Ok(render::fit(&mut io::stdout().lock(), &serde_json::to_value(&document)?)?)
+        Ok(render::fit(
+            &mut io::stdout().lock(),
+            &serde_json::to_value(&document)?,
+        )?)
     }
 }

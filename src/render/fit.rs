@@ -15,7 +15,13 @@ pub fn fit(out: &mut dyn Write, document: &Value) -> io::Result<()> {
     writeln!(out)?;
     let nodes = array(&document["nodes"]);
     if nodes.is_empty() {
-        sentence(out, "", &Value::from("There is no node, and this machine has no GPU that could be asked: see gpurouter status"))?;
+        sentence(
+            out,
+            "",
+            &Value::from(
+                "There is no node, and this machine has no GPU that could be asked: see gpurouter status",
+            ),
+        )?;
     } else {
         sites(out, nodes)?;
         writeln!(out)?;
@@ -23,7 +29,10 @@ pub fn fit(out: &mut dyn Write, document: &Value) -> io::Result<()> {
     for node in nodes {
         let label = format!("{}: ", name(node));
         let mut reason = text(&node["reason"]);
-        let evicts: Vec<String> = array(&node["evicts"]).iter().map(|gone| text(&gone["model"])).collect();
+        let evicts: Vec<String> = array(&node["evicts"])
+            .iter()
+            .map(|gone| text(&gone["model"]))
+            .collect();
         if !evicts.is_empty() {
             reason = format!("{reason}; it would fit without {}", evicts.join(", "));
         }
@@ -31,7 +40,11 @@ pub fn fit(out: &mut dyn Write, document: &Value) -> io::Result<()> {
     }
     advice(out, &document["advice"])?;
     if let Some(percent) = document["margin_percent"].as_u64() {
-        sentence(out, "usable    ", &Value::from(format!("{percent} % of a GPU's memory ({percent}% safety)")))?;
+        sentence(
+            out,
+            "usable    ",
+            &Value::from(format!("{percent} % of a GPU's memory ({percent}% safety)")),
+        )?;
     }
     for warning in array(&estimate["warnings"]) {
         sentence(out, "note      ", warning)?;
@@ -43,7 +56,10 @@ pub fn fit(out: &mut dyn Write, document: &Value) -> io::Result<()> {
 fn takes(out: &mut dyn Write, document: &Value) -> io::Result<()> {
     let estimate = &document["estimate"];
     let range = &estimate["total_range_bytes"];
-    let ends = (range["low"].as_u64().unwrap_or_default(), range["high"].as_u64().unwrap_or_default());
+    let ends = (
+        range["low"].as_u64().unwrap_or_default(),
+        range["high"].as_u64().unwrap_or_default(),
+    );
     let mut parts = vec![format!("{} weights", size(&estimate["weights_bytes"]))];
     for (part, label) in [
         ("kv_bytes", "KV"),
@@ -58,15 +74,30 @@ fn takes(out: &mut dyn Write, document: &Value) -> io::Result<()> {
     }
     let runtime = &estimate["runtime_bytes"];
     if runtime["high"].as_u64() > Some(0) {
-        let ends = (runtime["low"].as_u64().unwrap_or_default(), runtime["high"].as_u64().unwrap_or_default());
+        let ends = (
+            runtime["low"].as_u64().unwrap_or_default(),
+            runtime["high"].as_u64().unwrap_or_default(),
+        );
         parts.push(format!("{} runtime", between(ends.0, ends.1)));
     }
-    let line = format!("{} on one GPU: {}", between(ends.0, ends.1), parts.join(" + "));
+    let line = format!(
+        "{} on one GPU: {}",
+        between(ends.0, ends.1),
+        parts.join(" + ")
+    );
     sentence(out, "takes     ", &Value::from(line))
 }
 
 fn sites(out: &mut dyn Write, nodes: &[Value]) -> io::Result<()> {
-    let mut table = table(&["NODE", "GPU", "USABLE", "FREE", "FITS", "MAX CONTEXT", "TOKENS/S"]);
+    let mut table = table(&[
+        "NODE",
+        "GPU",
+        "USABLE",
+        "FREE",
+        "FITS",
+        "MAX CONTEXT",
+        "TOKENS/S",
+    ]);
     align_right(&mut table, &[2, 3, 5, 6]);
     for node in nodes {
         let speed = &node["tokens_per_second"];
@@ -112,7 +143,11 @@ fn advice(out: &mut dyn Write, advice: &Value) -> io::Result<()> {
     if instead.is_empty() {
         return Ok(());
     }
-    sentence(out, "instead   ", &Value::from(format!("would fit: {}", instead.join(", or "))))
+    sentence(
+        out,
+        "instead   ",
+        &Value::from(format!("would fit: {}", instead.join(", or "))),
+    )
 }
 
 fn result(out: &mut dyn Write, document: &Value) -> io::Result<()> {

@@ -135,14 +135,13 @@ impl fmt::Display for SourceError {
             } => error.fmt(f),
             Self::Header { url, error } => write!(f, "{url}: {error}"),
             Self::Shards { url, error } => write!(f, "{url}: {error}"),
-            Self::Offline { name, tried } | Self::NotFound { name, tried, .. } => {
-                let offline = matches!(self, Self::Offline { .. });
-                let why = if offline {
-                    "nothing on this machine or its nodes tells of it, and the network is not asked (offline)"
-                } else {
-                    "no such model was found"
-                };
-                write!(f, "`{name}`: {why}")?;
+            Self::Offline { name, tried } => {
+                write!(f, "`{name}`: ")?;
+                tried.iter().try_for_each(|tried| write!(f, "{tried}; "))?;
+                f.write_str("the network was not asked (offline)")
+            }
+            Self::NotFound { name, tried, .. } => {
+                write!(f, "`{name}`: no such model was found")?;
                 tried.iter().try_for_each(|tried| write!(f, "; {tried}"))
             }
             Self::NoFile {

@@ -25,6 +25,9 @@ use crate::vram::{self, Basis, GgufError, Header, NamedQuant, NamedSize};
 /// Most nodes that are asked to describe one model; they all have the same answer.
 const MOST_NODES: usize = 4;
 
+/// What is said of the registry when it is not to be asked.
+const NOT_ASKED: &str = "the registry was not asked (offline)";
+
 /// Looks for a model where its name says it is. A bare name is looked for on the nodes, in the local Ollama store, in the Ollama registry, in
 /// the catalogue, and at last in what the name itself says of a size; the first header wins, else the surest size.
 ///
@@ -36,6 +39,7 @@ pub fn find(spec: &Spec, finder: &Finder<'_>) -> Result<Found, SourceError> {
         Spec::File(path) => search.file(path),
         Spec::FileOrName(text) if Path::new(text).is_file() => search.file(Path::new(text)),
         Spec::FileOrName(text) | Spec::Name(text) => {
+            search.look_at_files(text);
             search.name(text, OllamaName::parse(text).as_ref(), Scope::Anywhere)
         }
         Spec::Ollama(name) => search.name(&name.to_string(), Some(name), Scope::Ollama),
@@ -65,6 +69,12 @@ pub(super) struct Search<'a> {
     pub(super) cache: Cache,
     warnings: Vec<String>,
     tried: Vec<String>,
+    /// Whether some node has the model, whatever it says of it.
+    known: bool,
+    /// Whether the registry said that there is no such model.
+    missing: bool,
+    /// Why the registry could not tell of it.
+    failure: Option<SourceError>,
 }
 
 impl<'a> Search<'a> {
@@ -80,6 +90,9 @@ impl<'a> Search<'a> {
             cache: Cache::new(places.cache.clone()),
             warnings: Vec::new(),
             tried: Vec::new(),
+            known: false,
+            missing: false,
+            failure: None,
         }
     }
 
@@ -98,6 +111,16 @@ impl<'a> Search<'a> {
         found.size_bytes = Some(local.bytes);
         found.quantization = super::files::quantization(&name);
         Ok(found.with_header(local.header))
+    }
+
+    /// A name that could have been meant as a file's.
+    fn look_at_files(&mut self, text: &str) {
+        if text.contains('/') {
+            self.tried.push("there is no file of that name".to_owned());
+        } else if Path::new(text).is_file() {
+            self.tried
+                .push(format!("the file of that name is ./{text}"));
+        }
     }
 
     fn name(
@@ -122,7 +145,7 @@ impl<'a> Search<'a> {
         }
         (sized.or_else(|| self.in_catalogue(written)))
             .or_else(|| self.in_name(written))
-            .ok_or_else(|| self.unknown(written))
+            .map_or_else(|| Err(self.unknown(written)), Ok)
     }
 
     /// What the nodes that have the model say; without a header, the best size.
@@ -136,6 +159,7 @@ impl<'a> Search<'a> {
             let Some(model) = node.model(&name).filter(|_| counts) else {
                 continue;
             };
+            self.known = true;
             if !node.state.usable() {
                 let state = node.state.as_str();
                 self.tried
@@ -166,7 +190,14 @@ impl<'a> Search<'a> {
         for directory in &places.ollama_models {
             let store = Store::new(directory);
             let manifest = match store.find(name) {
-                None => continue,
+                None => {
+                    if store.is_closed() {
+                        let place = store.place();
+                        self.tried
+                            .push(format!("the store {place} is closed to you"));
+                    }
+                    continue;
+                }
                 Some(Stored::Unreadable(why)) => {
                     self.tried.push(why);
                     continue;
@@ -191,15 +222,15 @@ impl<'a> Search<'a> {
             .and_then(|(blobs, manifest)| self.assemble(name, &blobs, &manifest));
         match answer {
             Ok(found) => Some(found),
+            Err(SourceError::Web { error, .. }) if error.is_not_found() => {
+                self.missing = true;
+                self.tried
+                    .push(format!("the Ollama registry has no `{name}`"));
+                None
+            }
             Err(error) => {
-                let hint = error.hint().map(|hint| format!(" ({hint})"));
-                let missing =
-                    matches!(&error, SourceError::Web { error, .. } if error.is_not_found());
-                self.tried.push(if missing {
-                    format!("the Ollama registry has no `{name}`")
-                } else {
-                    format!("{error}{}", hint.unwrap_or_default())
-                });
+                self.tried.push(error.to_string());
+                self.failure = Some(error);
                 None
             }
         }
@@ -218,10 +249,18 @@ impl<'a> Search<'a> {
 
     fn in_name(&mut self, written: &str) -> Option<Found> {
         let size = NamedSize::of(written)?;
+        let alike = if self.known {
+            Vec::new()
+        } else {
+            nearest(written, self.names())
+        };
+        // Nobody has it and the registry does not know it, but there is one much like it: a slip of the pen, and no answer for it.
+        if self.missing && !alike.is_empty() {
+            return None;
+        }
         let mut found = self.named(written, size);
         found.of_ollama = true;
         self.say_why("the size is the one in the name");
-        let alike = nearest(written, self.names());
         if !alike.is_empty() {
             self.warn(format!("did you mean {}?", alike.join(" or ")));
         }
@@ -230,8 +269,10 @@ impl<'a> Search<'a> {
 
     /// A size and nothing else.
     fn size(&mut self, written: &str) -> Result<Found, SourceError> {
-        let size = NamedSize::of(written).ok_or_else(|| self.unknown(written))?;
-        Ok(self.named(written, size))
+        match NamedSize::of(written) {
+            Some(size) => Ok(self.named(written, size)),
+            None => Err(self.unknown(written)),
+        }
     }
 
     fn named(&self, written: &str, size: NamedSize) -> Found {
@@ -253,18 +294,30 @@ impl<'a> Search<'a> {
         });
     }
 
-    fn unknown(&self, written: &str) -> SourceError {
+    fn unknown(&mut self, written: &str) -> SourceError {
         let nearest = nearest(written, self.names());
-        if self.finder.offline && nearest.is_empty() {
-            return SourceError::Offline {
-                name: written.to_owned(),
-                tried: self.tried.clone(),
-            };
+        if nearest.is_empty() {
+            // A registry that could not be asked may well have it.
+            if let Some(failure) = self.failure.take() {
+                return failure;
+            }
+            if self.finder.offline {
+                return self.offline(written);
+            }
         }
         SourceError::NotFound {
             name: written.to_owned(),
             tried: self.tried.clone(),
             nearest,
+        }
+    }
+
+    fn offline(&self, written: &str) -> SourceError {
+        let mut tried = self.tried.clone();
+        tried.retain(|tried| tried != NOT_ASKED);
+        SourceError::Offline {
+            name: written.to_owned(),
+            tried,
         }
     }
 
@@ -294,10 +347,7 @@ impl<'a> Search<'a> {
                 return Ok(found);
             }
             if self.finder.offline {
-                return Err(SourceError::Offline {
-                    name: repository.to_string(),
-                    tried: self.tried.clone(),
-                });
+                return Err(self.offline(&repository.to_string()));
             }
         }
         self.repository(repository)
@@ -314,10 +364,7 @@ impl<'a> Search<'a> {
             return self.hub(&repository);
         }
         if self.finder.offline {
-            return Err(SourceError::Offline {
-                name: text.to_owned(),
-                tried: Vec::new(),
-            });
+            return Err(self.offline(text));
         }
         self.address(text)
     }

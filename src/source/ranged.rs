@@ -76,6 +76,7 @@ impl<'a> Ranged<'a> {
             progress,
             reported: 0,
         };
+        ranged.tell();
         ranged.next_piece()?;
         Ok(ranged)
     }
@@ -214,12 +215,16 @@ impl<'a> Ranged<'a> {
     fn report(&mut self) {
         if self.position - self.reported >= STEP {
             self.reported = self.position;
-            (self.progress)(Progress {
-                what: &self.what,
-                done_bytes: self.position,
-                total_bytes: None,
-            });
+            self.tell();
         }
+    }
+
+    fn tell(&self) {
+        (self.progress)(Progress {
+            what: &self.what,
+            done_bytes: self.position,
+            total_bytes: None,
+        });
     }
 }
 

@@ -56,6 +56,12 @@ impl<'a> Store<'a> {
         })
     }
 
+    /// Whether there is a store that belongs to somebody else.
+    pub(super) fn is_closed(self) -> bool {
+        fs::read_dir(self.manifests())
+            .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// The names of all models in it.
     pub(super) fn names(self) -> Vec<String> {
         self.listed().into_iter().map(|(name, _)| name).collect()

@@ -27,6 +27,8 @@ pub struct Limits {
     pub idle: Duration,
     /// For one thing (a list, a manifest, a header), redirects, waits and all.
     pub total: Duration,
+    /// For everything that one search asks the network.
+    pub search: Duration,
     /// Longest `Retry-After` that is waited for.
     pub patience: Duration,
 }
@@ -37,13 +39,15 @@ impl Default for Limits {
             connect: Duration::from_secs(5),
             idle: Duration::from_secs(15),
             total: Duration::from_secs(120),
+            search: Duration::from_secs(600),
             patience: Duration::from_secs(10),
         }
     }
 }
 
 /// The proxies that the user's environment names for the outside world.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+// No `Debug`: their addresses may hold passwords.
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Proxies {
     /// For `http://` (`http_proxy`).
     pub http: Option<String>,
@@ -69,6 +73,7 @@ pub(super) struct Web {
     limits: Limits,
     proxies: Proxies,
     token: Option<Token>,
+    until: Instant,
     /// For this machine's own addresses, which no proxy could reach.
     direct: OnceLock<Result<Client, String>>,
     outside: OnceLock<Result<Client, String>>,
@@ -105,6 +110,7 @@ impl Web {
             limits,
             proxies,
             token,
+            until: Instant::now() + limits.search,
             direct: OnceLock::new(),
             outside: OnceLock::new(),
         }
@@ -112,7 +118,7 @@ impl Web {
 
     /// When something that is begun now must be over.
     pub(super) fn deadline(&self) -> Instant {
-        Instant::now() + self.limits.total
+        (Instant::now() + self.limits.total).min(self.until)
     }
 
     /// A whole answer of at most `largest` bytes.
@@ -167,7 +173,7 @@ impl Web {
                     if hops > MOST_HOPS {
                         return failed(Trouble::Redirects(MOST_HOPS));
                     }
-                    let target = target(&at, &response);
+                    let target = target(&at, text(response.headers(), &LOCATION));
                     at = target.map_err(|trouble| WebError::new(&at, trouble))?;
                 }
                 429 | 503 => {
@@ -325,8 +331,9 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-fn target(at: &Url, response: &Response) -> Result<Url, Trouble> {
-    let location = text(response.headers(), &LOCATION).ok_or(Trouble::NoTarget)?;
+/// Where a redirect leads: never from https to something weaker.
+fn target(at: &Url, location: Option<&str>) -> Result<Url, Trouble> {
+    let location = location.ok_or(Trouble::NoTarget)?;
     let target = at
         .join(location)
         .map_err(|_| Trouble::BadTarget(location.chars().take(200).collect()))?;
@@ -347,7 +354,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The address in `Link: <…>; rel="next"`; only on the same server, which is the only one that a list continues on.
+/// The address in `Link: <…>; rel="next"`, on the server that was asked: a mirror may repeat what the original says of itself.
 fn next_page(answer: &Answer) -> Option<Url> {
     let links = answer.header(&reqwest::header::LINK)?;
     let next = links
@@ -356,7 +363,10 @@ fn next_page(answer: &Answer) -> Option<Url> {
     let (_, after) = next.split_once('<')?;
     let (address, _) = after.split_once('>')?;
     let next = answer.url.join(address).ok()?;
-    (next.origin() == answer.url.origin()).then_some(next)
+    let mut here = answer.url.clone();
+    here.set_path(next.path());
+    here.set_query(next.query());
+    Some(here)
 }
 
 #[cfg(test)]
@@ -407,6 +417,31 @@ mod tests {
         ] {
             assert_eq!(web.secret_for(&url(other)), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_redirect_never_leads_to_something_weaker() {
+        let url = |text: &str| Url::parse(text).expect("a URL");
+        let leads = |from: &str, location| target(&url(from), location);
+        let ok = |from, to: &'static str| leads(from, Some(to)).map(|url| url.to_string());
+        assert_eq!(
+            ok("https://a/b/c", "../d?e"),
+            Ok("https://a/d?e".to_owned())
+        );
+        assert_eq!(ok("http://a/", "https://b/"), Ok("https://b/".to_owned()));
+        assert_eq!(ok("http://a/", "//b/c"), Ok("http://b/c".to_owned()));
+        for (from, to) in [
+            ("https://a/", "http://a/"),
+            ("https://a/", "file:///etc/passwd"),
+            ("http://a/", "ftp://b/"),
+            ("http://a/", "http://"),
+        ] {
+            assert!(
+                matches!(leads(from, Some(to)), Err(Trouble::BadTarget(_))),
+                "{to}"
+            );
+        }
+        assert_eq!(leads("http://a/", None), Err(Trouble::NoTarget));
     }
 
     #[test]

@@ -128,18 +128,17 @@ impl fmt::Display for Trouble {
                 token: true,
             } => write!(f, "access denied ({status}) in spite of the token"),
             Self::NotFound => f.write_str("not found (404)"),
-            Self::Busy {
-                status,
-                after: None,
-            } => write!(f, "too many requests ({status})"),
-            Self::Busy {
-                status,
-                after: Some(after),
-            } => write!(
-                f,
-                "too many requests ({status}); the server asks to wait {} s",
-                after.as_secs()
-            ),
+            Self::Busy { status, after } => {
+                let what = if *status == 429 {
+                    "too many requests"
+                } else {
+                    "the server is busy"
+                };
+                write!(f, "{what} ({status})")?;
+                after.map_or(Ok(()), |after| {
+                    write!(f, "; it asks to wait {} s", after.as_secs())
+                })
+            }
             Self::Status(status) => write!(f, "the server answered {status}"),
             Self::Redirects(most) => write!(f, "more than {most} redirects"),
             Self::NoTarget => f.write_str("a redirect without a target"),
@@ -151,6 +150,7 @@ impl fmt::Display for Trouble {
                 )
             }
             Self::TooLarge(limit) => write!(f, "the answer exceeds {} MiB", limit >> 20),
+            Self::BeyondEnd { size: Some(0) } => f.write_str("the file is empty"),
             Self::BeyondEnd { size: Some(size) } => write!(f, "the file ends at byte {size}"),
             Self::BeyondEnd { size: None } => {
                 f.write_str("the file ends before the bytes that were asked for (416)")

@@ -456,7 +456,11 @@ impl Anatomy<'_> {
         }
         match number("shortconv.l_cache") {
             0 => {}
-            length => return Mixer::Convolution { past: length.saturating_sub(1) },
+            length => {
+                return Mixer::Convolution {
+                    past: length.saturating_sub(1),
+                };
+            }
         }
         let (rank, groups) = (number("ssm.time_step_rank"), number("ssm.group_count"));
         if self.family.recurrence == Recurrence::Interval && inner > 0 {
@@ -469,7 +473,13 @@ impl Anatomy<'_> {
             });
         }
         if inner > 0 {
-            return Mixer::Scan(Scan { inner, state, rank, groups, past });
+            return Mixer::Scan(Scan {
+                inner,
+                state,
+                rank,
+                groups,
+                past,
+            });
         }
         Mixer::None
     }
@@ -502,7 +512,9 @@ impl Anatomy<'_> {
         let (key, value) = self.head_widths(index, windowed);
         let kv_heads = self.kv_heads(index);
         let query = heads.saturating_mul(key);
-        let gated = self.rows(index, "attn_q.weight").is_some_and(|rows| rows == query.saturating_mul(2));
+        let gated = self
+            .rows(index, "attn_q.weight")
+            .is_some_and(|rows| rows == query.saturating_mul(2));
         Attention {
             heads,
             query,

@@ -61,7 +61,7 @@ impl Fleet {
 
     fn start(programs: &Programs) -> Self {
         Self {
-            ollama: [ollama(&programs.ollama), ollama(&programs.ollama)],
+            ollama: [ollama(&programs.ollama, ""), ollama(&programs.ollama, "")],
             llama: llama_server(programs, SOLO),
         }
     }
@@ -77,7 +77,33 @@ impl Fleet {
 /// named.
 pub fn gpu_and_cpu(test: &str) -> Option<[Server; 2]> {
     let programs = named(test, [OLLAMA_GPU, OLLAMA])?;
-    Some(programs.map(|program| ollama(&program)))
+    Some(programs.map(|program| ollama(&program, "")))
+}
+
+/// One Ollama with `tiny` ([`tiny_gguf`], `num_ctx` 4096).
+pub struct TinyOllama(Server);
+
+impl TinyOllama {
+    /// Starts it; `None`, told on stderr, where the program is not named.
+    pub fn start(test: &str) -> Option<Self> {
+        let [program] = named(test, [OLLAMA])?;
+        Some(Self(ollama(&program, "PARAMETER num_ctx 4096\n")))
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        self.0.url()
+    }
+
+    /// The directory of its models.
+    pub fn models(&self) -> PathBuf {
+        self.0.home.path().join("models")
+    }
+}
+
+/// The file that `tiny` was made of.
+pub fn tiny_gguf() -> &'static Path {
+    &models_files().0
 }
 
 impl Server {
@@ -146,21 +172,22 @@ fn programs(test: &str) -> Option<Programs> {
 }
 
 /// The programs that these variables name.
-fn named(test: &str, variables: [&str; 2]) -> Option<[PathBuf; 2]> {
+fn named<const N: usize>(test: &str, variables: [&str; N]) -> Option<[PathBuf; N]> {
     let value = |variable| std::env::var_os(variable).filter(|value| !value.is_empty());
-    if let [Some(one), Some(two)] = variables.map(value) {
-        return Some([one.into(), two.into()]);
+    let programs = variables.map(value);
+    if programs.iter().all(Option::is_some) {
+        return Some(programs.map(|program| program.unwrap_or_default().into()));
     }
-    let [one, two] = variables;
+    let variables = variables.join(" and ");
     // Past libtest's capture, which would hide it in a passing test; in one write, so that no other test's line parts it.
-    let line = format!(
-        "skipped: {test}: set {one} and {two} (bash tests/tools/real-servers.sh get .real)\n"
-    );
+    let line =
+        format!("skipped: {test}: set {variables} (bash tests/tools/real-servers.sh get .real)\n");
     io::stderr().write_all(line.as_bytes()).expect("stderr");
     None
 }
 
-fn ollama(program: &Path) -> Server {
+/// An Ollama with `tiny` and `tiny-embed`, which have these lines in their Modelfiles too.
+fn ollama(program: &Path, parameters: &str) -> Server {
     let home = Scratch::new();
     let models = home.path().join("models");
     let mut command = Command::new(program);
@@ -174,7 +201,7 @@ fn ollama(program: &Path) -> Server {
     for (name, file) in [("tiny", &files.0), ("tiny-embed", &files.1)] {
         // One thread: workers that spin for each other make a token a thousand times slower on a busy machine.
         let text = format!(
-            "FROM {}\nPARAMETER num_thread 1\nPARAMETER num_predict 256\n",
+            "FROM {}\nPARAMETER num_thread 1\nPARAMETER num_predict 256\n{parameters}",
             file.display()
         );
         let modelfile = server.home.write("Modelfile", &text);

@@ -16,6 +16,8 @@
 
 pub mod client;
 pub mod fleet;
+pub mod gguf;
+pub mod registry;
 mod router;
 mod sim;
 mod stub;
