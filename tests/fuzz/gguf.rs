@@ -3,6 +3,7 @@
 //! From the root of the repository, with the committed headers as a start (cargo-fuzz needs no nightly this way):
 //!
 //! ```console
+//! $ mkdir -p tests/fuzz/corpus/gguf
 //! $ RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz gguf tests/fuzz/corpus/gguf tests/data/vram/headers \
 //!       tests/data/vram/oracle_headers tests/data/vram/written -- -max_len=20000 -malloc_limit_mb=4 -max_total_time=180
 //! ```
@@ -12,6 +13,7 @@
 #![allow(
     dead_code,
     unused_imports,
+    unfulfilled_lint_expectations,
     reason = "only the reader is used of the room"
 )]
 
