@@ -5,6 +5,7 @@ mod common;
 
 mod ask;
 mod configuration;
+mod fit;
 mod generated;
 mod models;
 mod questions;
