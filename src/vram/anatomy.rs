@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::altup::Streams;
 use super::family::{Family, Memory, Owners, Recurrence, Windows};
-use super::layer::{Attention, Delta, Feed, Gate, Heaviest, Kind, Latent, Layer, Mixer, Network, Norms, Role, Scan};
+use super::layer::{
+    Attention, Delta, Feed, Gate, Heaviest, Kind, Latent, Layer, Mixer, Network, Norms, Role, Scan,
+};
 use super::shape::{Shape, ShapeError};
 use super::{Header, Tensor};
 
@@ -29,7 +31,8 @@ fn home(name: &str) -> Home<'_> {
         .strip_prefix("enc.")
         .or_else(|| name.strip_prefix("dec."))
         .unwrap_or(name);
-    if let Some((number, rest)) = (blocks.strip_prefix("blk.")).and_then(|tail| tail.split_once('.'))
+    if let Some((number, rest)) =
+        (blocks.strip_prefix("blk.")).and_then(|tail| tail.split_once('.'))
         && let Ok(layer) = number.parse()
     {
         return Home::Layer(layer, rest);
@@ -37,8 +40,12 @@ fn home(name: &str) -> Home<'_> {
     let stem = name.split_once('.').map_or(name, |(stem, _)| stem);
     match stem {
         "token_embd" | "per_layer_token_embd" | "position_embd" | "token_types" => Home::Input,
-        "token_embd_norm" | "rope_freqs" | "rope_factors_long" | "rope_factors_short"
-        | "per_layer_model_proj" | "per_layer_proj_norm" => Home::Layer(0, name),
+        "token_embd_norm"
+        | "rope_freqs"
+        | "rope_factors_long"
+        | "rope_factors_short"
+        | "per_layer_model_proj"
+        | "per_layer_proj_norm" => Home::Layer(0, name),
         "v" | "mm" | "a" => Home::Projector,
         _ => Home::Output,
     }
@@ -72,7 +79,12 @@ pub(super) struct Anatomy<'a> {
 impl<'a> Anatomy<'a> {
     /// Sorts the tensors of a header.
     pub(super) fn new(header: &'a Header, family: Family) -> Result<Self, ShapeError> {
-        let key = |key: &str| ShapeError::Key(format!("{}.{key}", header.architecture().unwrap_or_default()));
+        let key = |key: &str| {
+            ShapeError::Key(format!(
+                "{}.{key}",
+                header.architecture().unwrap_or_default()
+            ))
+        };
         let blocks = (header.arch_unsigned("block_count"))
             .filter(|&count| count <= MAX_LAYERS)
             .ok_or_else(|| key("block_count"))?;
@@ -110,7 +122,8 @@ impl<'a> Anatomy<'a> {
     /// The shape.
     pub(super) fn shape(&self, architecture: String, known: bool) -> Shape {
         let header = self.header;
-        let tied = header.tensor("output.weight").is_none() && self.family.memory != Memory::Nothing;
+        let tied =
+            header.tensor("output.weight").is_none() && self.family.memory != Memory::Nothing;
         let copy = header
             .tensor("token_embd.weight")
             .filter(|_| tied)
@@ -144,11 +157,15 @@ impl<'a> Anatomy<'a> {
             vocab: header.vocab_size().unwrap_or(0),
             parameters,
             active_parameters: parameters.saturating_sub(idle),
-            window: if layers.iter().any(|layer| layer.windowed) { window } else { 0 },
+            window: if layers.iter().any(|layer| layer.windowed) {
+                window
+            } else {
+                0
+            },
             layers,
             input_bytes: bytes(&self.input),
             output_bytes: bytes(&self.output).saturating_add(copy),
-            tied,
+            tied_bytes: copy,
             projector_bytes: bytes(&self.projector),
             experts,
             heaviest: self.heaviest(),
@@ -182,7 +199,9 @@ impl<'a> Anatomy<'a> {
         let others = self.header.tensor("altup_proj.weight")?.dims.get(2)?;
         Some(Streams {
             count: others.saturating_add(1),
-            per_layer: self.header.arch_unsigned("embedding_length_per_layer_input")?,
+            per_layer: self
+                .header
+                .arch_unsigned("embedding_length_per_layer_input")?,
             residual: self.rows(0, "laurel_l.weight").unwrap_or(0),
         })
     }
@@ -195,7 +214,9 @@ impl<'a> Anatomy<'a> {
         let tensors = self.layers.iter().flatten();
         let experts = tensors
             .filter(|(name, _)| is_expert(name))
-            .fold(0_u128, |sum, (_, tensor)| sum.saturating_add(u128::from(tensor.elements().unwrap_or(0))));
+            .fold(0_u128, |sum, (_, tensor)| {
+                sum.saturating_add(u128::from(tensor.elements().unwrap_or(0)))
+            });
         let share = experts.saturating_mul(u128::from(idle)) / u128::from(there.max(1));
         u64::try_from(share).unwrap_or(u64::MAX)
     }
@@ -207,7 +228,11 @@ impl<'a> Anatomy<'a> {
             Windows::Never => 0,
             Windows::Keyed { .. } | Windows::Listed => key.unwrap_or(0),
             Windows::Always { tokens, .. } => key.unwrap_or(tokens),
-            Windows::Fixed { tokens, without_key, .. } => match key {
+            Windows::Fixed {
+                tokens,
+                without_key,
+                ..
+            } => match key {
                 Some(0) => 0,
                 None if !without_key => 0,
                 _ => tokens,
@@ -228,12 +253,17 @@ impl<'a> Anatomy<'a> {
         if window == 0 {
             return false;
         }
-        if let Some(listed) = (self.header.arch_get(KEY)).filter(|value| value.array_len().is_some()) {
+        if let Some(listed) =
+            (self.header.arch_get(KEY)).filter(|value| value.array_len().is_some())
+        {
             return listed.at_layer(layer).is_some_and(|flag| flag != 0.0);
         }
         let (period, full_first) = match self.family.windows {
             Windows::Never | Windows::Listed => return false,
-            Windows::Keyed { period, full_first } | Windows::Fixed { period, full_first, .. } => (period, full_first),
+            Windows::Keyed { period, full_first }
+            | Windows::Fixed {
+                period, full_first, ..
+            } => (period, full_first),
             Windows::Always { period, .. } | Windows::Sized { period, .. } => (period, false),
         };
         let period = self.header.arch_unsigned(KEY).unwrap_or(period);
@@ -252,12 +282,17 @@ impl<'a> Anatomy<'a> {
             Recurrence::Never => false,
             Recurrence::Always | Recurrence::Beside => true,
             Recurrence::WithoutHeads => heads() == 0,
-            Recurrence::WithoutHeadsAndFeed => heads() == 0 && self.layer_number("feed_forward_length", layer) == 0,
+            Recurrence::WithoutHeadsAndFeed => {
+                heads() == 0 && self.layer_number("feed_forward_length", layer) == 0
+            }
             Recurrence::Interval => {
                 if let Some(listed) = self.header.layer_bool("attention.recurrent_layers", layer) {
                     return listed;
                 }
-                let interval = self.header.arch_unsigned("full_attention_interval").unwrap_or(4);
+                let interval = self
+                    .header
+                    .arch_unsigned("full_attention_interval")
+                    .unwrap_or(4);
                 let number = u64::try_from(layer).unwrap_or(u64::MAX).saturating_add(1);
                 number.checked_rem(interval).is_none_or(|rest| rest != 0)
             }
@@ -283,7 +318,8 @@ impl<'a> Anatomy<'a> {
         let even = self.embedding.checked_div(heads).unwrap_or(0);
         let width = |key: &str, window_key: &str| {
             let own = self.header.arch_unsigned(window_key).filter(|_| windowed);
-            own.or_else(|| self.header.arch_unsigned(key)).unwrap_or(even)
+            own.or_else(|| self.header.arch_unsigned(key))
+                .unwrap_or(even)
         };
         (
             width("attention.key_length", "attention.key_length_swa"),
@@ -293,7 +329,9 @@ impl<'a> Anatomy<'a> {
 
     /// Whether K holds a compressed form of both K and V.
     fn latent(&self) -> bool {
-        self.header.arch_unsigned("attention.key_length_mla").is_some_and(|width| width > 0)
+        self.header
+            .arch_unsigned("attention.key_length_mla")
+            .is_some_and(|width| width > 0)
     }
 
     /// Whether a layer owns its KV cache.
@@ -302,8 +340,13 @@ impl<'a> Anatomy<'a> {
             Owners::All => return true,
             Owners::First(owners) => owners,
             Owners::Keyed => {
-                let shared = self.header.arch_unsigned("attention.shared_kv_layers").unwrap_or(0);
-                u64::try_from(self.count).unwrap_or(u64::MAX).saturating_sub(shared)
+                let shared = self
+                    .header
+                    .arch_unsigned("attention.shared_kv_layers")
+                    .unwrap_or(0);
+                u64::try_from(self.count)
+                    .unwrap_or(u64::MAX)
+                    .saturating_sub(shared)
             }
         };
         u64::try_from(layer).is_ok_and(|layer| layer < owners)
@@ -316,14 +359,22 @@ impl<'a> Anatomy<'a> {
             ..Layer::default()
         };
         for (name, tensor) in self.layers.get(index).into_iter().flatten() {
-            let sum = if is_expert(name) { &mut layer.expert_bytes } else { &mut layer.dense_bytes };
+            let sum = if is_expert(name) {
+                &mut layer.expert_bytes
+            } else {
+                &mut layer.dense_bytes
+            };
             *sum = sum.saturating_add(tensor.bytes().unwrap_or(u64::MAX));
         }
         if self.attends(index) && self.owns_cache(index) && self.family.memory != Memory::Nothing {
             let (key, value) = self.head_widths(index, layer.windowed);
             let heads = self.kv_heads(index);
             layer.key_width = key.saturating_mul(heads);
-            layer.value_width = if self.latent() { 0 } else { value.saturating_mul(heads) };
+            layer.value_width = if self.latent() {
+                0
+            } else {
+                value.saturating_mul(heads)
+            };
         }
         if self.recurrent(index) {
             layer.state_bytes = self.state_elements().saturating_mul(4);
@@ -337,7 +388,11 @@ impl<'a> Anatomy<'a> {
         let heads = self.layer_number("attention.head_count", 0);
         let kernel = number("ssm.conv_kernel");
         let past = kernel.saturating_sub(1);
-        let product = |factors: &[u64]| factors.iter().fold(1_u64, |product, &factor| product.saturating_mul(factor));
+        let product = |factors: &[u64]| {
+            factors
+                .iter()
+                .fold(1_u64, |product, &factor| product.saturating_mul(factor))
+        };
         let rwkv = number("wkv.head_size");
         if rwkv > 0 {
             let shifts = self.header.arch_unsigned("token_shift_count").unwrap_or(2);
@@ -355,7 +410,8 @@ impl<'a> Anatomy<'a> {
         let inner = number("ssm.inner_size");
         let state = number("ssm.state_size");
         let channels = inner.saturating_add(product(&[2, number("ssm.group_count"), state]));
-        past.saturating_mul(channels).saturating_add(state.saturating_mul(inner))
+        past.saturating_mul(channels)
+            .saturating_add(state.saturating_mul(inner))
     }
 }
 
@@ -375,7 +431,9 @@ impl Anatomy<'_> {
     fn norms(&self, index: usize) -> Norms {
         if self.tensor(index, "attn_output_norm.weight").is_some() {
             Norms::After
-        } else if self.tensor(index, "attn_norm.weight").is_none() && self.tensor(index, "post_attention_norm.weight").is_some() {
+        } else if self.tensor(index, "attn_norm.weight").is_none()
+            && self.tensor(index, "post_attention_norm.weight").is_some()
+        {
             Norms::Inside
         } else {
             Norms::Before
@@ -399,12 +457,19 @@ impl Anatomy<'_> {
         let head = number("wkv.head_size");
         if head > 0 {
             let fused = self.tensor(index, "time_mix_lerp_fused.weight");
-            let blends = fused.and_then(|tensor| tensor.dims.last()).copied().unwrap_or(5);
+            let blends = fused
+                .and_then(|tensor| tensor.dims.last())
+                .copied()
+                .unwrap_or(5);
             return Mixer::Decay { blends, head };
         }
         match number("shortconv.l_cache") {
             0 => {}
-            length => return Mixer::Convolution { past: length.saturating_sub(1) },
+            length => {
+                return Mixer::Convolution {
+                    past: length.saturating_sub(1),
+                };
+            }
         }
         let (rank, groups) = (number("ssm.time_step_rank"), number("ssm.group_count"));
         if self.family.recurrence == Recurrence::Interval && inner > 0 {
@@ -417,7 +482,13 @@ impl Anatomy<'_> {
             });
         }
         if inner > 0 {
-            return Mixer::Scan(Scan { inner, state, rank, groups, past });
+            return Mixer::Scan(Scan {
+                inner,
+                state,
+                rank,
+                groups,
+                past,
+            });
         }
         Mixer::None
     }
@@ -450,7 +521,9 @@ impl Anatomy<'_> {
         let (key, value) = self.head_widths(index, windowed);
         let kv_heads = self.kv_heads(index);
         let query = heads.saturating_mul(key);
-        let gated = self.rows(index, "attn_q.weight").is_some_and(|rows| rows == query.saturating_mul(2));
+        let gated = self
+            .rows(index, "attn_q.weight")
+            .is_some_and(|rows| rows == query.saturating_mul(2));
         Attention {
             heads,
             query,
@@ -470,7 +543,8 @@ impl Anatomy<'_> {
         let gate = self.rows(index, &format!("ffn_gate{suffix}.weight"));
         let fused = self.rows(index, &format!("ffn_gate_up{suffix}.weight"));
         let up = self.rows(index, &format!("ffn_up{suffix}.weight"));
-        let down = (self.tensor(index, &format!("ffn_down{suffix}.weight"))).and_then(|tensor| tensor.dims.first());
+        let down = (self.tensor(index, &format!("ffn_down{suffix}.weight")))
+            .and_then(|tensor| tensor.dims.first());
         let width = down.copied().or(gate).or(up)?;
         let gate = if gate.is_some() {
             Gate::Apart
@@ -492,7 +566,10 @@ impl Anatomy<'_> {
             };
         }
         if let Some(width) = self.rows(index, "channel_mix_key.weight") {
-            return Feed::Dense(Network { width, gate: Gate::None });
+            return Feed::Dense(Network {
+                width,
+                gate: Gate::None,
+            });
         }
         self.network(index, "").map_or(Feed::None, Feed::Dense)
     }
@@ -500,7 +577,7 @@ impl Anatomy<'_> {
 
 /// Bytes of tensors together. Types without a size were refused before.
 fn bytes(tensors: &[&Tensor]) -> u64 {
-    tensors
-        .iter()
-        .fold(0, |sum, tensor| sum.saturating_add(tensor.bytes().unwrap_or(u64::MAX)))
+    tensors.iter().fold(0, |sum, tensor| {
+        sum.saturating_add(tensor.bytes().unwrap_or(u64::MAX))
+    })
 }

@@ -195,17 +195,17 @@ const fn always(period: u64, tokens: u64) -> Family {
 pub(super) fn family(architecture: &str) -> Option<Family> {
     let family = match architecture {
         // Kimi K2 and Moonlight are deepseek2 files.
-        "llama" | "deci" | "grok" | "gpt2" | "mpt" | "baichuan" | "starcoder" | "refact" | "bloom"
-        | "qwen" | "qwen2" | "qwen2moe" | "qwen2vl" | "qwen3" | "qwen3moe" | "qwen3vl"
-        | "qwen3vlmoe" | "phi3" | "phimoe" | "plamo" | "orion" | "internlm2" | "minicpm"
-        | "minicpm3" | "gemma" | "starcoder2" | "xverse" | "dbrx" | "olmo" | "olmoe"
-        | "openelm" | "arctic" | "deepseek" | "deepseek2" | "deepseek2-ocr" | "chatglm"
-        | "glm4" | "glm4moe" | "bitnet" | "jais" | "nemotron" | "exaone" | "granite"
-        | "granitemoe" | "chameleon" | "plm" | "bailingmoe" | "bailingmoe2" | "dots1" | "arcee"
-        | "ernie4_5" | "ernie4_5-moe" | "hunyuan-moe" | "hunyuan-dense" | "smollm3"
-        | "seed_oss" | "grovemoe" | "apertus" | "minimax-m2" | "cogvlm" | "pangu-embedded"
-        | "mistral3" | "mistral4" | "codeshell" | "paddleocr" | "maincoder" | "llama-embed"
-        | "stablelm" | "talkie" => PLAIN,
+        "llama" | "deci" | "grok" | "gpt2" | "mpt" | "baichuan" | "starcoder" | "refact"
+        | "bloom" | "qwen" | "qwen2" | "qwen2moe" | "qwen2vl" | "qwen3" | "qwen3moe"
+        | "qwen3vl" | "qwen3vlmoe" | "phi3" | "phimoe" | "plamo" | "orion" | "internlm2"
+        | "minicpm" | "minicpm3" | "gemma" | "starcoder2" | "xverse" | "dbrx" | "olmo"
+        | "olmoe" | "openelm" | "arctic" | "deepseek" | "deepseek2" | "deepseek2-ocr"
+        | "chatglm" | "glm4" | "glm4moe" | "bitnet" | "jais" | "nemotron" | "exaone"
+        | "granite" | "granitemoe" | "chameleon" | "plm" | "bailingmoe" | "bailingmoe2"
+        | "dots1" | "arcee" | "ernie4_5" | "ernie4_5-moe" | "hunyuan-moe" | "hunyuan-dense"
+        | "smollm3" | "seed_oss" | "grovemoe" | "apertus" | "minimax-m2" | "cogvlm"
+        | "pangu-embedded" | "mistral3" | "mistral4" | "codeshell" | "paddleocr" | "maincoder"
+        | "llama-embed" | "stablelm" | "talkie" => PLAIN,
         "falcon" | "phi2" | "command-r" | "gptneox" => PARALLEL,
         "gemma2" => always(2, 4096),
         "gemma3" => keyed(6),

@@ -1,8 +1,8 @@
 //! What settings mean for the graph: how many tokens, cells and logits it is reserved for.
 
+use super::family::Memory;
 use super::settings::{CacheType, Runtime, Settings};
 use super::shape::Shape;
-use super::family::Memory;
 
 /// llama.cpp rounds contexts and windows up to whole multiples of this.
 const CELL_BLOCK: u64 = 256;
@@ -35,7 +35,9 @@ pub(super) struct Geometry {
 }
 
 fn blocks(cells: u64) -> u64 {
-    cells.checked_next_multiple_of(CELL_BLOCK).unwrap_or(u64::MAX)
+    cells
+        .checked_next_multiple_of(CELL_BLOCK)
+        .unwrap_or(u64::MAX)
 }
 
 impl Geometry {
@@ -54,13 +56,21 @@ impl Geometry {
         };
         let context = cells.saturating_mul(streams);
         let encoder = shape.memory == Memory::Nothing;
-        let batch = if encoder { settings.batch } else { settings.batch.min(context) };
+        let batch = if encoder {
+            settings.batch
+        } else {
+            settings.batch.min(context)
+        };
         let ubatch = match settings.ubatch {
             0 => batch,
             ubatch => ubatch.min(batch),
         };
         let tokens = context.min(ubatch).max(1);
-        let rows = if settings.batch_logits || encoder { batch } else { sequences };
+        let rows = if settings.batch_logits || encoder {
+            batch
+        } else {
+            sequences
+        };
         let shared = if settings.unified_kv { sequences } else { 1 };
         let window = blocks(shape.window.saturating_mul(shared).saturating_add(ubatch));
         Self {
@@ -69,7 +79,11 @@ impl Geometry {
             sequences,
             streams,
             cells,
-            window_cells: if settings.swa_full { cells } else { window.min(cells) },
+            window_cells: if settings.swa_full {
+                cells
+            } else {
+                window.min(cells)
+            },
             flash: settings.flash_attention,
             key: settings.cache_k,
             value: settings.cache_v,
@@ -85,12 +99,18 @@ impl Geometry {
 
     /// Cells of one stream that a layer attends to.
     pub(super) fn cells_of(&self, windowed: bool) -> u64 {
-        if windowed { self.window_cells } else { self.cells }
+        if windowed {
+            self.window_cells
+        } else {
+            self.cells
+        }
     }
 
     /// Bytes of the mask of which token sees which cell.
     pub(super) fn mask(&self, windowed: bool) -> u64 {
         let cell = if self.flash { 2 } else { 4 };
-        self.cells_of(windowed).saturating_mul(self.tokens).saturating_mul(cell)
+        self.cells_of(windowed)
+            .saturating_mul(self.tokens)
+            .saturating_mul(cell)
     }
 }

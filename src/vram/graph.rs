@@ -5,9 +5,11 @@
 
 use super::arena::{Arena, Block};
 use super::geometry::Geometry;
-use super::shape::Shape;
+use super::layer::{
+    Attention, Feed, Gate, Heaviest, InRam, Kind, Latent, Mixer, Network, Norms, Role,
+};
 use super::settings::CacheType;
-use super::layer::{Attention, Feed, Gate, Heaviest, InRam, Kind, Latent, Mixer, Network, Norms, Role};
+use super::shape::Shape;
 
 /// What comes out of the part of a layer in which tokens see each other.
 struct Mixed {
@@ -21,11 +23,18 @@ struct Mixed {
 
 impl Mixed {
     fn new(out: Block) -> Self {
-        Self { out, kept: None, view: false }
+        Self {
+            out,
+            kept: None,
+            view: false,
+        }
     }
 
     fn view(out: Block) -> Self {
-        Self { view: true, ..Self::new(out) }
+        Self {
+            view: true,
+            ..Self::new(out)
+        }
     }
 }
 
@@ -102,7 +111,11 @@ impl<'a> Graph<'a> {
     }
 
     /// Lets a block live as long as the graph.
-    #[expect(clippy::unused_self, clippy::needless_pass_by_value, reason = "says what happens to the block")]
+    #[expect(
+        clippy::unused_self,
+        clippy::needless_pass_by_value,
+        reason = "says what happens to the block"
+    )]
     pub(super) fn keep(&self, _block: Block) {}
 
     /// Bytes of the matrices that turn K and V of quantised caches; 0 without.
@@ -170,7 +183,13 @@ impl<'a> Graph<'a> {
 
     /// One layer: takes the stream and what of it is already normed, returns the stream. In the last one only rows with logits go on behind
     /// the attention.
-    pub(super) fn layer(&mut self, kind: &Kind, stream: Block, normed: Option<Block>, turn: Turn) -> Block {
+    pub(super) fn layer(
+        &mut self,
+        kind: &Kind,
+        stream: Block,
+        normed: Option<Block>,
+        turn: Turn,
+    ) -> Block {
         let normed = match normed {
             Some(normed) => normed,
             None => self.norm(kind),
@@ -183,7 +202,10 @@ impl<'a> Graph<'a> {
         if turn.last {
             self.rows = self.geometry.outputs;
             mixed.out = self.turn(mixed.out, self.embedding);
-            mixed.kept = mixed.kept.take().map(|kept| self.turn(kept, self.embedding));
+            mixed.kept = mixed
+                .kept
+                .take()
+                .map(|kept| self.turn(kept, self.embedding));
             if !kind.onto_stream {
                 stream = self.select(stream);
             }
@@ -198,7 +220,11 @@ impl<'a> Graph<'a> {
             self.give(stream);
             return fed;
         }
-        let stream = self.add(stream, mixed.out, kind.onto_stream || (mixed.view && !turn.last));
+        let stream = self.add(
+            stream,
+            mixed.out,
+            kind.onto_stream || (mixed.view && !turn.last),
+        );
         let stream = self.norm_after(kind, stream);
         if kind.feed == Feed::None {
             return stream;
@@ -211,23 +237,38 @@ impl<'a> Graph<'a> {
 
     /// The input of a part, where it is not the stream itself.
     fn norm(&mut self, kind: &Kind) -> Block {
-        if kind.norms == Norms::Before { self.take(self.embedding) } else { Block::default() }
+        if kind.norms == Norms::Before {
+            self.take(self.embedding)
+        } else {
+            Block::default()
+        }
     }
 
     fn norm_after(&mut self, kind: &Kind, sum: Block) -> Block {
-        if kind.norms == Norms::After { self.turn(sum, self.embedding) } else { sum }
+        if kind.norms == Norms::After {
+            self.turn(sum, self.embedding)
+        } else {
+            sum
+        }
     }
 
     /// The sum of the stream and something, in the place of one of them.
     fn add(&mut self, stream: Block, other: Block, onto_stream: bool) -> Block {
-        let (sum, free) = if onto_stream { (stream, other) } else { (other, stream) };
+        let (sum, free) = if onto_stream {
+            (stream, other)
+        } else {
+            (other, stream)
+        };
         self.give(free);
         sum
     }
 
     /// Only the rows with logits.
     fn select(&mut self, stream: Block) -> Block {
-        let bytes = self.embedding.saturating_mul(self.geometry.outputs).saturating_mul(4);
+        let bytes = self
+            .embedding
+            .saturating_mul(self.geometry.outputs)
+            .saturating_mul(4);
         let selected = self.arena.take(bytes);
         self.give(stream);
         selected
@@ -251,9 +292,20 @@ impl<'a> Graph<'a> {
     }
 
     /// Attention of all tokens of a text to each other: K and V are padded and cast where a cache would hold them.
-    fn attention_without_cache(&mut self, widths: &Attention, normed: Block, kind: &Kind, turn: Turn) -> Mixed {
+    fn attention_without_cache(
+        &mut self,
+        widths: &Attention,
+        normed: Block,
+        kind: &Kind,
+        turn: Turn,
+    ) -> Mixed {
         let (query, key, value) = if widths.fused {
-            let all = self.take(widths.query.saturating_add(widths.key).saturating_add(widths.value));
+            let all = self.take(
+                widths
+                    .query
+                    .saturating_add(widths.key)
+                    .saturating_add(widths.value),
+            );
             self.give(normed);
             (self.take(widths.query), self.take(widths.key), all)
         } else {
@@ -263,10 +315,18 @@ impl<'a> Graph<'a> {
             self.give(normed);
             (query, key, value)
         };
-        let query = if widths.fused { query } else { self.place(widths, query, widths.query) };
+        let query = if widths.fused {
+            query
+        } else {
+            self.place(widths, query, widths.query)
+        };
         let out = self.look(kind, turn, (query, None, None), |graph, query| {
             if graph.geometry.flash {
-                let half = |width: u64| width.saturating_mul(graph.geometry.tokens).saturating_mul(2);
+                let half = |width: u64| {
+                    width
+                        .saturating_mul(graph.geometry.tokens)
+                        .saturating_mul(2)
+                };
                 let (key_half, value_half) = (half(widths.key), half(widths.value));
                 let padded = graph.turn(key, widths.key);
                 let key = graph.arena.take(key_half);
@@ -300,9 +360,14 @@ impl<'a> Graph<'a> {
         let mut normed = Some(normed);
         let mut gate = None;
         let (query, key, value) = if widths.fused {
-            let all = widths.query.saturating_add(widths.key).saturating_add(widths.value);
+            let all = widths
+                .query
+                .saturating_add(widths.key)
+                .saturating_add(widths.value);
             let all = self.product(all, Role::Fused);
-            if !kind.parallel && let Some(normed) = normed.take() {
+            if !kind.parallel
+                && let Some(normed) = normed.take()
+            {
                 self.give(normed);
             }
             if widths.rotary || widths.normed {
@@ -321,18 +386,32 @@ impl<'a> Graph<'a> {
                 self.place(widths, query, widths.query)
             };
             let (value, key) = if widths.stored {
-                (self.product(widths.value, Role::Value), self.product(widths.key, Role::Key))
+                (
+                    self.product(widths.value, Role::Value),
+                    self.product(widths.key, Role::Key),
+                )
             } else {
                 Default::default()
             };
-            if !kind.parallel && let Some(normed) = normed.take() {
+            if !kind.parallel
+                && let Some(normed) = normed.take()
+            {
                 self.give(normed);
             }
-            let key = if widths.stored { self.place(widths, key, widths.key) } else { key };
+            let key = if widths.stored {
+                self.place(widths, key, widths.key)
+            } else {
+                key
+            };
             (query, key, value)
         };
         let (query, key, value) = self.rotate(widths, query, key, value);
-        let out = self.look(kind, turn, (query, Some(key), Some(value)), |graph, query| graph.attend(widths, query, kind.windowed));
+        let out = self.look(
+            kind,
+            turn,
+            (query, Some(key), Some(value)),
+            |graph, query| graph.attend(widths, query, kind.windowed),
+        );
         let out = self.rotate_back(widths, out);
         let out = match gate {
             Some(gate) => {
@@ -343,12 +422,19 @@ impl<'a> Graph<'a> {
             None => out,
         };
         let out = self.multiply(out, self.embedding, Role::Out);
-        Mixed { kept: normed, ..Mixed::new(out) }
+        Mixed {
+            kept: normed,
+            ..Mixed::new(out)
+        }
     }
 
     /// Q or K normed or turned by positions: both work on a view and take a new tensor, once.
     fn place(&mut self, widths: &Attention, block: Block, width: u64) -> Block {
-        if widths.rotary || widths.normed { self.turn(block, width) } else { block }
+        if widths.rotary || widths.normed {
+            self.turn(block, width)
+        } else {
+            block
+        }
     }
 
     /// Stores K and V, gives back what of the inputs is not needed any more, and attends.
@@ -359,12 +445,22 @@ impl<'a> Graph<'a> {
         (query, key, value): (Block, Option<Block>, Option<Block>),
         attend: impl FnOnce(&mut Self, Block) -> Block,
     ) -> Block {
-        if turn.last_of_positions && let Some(positions) = self.positions.take() {
+        if turn.last_of_positions
+            && let Some(positions) = self.positions.take()
+        {
             self.give(positions);
         }
-        let inputs = self.caches.get_mut(usize::from(kind.windowed)).filter(|_| turn.last_of_cache).and_then(Option::take);
+        let inputs = self
+            .caches
+            .get_mut(usize::from(kind.windowed))
+            .filter(|_| turn.last_of_cache)
+            .and_then(Option::take);
         let (places, rest) = match inputs {
-            Some(CacheInputs { turns, places, mask }) => (Some(places), Some((turns, mask))),
+            Some(CacheInputs {
+                turns,
+                places,
+                mask,
+            }) => (Some(places), Some((turns, mask))),
             None => (None, None),
         };
         let (key_places, value_places) = places.unzip();
@@ -411,7 +507,12 @@ impl<'a> Graph<'a> {
             }
             let cells = graph.geometry.cells_of(kind.windowed);
             // The cells of V, transposed as they are stored.
-            let values = graph.arena.take(graph.geometry.value.bytes(widths.rank.saturating_mul(cells)));
+            let values = graph.arena.take(
+                graph
+                    .geometry
+                    .value
+                    .bytes(widths.rank.saturating_mul(cells)),
+            );
             let scores = graph.turn(query, cells.saturating_mul(widths.heads));
             let out = graph.take(latent);
             graph.give(values);
@@ -423,7 +524,13 @@ impl<'a> Graph<'a> {
     }
 
     /// Quantised caches hold K and V turned by a Hadamard matrix where head sizes allow it.
-    fn rotate(&mut self, widths: &Attention, query: Block, key: Block, value: Block) -> (Block, Block, Block) {
+    fn rotate(
+        &mut self,
+        widths: &Attention,
+        query: Block,
+        key: Block,
+        value: Block,
+    ) -> (Block, Block, Block) {
         let (mut query, mut key, mut value) = (query, key, value);
         if self.rotates_key(widths) {
             query = self.turn(query, widths.query);
@@ -438,15 +545,27 @@ impl<'a> Graph<'a> {
     }
 
     fn rotate_back(&mut self, widths: &Attention, out: Block) -> Block {
-        if self.rotates_value(widths) { self.turn(out, widths.out) } else { out }
+        if self.rotates_value(widths) {
+            self.turn(out, widths.out)
+        } else {
+            out
+        }
     }
 
     fn rotates_key(&self, widths: &Attention) -> bool {
-        self.geometry.key.is_quantized() && widths.query.checked_div(widths.heads).is_some_and(|head| head % 64 == 0)
+        self.geometry.key.is_quantized()
+            && widths
+                .query
+                .checked_div(widths.heads)
+                .is_some_and(|head| head % 64 == 0)
     }
 
     fn rotates_value(&self, widths: &Attention) -> bool {
-        self.geometry.value.is_quantized() && widths.out.checked_div(widths.heads).is_some_and(|head| head % 64 == 0)
+        self.geometry.value.is_quantized()
+            && widths
+                .out
+                .checked_div(widths.heads)
+                .is_some_and(|head| head % 64 == 0)
     }
 
     /// Attention proper: one tensor with flash attention, the scores of all heads without.
@@ -459,7 +578,9 @@ impl<'a> Graph<'a> {
             (self.arena.take(key), self.arena.take(value))
         });
         let out = if self.geometry.flash {
-            let bytes = self.bytes(widths.out).saturating_add(self.half_copy(widths, cells));
+            let bytes = self
+                .bytes(widths.out)
+                .saturating_add(self.half_copy(widths, cells));
             let out = self.arena.take(bytes);
             self.give(query);
             out
@@ -493,7 +614,12 @@ impl<'a> Graph<'a> {
         match feed {
             Feed::None => normed,
             Feed::Dense(network) => self.network(network, normed),
-            Feed::Experts { experts, used, each, shared } => self.experts(*experts, *used, each, shared.as_ref(), normed),
+            Feed::Experts {
+                experts,
+                used,
+                each,
+                shared,
+            } => self.experts(*experts, *used, each, shared.as_ref(), normed),
         }
     }
 
@@ -503,7 +629,13 @@ impl<'a> Graph<'a> {
     }
 
     /// Up, gate and their product for so many copies of a token. The input is given back when it is handed over.
-    fn inner(&mut self, network: &Network, copies: u64, input: Option<Block>, [up, gate]: [Role; 2]) -> Block {
+    fn inner(
+        &mut self,
+        network: &Network,
+        copies: u64,
+        input: Option<Block>,
+        [up, gate]: [Role; 2],
+    ) -> Block {
         let width = network.width.saturating_mul(copies);
         let up_width = match network.gate {
             Gate::Fused => width.saturating_mul(2),
@@ -525,14 +657,25 @@ impl<'a> Graph<'a> {
         product
     }
 
-    fn experts(&mut self, experts: u64, used: u64, each: &Network, shared: Option<&Network>, normed: Block) -> Block {
+    fn experts(
+        &mut self,
+        experts: u64,
+        used: u64,
+        each: &Network,
+        shared: Option<&Network>,
+        normed: Block,
+    ) -> Block {
         let scores = self.take(experts);
         let order = self.take(experts);
         let weights = self.turn(scores, used);
         let sum = self.take(1);
         let weights = self.turn(weights, used);
         self.give(sum);
-        let (kept, input) = if shared.is_some() { (Some(normed), None) } else { (None, Some(normed)) };
+        let (kept, input) = if shared.is_some() {
+            (Some(normed), None)
+        } else {
+            (None, Some(normed))
+        };
         let inner = self.inner(each, used, input, [Role::ExpertUp, Role::ExpertGate]);
         let down = self.multiply(inner, self.embedding.saturating_mul(used), Role::ExpertDown);
         self.give(order);
@@ -556,7 +699,8 @@ impl<'a> Graph<'a> {
         } else {
             stream
         };
-        let matrix = (self.in_ram == InRam::Everything).then(|| self.arena.take(shape.output_bytes));
+        let matrix =
+            (self.in_ram == InRam::Everything).then(|| self.arena.take(shape.output_bytes));
         let logits = self.take(shape.vocab);
         if let Some(matrix) = matrix {
             self.give(matrix);

@@ -7,7 +7,9 @@ use super::layer::{Delta, Scan};
 impl Graph<'_> {
     /// A tensor with so much for each token and so much for each sequence.
     fn take_both(&mut self, per_token: u64, per_sequence: u64) -> Block {
-        let sequences = per_sequence.saturating_mul(self.geometry.sequences).saturating_mul(4);
+        let sequences = per_sequence
+            .saturating_mul(self.geometry.sequences)
+            .saturating_mul(4);
         let bytes = self.bytes(per_token).saturating_add(sequences);
         self.arena.take(bytes)
     }
@@ -18,7 +20,11 @@ impl Graph<'_> {
         let channels = widths.inner.saturating_add(selected);
         let state = widths.state.saturating_mul(widths.inner);
         let past = self.take_both(0, widths.past.saturating_mul(channels));
-        let gate = if widths.groups > 0 { selected.saturating_add(widths.rank) } else { 0 };
+        let gate = if widths.groups > 0 {
+            selected.saturating_add(widths.rank)
+        } else {
+            0
+        };
         let projected = self.take(widths.inner.saturating_mul(2).saturating_add(gate));
         self.give(normed);
         let series = self.take_both(channels, widths.past.saturating_mul(channels));
@@ -53,7 +59,11 @@ impl Graph<'_> {
         let gated = self.take(widths.inner);
         self.give(gate);
         self.give(out);
-        let gated = if widths.groups > 0 { self.turn(gated, widths.inner) } else { gated };
+        let gated = if widths.groups > 0 {
+            self.turn(gated, widths.inner)
+        } else {
+            gated
+        };
         self.turn(gated, self.embedding)
     }
 

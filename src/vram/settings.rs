@@ -194,7 +194,11 @@ impl Settings {
             parallel: if server { SERVER_SLOTS } else { 1 },
             cache_k: CacheType::F16,
             cache_v: CacheType::F16,
-            batch: if runtime == Runtime::Ollama { UBATCH } else { BATCH },
+            batch: if runtime == Runtime::Ollama {
+                UBATCH
+            } else {
+                BATCH
+            },
             ubatch: UBATCH,
             flash_attention: true,
             gpu_layers: None,

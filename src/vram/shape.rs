@@ -31,8 +31,8 @@ pub struct Shape {
     pub input_bytes: u64,
     /// Bytes of the output layer. With tied embeddings the copy of the token embeddings that llama.cpp makes for it.
     pub output_bytes: u64,
-    /// Whether the output layer is a copy of the token embeddings.
-    pub tied: bool,
+    /// Bytes of that copy; 0 when the output layer has a matrix of its own. In RAM nothing is copied.
+    pub tied_bytes: u64,
     /// Tokens that windowed layers attend to; 0 without such layers.
     pub window: u64,
     /// Bytes of tensors that the language model does not use (vision tensors in old Ollama blobs).
@@ -95,7 +95,9 @@ impl fmt::Display for ShapeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoArchitecture => f.write_str("the header does not name an architecture"),
-            Self::NotAModel(kind) => write!(f, "the file is a {kind}, not a model that runs by itself"),
+            Self::NotAModel(kind) => {
+                write!(f, "the file is a {kind}, not a model that runs by itself")
+            }
             Self::NoTensors => f.write_str("the header has no table of tensors"),
             Self::Key(key) => write!(f, "`{key}` is missing from the header or out of range"),
             Self::Types(types) => types.fmt(f),
@@ -131,7 +133,9 @@ impl Shape {
     /// First layers to name (`--n-cpu-moe`) so that no expert is on a GPU; 0 without experts.
     pub fn expert_layers(&self) -> u32 {
         let last = self.layers.iter().rposition(|layer| layer.expert_bytes > 0);
-        last.map_or(0, |last| u32::try_from(last.saturating_add(1)).unwrap_or(u32::MAX))
+        last.map_or(0, |last| {
+            u32::try_from(last.saturating_add(1)).unwrap_or(u32::MAX)
+        })
     }
 
     fn sum(&mut self) {
@@ -162,8 +166,16 @@ fn generic(header: &Header) -> Family {
         .is_some();
     let states = header.arch_get("ssm.inner_size").is_some();
     Family {
-        windows: if listed { Windows::Listed } else { Windows::Never },
-        recurrence: if states { Recurrence::WithoutHeads } else { Recurrence::Never },
+        windows: if listed {
+            Windows::Listed
+        } else {
+            Windows::Never
+        },
+        recurrence: if states {
+            Recurrence::WithoutHeads
+        } else {
+            Recurrence::Never
+        },
         ..family::PLAIN
     }
 }
