@@ -86,6 +86,7 @@ impl Arena {
     }
 
     /// Gives a block back; free neighbours become one.
+    #[expect(clippy::needless_pass_by_value, reason = "a block is given back once")]
     pub(super) fn give(&mut self, block: Block) {
         let Block { start, bytes } = block;
         if bytes == 0 {
@@ -122,21 +123,22 @@ mod tests {
     #[test]
     fn the_smallest_hole_that_fits_is_used_and_the_last_of_equals() {
         let mut arena = Arena::new();
-        let [a, b, c, d, e] = [1024, 128, 512, 128, 512].map(|bytes| arena.take(bytes));
+        let [large, first, middle, second, last] =
+            [1024, 128, 512, 128, 512].map(|bytes| arena.take(bytes));
         let keep = arena.take(128);
-        arena.give(a);
-        arena.give(c);
-        arena.give(e);
+        arena.give(large);
+        arena.give(middle);
+        arena.give(last);
         let small = arena.take(512);
         assert_eq!(
             small.start,
             1024 + 128 + 512 + 128,
             "the last of two equal holes"
         );
-        let large = arena.take(1000);
-        assert_eq!(large.start, 0);
+        let again = arena.take(1000);
+        assert_eq!(again.start, 0);
         assert_eq!(arena.high(), 2432);
-        for block in [b, d, keep, small, large] {
+        for block in [first, second, keep, small, again] {
             arena.give(block);
         }
         assert_eq!((arena.end, arena.free.len()), (0, 0));

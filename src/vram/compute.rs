@@ -75,11 +75,11 @@ pub(super) fn alike(shape: &Shape, one: Span, other: Span) -> bool {
     let uniform = |layers: &[usize]| {
         layers.len() > 2 && layers.iter().all(|kind| Some(kind) == layers.first())
     };
-    let (these, those) = (layers(one), layers(other));
+    let (ours, others) = (layers(one), layers(other));
     inner(one)
         && inner(other)
         && one.copies == other.copies
-        && (these == those || (uniform(these) && uniform(those) && these.first() == those.first()))
+        && (ours == others || (uniform(ours) && uniform(others) && ours.first() == others.first()))
 }
 
 /// Bytes of the compute buffer in RAM, where every graph begins: the first `layers` run there, and the logits when `output` is set. `copies`

@@ -84,6 +84,10 @@ pub(super) enum Owners {
 
 /// What a family does. Everything else follows from metadata and tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of a model"
+)]
 pub(super) struct Family {
     /// Sliding windows.
     pub(super) windows: Windows,

@@ -111,11 +111,7 @@ impl<'a> Graph<'a> {
     }
 
     /// Lets a block live as long as the graph.
-    #[expect(
-        clippy::unused_self,
-        clippy::needless_pass_by_value,
-        reason = "says what happens to the block"
-    )]
+    #[expect(clippy::unused_self, reason = "says what happens to the block")]
     pub(super) fn keep(&self, _block: Block) {}
 
     /// Bytes of the matrices that turn K and V of quantised caches; 0 without.

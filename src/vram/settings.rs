@@ -161,7 +161,7 @@ pub struct Settings {
     /// devices without that copy (RPC, Vulkan, a no-allocation load), which cannot show it.
     pub cuda_kv_scratch: bool,
     /// Whether the first GPU computes prompts with the weights that stay in RAM, a copy of each at a time (llama.cpp's op offload, on for
-    /// CUDA, ROCm, Vulkan, `SYCL` and Metal). On by default; off for RPC devices, which cannot.
+    /// CUDA, `ROCm`, Vulkan, `SYCL` and Metal). On by default; off for RPC devices, which cannot.
     pub op_offload: bool,
 }
 

@@ -10,6 +10,10 @@ use super::{Header, UnknownTypes};
 
 /// What a model is, as far as its memory goes.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of a model"
+)]
 pub struct Shape {
     /// Architecture as the header spells it.
     pub architecture: String,
