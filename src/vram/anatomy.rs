@@ -69,6 +69,8 @@ pub(super) struct Anatomy<'a> {
     family: Family,
     /// Layers that run.
     count: usize,
+    /// Layers behind them that only predict further tokens.
+    ahead: usize,
     layers: Vec<Tensors<'a>>,
     input: Vec<&'a Tensor>,
     output: Vec<&'a Tensor>,
@@ -93,11 +95,14 @@ impl<'a> Anatomy<'a> {
             .ok_or_else(|| key("embedding_length"))?;
         // Layers that only predict further tokens run in a context of their own, if at all.
         let ahead = header.arch_unsigned("nextn_predict_layers").unwrap_or(0);
-        let count = usize::try_from(blocks.saturating_sub(ahead)).unwrap_or(usize::MAX);
+        let running = blocks.saturating_sub(ahead);
+        let count = usize::try_from(running).unwrap_or(usize::MAX);
+        let ahead = usize::try_from(blocks.saturating_sub(running)).unwrap_or(usize::MAX);
         let mut anatomy = Self {
             header,
             family,
             count,
+            ahead,
             layers: vec![Tensors::new(); count],
             input: Vec::new(),
             output: Vec::new(),
@@ -122,8 +127,7 @@ impl<'a> Anatomy<'a> {
     /// The shape.
     pub(super) fn shape(&self, architecture: String, known: bool) -> Shape {
         let header = self.header;
-        let tied =
-            header.tensor("output.weight").is_none() && self.family.memory != Memory::Nothing;
+        let tied = header.tensor("output.weight").is_none() && self.family.ties;
         let copy = header
             .tensor("token_embd.weight")
             .filter(|_| tied)
@@ -171,7 +175,10 @@ impl<'a> Anatomy<'a> {
             heaviest: self.heaviest(),
             memory: self.family.memory,
             position_rows: header.tensor("position_embd.weight").is_some(),
-            logits: tied || header.tensor("output.weight").is_some(),
+            logits: header.arch_get("pooling_type").is_none()
+                && (tied || header.tensor("output.weight").is_some()),
+            ahead: self.ahead,
+            per_layer: self.per_layer(),
             position_parts: self.family.position_parts,
             keeps_last: self.family.keeps_last,
             streams: self.streams(),
@@ -184,6 +191,13 @@ impl<'a> Anatomy<'a> {
     /// The figure of a key for a layer, 0 without the key.
     fn layer_number(&self, key: &str, layer: usize) -> u64 {
         self.header.layer_unsigned(key, layer).unwrap_or(0)
+    }
+
+    /// Width of the embeddings of all layers for one token (Gemma 4), where they come beside a single stream.
+    fn per_layer(&self) -> u64 {
+        let beside = self.header.tensor("per_layer_token_embd.weight");
+        let rows = beside.and_then(|tensor| tensor.dims.first()).copied();
+        rows.filter(|_| self.streams().is_none()).unwrap_or(0)
     }
 
     fn heaviest(&self) -> Heaviest {

@@ -56,6 +56,11 @@ pub(super) fn device_bytes(shape: &Shape, geometry: &Geometry, span: Span) -> u6
         run_streams(&mut graph, shape, streams, span, stream, per_layer);
         return graph.arena.high();
     }
+    if shape.per_layer > 0 {
+        let each = graph.bytes(shape.per_layer);
+        let per_layer = graph.outside(each, span.copies);
+        graph.keep(per_layer);
+    }
     let (stream, normed) = arrive(&mut graph, shape, span);
     run(&mut graph, shape, span, stream, normed);
     graph.arena.high()
@@ -132,6 +137,11 @@ pub(super) fn host_bytes(
             graph.arena.give(looked_up);
             graph.arena.give(slots);
         }
+    }
+    if shape.per_layer > 0 {
+        let each = graph.bytes(shape.per_layer);
+        let per_layer = graph.arena.take(each);
+        graph.keep(per_layer);
     }
     let here = Span {
         end: layers,

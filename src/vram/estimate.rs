@@ -360,7 +360,7 @@ const PIPELINE_COPIES: u64 = 4;
 /// Which layers each device holds, exactly as llama.cpp deals them out (`get_layer_buft_list` in `llama-model.cpp`).
 fn spans(shape: &Shape, settings: &Settings, offload: &Offload) -> Vec<Span> {
     let layers = shape.layers.len();
-    let all = layers.saturating_add(1);
+    let all = layers.saturating_add(shape.ahead).saturating_add(1);
     let wanted = offload.gpu_layers.or(settings.gpu_layers);
     let on_gpus = wanted.map_or(all, |count| {
         usize::try_from(count).unwrap_or(usize::MAX).min(all)

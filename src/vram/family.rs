@@ -105,6 +105,8 @@ pub(super) struct Family {
     pub(super) rotary: bool,
     /// Numbers that a token's position takes.
     pub(super) position_parts: u64,
+    /// Whether a model without an output matrix uses the token embeddings for it.
+    pub(super) ties: bool,
     /// Whether the stream behind the last layer is kept (for layers that predict further tokens), so that its norm takes a tensor of its own.
     pub(super) keeps_last: bool,
 }
@@ -119,6 +121,7 @@ pub(super) const PLAIN: Family = Family {
     onto_stream: false,
     rotary: true,
     position_parts: 1,
+    ties: true,
     keeps_last: false,
 };
 
@@ -131,6 +134,7 @@ const PARALLEL: Family = Family {
 /// Encodes a whole text, keeps nothing.
 const ENCODER: Family = Family {
     memory: Memory::Nothing,
+    ties: false,
     ..PLAIN
 };
 
@@ -265,8 +269,20 @@ pub(super) fn family(architecture: &str) -> Option<Family> {
         "laguna" => keyed_first(4),
         "mimo2" | "step35" | "granite_swa" => LISTED,
         "bert" | "nomic-bert" | "nomic-bert-moe" | "neo-bert" | "jina-bert-v2" | "jina-bert-v3"
-        | "eurobert" | "modern-bert" | "gemma-embedding" | "dream" | "llada" | "llada-moe"
-        | "rnd1" | "t5encoder" => ENCODER,
+        | "eurobert" | "t5encoder" => ENCODER,
+        "modern-bert" => Family {
+            windows: keyed_first(3).windows,
+            ..ENCODER
+        },
+        "gemma-embedding" => Family {
+            windows: keyed(6).windows,
+            ties: true,
+            ..ENCODER
+        },
+        "dream" | "llada" | "llada-moe" | "rnd1" => Family {
+            ties: true,
+            ..ENCODER
+        },
         "mamba" | "mamba2" | "rwkv6" | "rwkv6qwen2" | "rwkv7" | "arwkv7" => RECURRENT,
         "lfm2" | "lfm2moe" => Family {
             onto_stream: true,

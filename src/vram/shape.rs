@@ -43,6 +43,10 @@ pub struct Shape {
     pub projector_bytes: u64,
     /// Experts a token uses and experts there are; 0 without experts.
     pub experts: (u64, u64),
+    /// Layers behind the last that only predict further tokens. They are not loaded, but count where layers are dealt out.
+    pub(super) ahead: usize,
+    /// Width of the embeddings of all layers for one token; 0: there are none, or several streams use them.
+    pub(super) per_layer: u64,
     /// The heaviest matrix of each role.
     pub(super) heaviest: Heaviest,
     /// What is kept of the tokens seen.
@@ -129,9 +133,10 @@ impl Shape {
         Ok(shape)
     }
 
-    /// Layers that can be offloaded: all of them and the output layer.
+    /// Layers that can be offloaded (`-ngl`): all of them and the output layer. llama.cpp counts layers that only predict further tokens too.
     pub fn gpu_layers(&self) -> u32 {
-        u32::try_from(self.layers.len().saturating_add(1)).unwrap_or(u32::MAX)
+        let layers = self.layers.len().saturating_add(self.ahead);
+        u32::try_from(layers.saturating_add(1)).unwrap_or(u32::MAX)
     }
 
     /// First layers to name (`--n-cpu-moe`) so that no expert is on a GPU; 0 without experts.
