@@ -64,11 +64,7 @@ fn reads(
         .map(|parts| parts.layers)
         .sum::<u32>()
         == 0;
-    let tied = if output_here && shape.tied {
-        shape.output_bytes
-    } else {
-        0
-    };
+    let tied = if output_here { shape.tied_bytes } else { 0 };
     let weights = host
         .weights_bytes
         .saturating_sub(shape.input_bytes)
