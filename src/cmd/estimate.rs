@@ -39,6 +39,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
     /// Compare with what a runtime allocated.
+    #[expect(
+        clippy::option_option,
+        reason = "whether it was said, and then whether a log was named"
+    )]
     #[arg(long, value_name = "LOG", num_args = 0..=1, require_equals = true, conflicts_with = "tokens", help = VERIFY_HELP)]
     verify: Option<Option<PathBuf>>,
     /// Remember what the runtime takes on this machine's GPU beside its buffers

@@ -9,7 +9,8 @@ use super::{Model, RunArgs};
 use crate::cmd::usage;
 use crate::render::Told;
 use crate::vram::{
-    BufferKind, CacheType, Estimate, Load, LoggedSettings, Offload, Parts, TensorType, read_fit_print, read_log,
+    BufferKind, CacheType, Estimate, Load, LoggedSettings, Offload, Parts, TensorType,
+    read_fit_print, read_log,
 };
 
 /// Where the actual figures come from.
@@ -66,8 +67,11 @@ pub(in crate::cmd) fn verify(
             // A log may hold what a model wrote; only the lines of the runtime are looked at.
             let text = String::from_utf8_lossy(&bytes);
             let load = read_log(&text).pop().ok_or_else(|| {
-                Told::usage(format!("`{}` has no buffer lines of a loaded model", path.display()))
-                    .hint("start llama-server with -v (Ollama with OLLAMA_DEBUG=1) and load the model")
+                Told::usage(format!(
+                    "`{}` has no buffer lines of a loaded model",
+                    path.display()
+                ))
+                .hint("start llama-server with -v (Ollama with OLLAMA_DEBUG=1) and load the model")
             })?;
             (load, path.display().to_string(), build_of(&text))
         }
@@ -93,8 +97,12 @@ const WITHOUT_INPUT_COPY: u64 = 11_669;
 
 /// The build number that llama.cpp's programs print first.
 fn build_of(log: &str) -> Option<u64> {
-    let (_, rest) = log.split_once("build ").or_else(|| log.split_once("build: "))?;
-    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let (_, rest) = log
+        .split_once("build ")
+        .or_else(|| log.split_once("build: "))?;
+    let digits = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
     rest.get(..digits)?.parse().ok()
 }
 
@@ -154,12 +162,19 @@ fn compare(estimate: &Estimate, load: &Load, gpus: &[&str], against: String) -> 
     let mut parts = Vec::new();
     for (at, gpu) in gpus.iter().enumerate() {
         let predicted = estimate.devices.get(at).copied().unwrap_or_default();
-        rows(&mut parts, gpu, &predicted, |kind| load.bytes(kind, Some(gpu)));
+        rows(&mut parts, gpu, &predicted, |kind| {
+            load.bytes(kind, Some(gpu))
+        });
     }
-    rows(&mut parts, "host", &estimate.host, |kind| load.bytes(kind, None));
+    rows(&mut parts, "host", &estimate.host, |kind| {
+        load.bytes(kind, None)
+    });
     parts.retain(|part| part.predicted_bytes > 0 || part.actual_bytes > 0);
     let sum = |of: fn(&Compared) -> u64| parts.iter().map(of).fold(0, u64::saturating_add);
-    let (predicted, actual) = (sum(|part| part.predicted_bytes), sum(|part| part.actual_bytes));
+    let (predicted, actual) = (
+        sum(|part| part.predicted_bytes),
+        sum(|part| part.actual_bytes),
+    );
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     let error = (predicted as f64 - actual as f64) / (actual.max(1) as f64) * 100.0;
     Verification {
@@ -172,16 +187,29 @@ fn compare(estimate: &Estimate, load: &Load, gpus: &[&str], against: String) -> 
     }
 }
 
-fn rows(parts: &mut Vec<Compared>, device: &str, predicted: &Parts, actual: impl Fn(BufferKind) -> u64) {
+fn rows(
+    parts: &mut Vec<Compared>,
+    device: &str,
+    predicted: &Parts,
+    actual: impl Fn(BufferKind) -> u64,
+) {
     // llama-fit-params tells caches and states as one figure, so they are compared as one.
     let pairs = [
-        ("weights", predicted.weights_bytes, actual(BufferKind::Model)),
+        (
+            "weights",
+            predicted.weights_bytes,
+            actual(BufferKind::Model),
+        ),
         (
             "KV and state",
             predicted.kv_bytes.saturating_add(predicted.state_bytes),
             actual(BufferKind::Kv).saturating_add(actual(BufferKind::State)),
         ),
-        ("compute", predicted.compute_bytes, actual(BufferKind::Compute)),
+        (
+            "compute",
+            predicted.compute_bytes,
+            actual(BufferKind::Compute),
+        ),
         ("output", predicted.output_bytes, actual(BufferKind::Output)),
     ];
     for (part, predicted_bytes, actual_bytes) in pairs {
@@ -206,7 +234,9 @@ fn as_fit_params(model: &mut Model, given: &RunArgs) {
 fn fit_params(model: &Model) -> anyhow::Result<(Load, Option<u64>)> {
     let file = Path::new(&model.found.source);
     if !file.is_file() {
-        return Err(usage("only a file on this machine can be verified with llama-fit-params; give the log of a runtime: --verify=FILE"));
+        return Err(usage(
+            "only a file on this machine can be verified with llama-fit-params; give the log of a runtime: --verify=FILE",
+        ));
     }
     let settings = &model.settings;
     let mut command = Command::new("llama-fit-params");
@@ -233,7 +263,11 @@ fn fit_params(model: &Model) -> anyhow::Result<(Load, Option<u64>)> {
     let printed = String::from_utf8_lossy(&output.stdout);
     let told = String::from_utf8_lossy(&output.stderr);
     let load = read_fit_print(&printed).ok_or_else(|| {
-        let last = told.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it printed nothing");
+        let last = told
+            .lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .unwrap_or("it printed nothing");
         usage(format!("llama-fit-params told no memory: {}", last.trim()))
     })?;
     Ok((load, build_of(&told)))
