@@ -92,15 +92,18 @@ impl Told<'_> {
         )?;
         let worth = match report.time.basis {
             Basis::NotCounted => return Ok(()),
-            Basis::Sources => "every waited hour is paid".to_owned(),
-            Basis::Configured => format!("{} of it paid", text(report.time.attention)),
+            Basis::Sources => {
+                "the sources' arithmetic: every waited second is a paid one".to_owned()
+            }
+            Basis::Configured => {
+                let hours = self.duration(report.time.hours);
+                format!("{} of it paid attention: {hours}", text(report.time.attention))
+            }
         };
         let rate = self.currency.text(inputs.rate);
-        let value = format!(
-            "{} a year at {rate}, {worth}",
-            self.money(report.time.money)
-        );
-        row(out, "value of the time", &value, report.time.money)
+        let value = format!("{} a year at {rate}", self.money(report.time.money));
+        row(out, "value of the time", &value, report.time.money)?;
+        writeln!(out, "{:<22}{worth}", "")
     }
 
     /// The lines of a year, where anything was said about one of them.
@@ -185,7 +188,7 @@ impl Told<'_> {
             Note::SourcesArithmetic => sentence(
                 out,
                 "note: ",
-                "the value of the time is the source documents' arithmetic: every waited second counts as paid time. People overlap waits; --attention says which share is paid, and without --rate it is 0.",
+                "people overlap waits. --attention X says which share of the waiting is paid; without --rate it is none, and the value of the time is never part of the net.",
             ),
             Note::NotLikeForLike {
                 logged,
@@ -217,6 +220,9 @@ impl Told<'_> {
 }
 
 fn requests(inputs: &RoiInputs, report: &RoiReport) -> String {
+    if !report.requests_per_day.is_known() {
+        return super::figure::unknown();
+    }
     let a_day = format!("{} a day", text(report.requests_per_day));
     let days = if inputs.days.is_known() {
         format!(", {} days a year", text(inputs.days))
