@@ -52,8 +52,9 @@ pub struct Args {
     /// Share of the waiting that is paid attention, 0 to 1
     #[arg(long, value_name = "X", value_parser = price::share, requires = "rate")]
     pub attention: Option<f64>,
-    /// `source`: round every step as the sources do
-    #[arg(long, value_name = "HOW", value_enum, default_value_t = Steps::Exact)]
+    /// `source`: each step as they print it [default: exact]
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Steps::Exact,
+          hide_default_value = true, hide_possible_values = true)]
     pub rounding: Steps,
     /// Share of the requests that would have gone to an API
     #[arg(long, value_name = "X", value_parser = price::share)]

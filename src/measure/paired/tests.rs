@@ -59,7 +59,9 @@ fn twice_as_fast_and_half_as_fast_cancel() {
 
 #[test]
 fn a_constant_factor_is_found_with_certainty() {
-    let times: Vec<(f64, f64)> = (1..=30).map(|at| (190.0 * f64::from(at), 10.0 * f64::from(at))).collect();
+    let times: Vec<(f64, f64)> = (1..=30)
+        .map(|at| (190.0 * f64::from(at), 10.0 * f64::from(at)))
+        .collect();
     let group = report(&pairs_of(&times)).all;
     for speedup in [group.ttft, group.end_to_end, group.equal_length] {
         is(speedup.ratio, 19.0);
@@ -77,7 +79,10 @@ fn failures_count_at_the_time_out() {
     observations[3].passed = None;
     observations[3].total_ms = None;
     let report = report(&observations);
-    is(report.all.end_to_end.ratio, (1_000.0_f64 / 600_000.0).sqrt());
+    is(
+        report.all.end_to_end.ratio,
+        (1_000.0_f64 / 600_000.0).sqrt(),
+    );
     is(report.all.routed.total_p95, 1_000.0 + 0.95 * 599_000.0);
     assert_eq!(report.all.routed.failures, 1);
     // Its check counts as failed.
@@ -109,8 +114,14 @@ fn repeats_are_no_further_evidence() {
         paired_report(&many, &settings).unwrap(),
     );
     assert_eq!((many.all.pairs, many.all.requests), (15, 3));
-    is(many.all.end_to_end.ratio, few.all.end_to_end.ratio.value().unwrap());
-    is(many.all.end_to_end.low, few.all.end_to_end.low.value().unwrap());
+    is(
+        many.all.end_to_end.ratio,
+        few.all.end_to_end.ratio.value().unwrap(),
+    );
+    is(
+        many.all.end_to_end.low,
+        few.all.end_to_end.low.value().unwrap(),
+    );
     // One request alone says nothing about others.
     let one = report(&pairs_of(&[(2_000.0, 1_000.0)]));
     is(one.all.end_to_end.ratio, 2.0);
@@ -167,7 +178,11 @@ fn there_is_no_headline_without_as_good_answers() {
         }
     };
     let mut worse = good.clone();
-    for observation in worse.iter_mut().filter(|one| one.policy == Policy::Routed).take(10) {
+    for observation in worse
+        .iter_mut()
+        .filter(|one| one.policy == Policy::Routed)
+        .take(10)
+    {
         observation.passed = Some(false);
     }
     assert_eq!(obstacle(&worse), Some(Obstacle::WorseAnswers));
@@ -190,7 +205,11 @@ fn sums_with_an_unknown_are_unknown() {
     observations[0].energy_j = None;
     observations[0].loads = None;
     let less = report(&observations).all;
-    for figure in [less.today.energy_per_request, less.today.loads, less.loads_avoided] {
+    for figure in [
+        less.today.energy_per_request,
+        less.today.loads,
+        less.loads_avoided,
+    ] {
         assert_eq!((figure.value(), figure.tag()), (None, Tag::Unknown));
     }
     assert!(less.routed.loads.is_known());
@@ -213,11 +232,17 @@ fn what_are_no_pairs_is_refused() {
         (|all| all.push(all[0].clone()), "it has 2 and 1"),
         (|all| all[1].policy = Policy::Today, "it has 2 and 0"),
         (|all| all[1].request = 7, "different requests"),
-        (|all| all[1].temperature = Temperature::Cold, "different requests"),
+        (
+            |all| all[1].temperature = Temperature::Cold,
+            "different requests",
+        ),
         (|all| all[1].total_ms = Some(0.0), "`total_ms`"),
         (|all| all[1].total_ms = None, "`total_ms`"),
         (|all| all[1].ttft_ms = Some(f64::NAN), "`ttft_ms`"),
-        (|all| all[1].ttft_ms = Some(5_000.0), "no later than the end"),
+        (
+            |all| all[1].ttft_ms = Some(5_000.0),
+            "no later than the end",
+        ),
         (|all| all[1].load_ms = Some(-1.0), "`load_ms`"),
         (|all| all[1].tokens_cached = Some(1_001), "`tokens_cached`"),
         (|all| all[1].outcome = Outcome::Failed, "`passed`"),
@@ -252,13 +277,18 @@ fn what_are_no_pairs_is_refused() {
 
 #[test]
 fn the_seed_decides_the_interval_and_nothing_else() {
-    let times: Vec<(f64, f64)> = (1..=20).map(|at| (f64::from(at * at), f64::from(at))).collect();
+    let times: Vec<(f64, f64)> = (1..=20)
+        .map(|at| (f64::from(at * at), f64::from(at)))
+        .collect();
     let with = |seed| {
         let settings = PairedSettings {
             seed,
             ..PairedSettings::default()
         };
-        paired_report(&pairs_of(&times), &settings).unwrap().all.end_to_end
+        paired_report(&pairs_of(&times), &settings)
+            .unwrap()
+            .all
+            .end_to_end
     };
     assert_eq!(with(7), with(7));
     assert_eq!(with(7).ratio, with(8).ratio);

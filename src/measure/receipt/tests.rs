@@ -7,9 +7,7 @@ use crate::measure::cost::Price;
 use crate::measure::figure::{Figure, Unit};
 use crate::measure::paired::{LiveSettings, Outcome, PairedSettings, Policy, Temperature};
 use crate::measure::report::{Document, report};
-use crate::measure::roi::{
-    Attention, Hardware, PayingApi, Power, RoiInputs, Rounding, Workload,
-};
+use crate::measure::roi::{Attention, Hardware, PayingApi, Power, RoiInputs, Rounding, Workload};
 
 fn header(bench: Bench) -> Header {
     Header {
@@ -292,7 +290,12 @@ fn a_changed_field_is_seen_even_with_a_new_digest() {
 fn lines_that_are_missing_or_moved_are_seen() {
     for text in samples() {
         let lines: Vec<&str> = text.lines().collect();
-        let joined = |lines: &[&str]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+        let joined = |lines: &[&str]| {
+            lines
+                .iter()
+                .map(|line| format!("{line}\n"))
+                .collect::<String>()
+        };
         for index in 0..lines.len() {
             let (mut without, mut twice) = (lines.clone(), lines.clone());
             without.remove(index);
@@ -337,7 +340,11 @@ fn a_receipt_that_was_cut_off_says_so_and_still_reports() {
     }
     assert!(reports > 0);
     // A pair of which one half was observed is left out, and that is told.
-    let three: String = text.lines().take(4).map(|line| format!("{line}\n")).collect();
+    let three: String = text
+        .lines()
+        .take(4)
+        .map(|line| format!("{line}\n"))
+        .collect();
     let checked = check(three.as_bytes()).unwrap();
     assert_eq!(checked.findings, [Finding::NoReport { unpaired: 1 }]);
 }
@@ -354,11 +361,26 @@ fn what_is_no_receipt_is_told_with_its_line() {
         "it is a receipt of version 2; this gpurouter reads version 1"
     );
     let cases = [
-        (text.replacen("\"kind\":\"live\"", "\"kind\":\"dream\"", 1), "line 1: unknown variant `dream`"),
-        (text.replacen("\"loads\"", "\"boats\"", 1), "line 2: unknown field `boats`"),
-        (text.replacen("\"line\":\"request\"", "\"line\":\"wish\"", 1), "line 2: unknown variant `wish`"),
-        (text.replacen("\"n\":3", "\"n\":4", 1), "line 5: observation 4 where 3 should be"),
-        (format!("{text}{text}"), "line 11: nothing may come after the report"),
+        (
+            text.replacen("\"kind\":\"live\"", "\"kind\":\"dream\"", 1),
+            "line 1: unknown variant `dream`",
+        ),
+        (
+            text.replacen("\"loads\"", "\"boats\"", 1),
+            "line 2: unknown field `boats`",
+        ),
+        (
+            text.replacen("\"line\":\"request\"", "\"line\":\"wish\"", 1),
+            "line 2: unknown variant `wish`",
+        ),
+        (
+            text.replacen("\"n\":3", "\"n\":4", 1),
+            "line 5: observation 4 where 3 should be",
+        ),
+        (
+            format!("{text}{text}"),
+            "line 11: nothing may come after the report",
+        ),
         (
             text.lines().skip(1).collect::<Vec<_>>().join("\n") + "\n",
             "line 1: the header must be the first line",

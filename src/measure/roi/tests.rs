@@ -128,13 +128,22 @@ fn a_team_is_its_people_times_their_requests() {
 
 #[test]
 fn waiting_is_worth_what_somebody_vouches_for() {
-    let with = |attention| roi(&RoiInputs { attention, ..sources() });
+    let with = |attention| {
+        roi(&RoiInputs {
+            attention,
+            ..sources()
+        })
+    };
     let tenth = with(Attention::Share(known(0.1, Unit::Share)));
     is(tenth.time.hours, 25.0 + 11.0 / 12.0);
     is(tenth.time.money, 1_295.0 + 5.0 / 6.0);
     assert!(!tenth.notes.contains(&Note::SourcesArithmetic));
     is(with(Attention::NotCounted).time.money, 0.0);
-    assert!(with(Attention::Sources).notes.contains(&Note::SourcesArithmetic));
+    assert!(
+        with(Attention::Sources)
+            .notes
+            .contains(&Note::SourcesArithmetic)
+    );
     // It is never part of the net.
     let net = |attention| {
         roi(&RoiInputs {
@@ -225,8 +234,14 @@ fn what_is_missing_is_told_and_never_guessed() {
             },
             Missing::Requests,
         ),
-        (|inputs| inputs.days = Figure::unknown(Unit::Days), Missing::Days),
-        (|inputs| inputs.api.share = Figure::unknown(Unit::Share), Missing::Share),
+        (
+            |inputs| inputs.days = Figure::unknown(Unit::Days),
+            Missing::Days,
+        ),
+        (
+            |inputs| inputs.api.share = Figure::unknown(Unit::Share),
+            Missing::Share,
+        ),
         (
             |inputs| inputs.api.retries = Figure::unknown(Unit::Share),
             Missing::Retries,

@@ -10,6 +10,9 @@ use crate::measure::{Bench, CostInputs, CostReport, Finding, PriceBasis, Receipt
 
 use figure::{Currency, trimmed};
 
+/// Most findings that are told one by one.
+const MOST_FINDINGS: usize = 12;
+
 /// A report for a person.
 pub fn bench(out: &mut dyn Write, bench: &Bench, report: &Report) -> io::Result<()> {
     match (bench, report) {
@@ -32,7 +35,7 @@ pub fn verdict(out: &mut dyn Write, receipt: &Receipt, findings: &[Finding]) -> 
         );
         return sentence(out, "", &told);
     }
-    for finding in findings {
+    for finding in findings.iter().take(MOST_FINDINGS) {
         let told = match finding {
             Finding::NoReport { unpaired: 0 } => format!(
                 "there is no report at the end: the run did not end, or its end was cut off; what is above follows from {observations} observations"
@@ -50,11 +53,28 @@ pub fn verdict(out: &mut dyn Write, receipt: &Receipt, findings: &[Finding]) -> 
                 at,
                 stored,
                 computed,
-            } => format!("{at}: the report says {stored}, the observations say {computed}"),
+            } => format!(
+                "{at}: the report says {}, what it is computed from says {}",
+                short(stored),
+                short(computed)
+            ),
         };
         sentence(out, "does not hold: ", &told)?;
     }
-    Ok(())
+    match findings.len().saturating_sub(MOST_FINDINGS) {
+        0 => Ok(()),
+        more => writeln!(out, "               and {more} more; --json lists them all"),
+    }
+}
+
+/// A value of a report, cut where it is long.
+fn short(value: &serde_json::Value) -> String {
+    const LONGEST: usize = 40;
+    let text = value.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
 }
 
 fn cost(out: &mut dyn Write, inputs: &CostInputs, report: &CostReport) -> io::Result<()> {

@@ -97,7 +97,10 @@ impl Told<'_> {
             }
             Basis::Configured => {
                 let hours = self.duration(report.time.hours);
-                format!("{} of it paid attention: {hours}", text(report.time.attention))
+                format!(
+                    "{} of it paid attention: {hours}",
+                    text(report.time.attention)
+                )
             }
         };
         let rate = self.currency.text(inputs.rate);
