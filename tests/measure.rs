@@ -1,4 +1,4 @@
-//! Statistics against NumPy and SciPy (`tests/tools/measure_reference.py`), and receipts against a program that shares no code with ours
+//! Statistics against `NumPy` and `SciPy` (`tests/tools/measure_reference.py`), and receipts against a program that shares no code with ours
 //! (`tests/tools/recompute_receipt.py`).
 #![allow(
     clippy::print_stderr,

@@ -20,7 +20,7 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// The value below which a share of the values lies: Hyndman and Fan's definition 7 (the default of R and of NumPy), linear between the two
+/// The value below which a share of the values lies: Hyndman and Fan's definition 7 (the default of R and of `NumPy`), linear between the two
 /// nearest ranks. `None` without values, with one that is not finite, or for a share outside 0 to 1.
 pub fn quantile(values: &[f64], share: f64) -> Option<f64> {
     if values.iter().any(|value| !value.is_finite()) {

@@ -631,3 +631,71 @@ fn every_help_text_fits_a_terminal() {
         }
     }
 }
+
+#[test]
+fn what_a_live_receipt_measured_is_worth() {
+    let user = User::alone(PRICES);
+    user.scratch.write("live.jsonl", &live(&[]));
+    let from = |file| {
+        vec![
+            "bench",
+            "roi",
+            "--from",
+            file,
+            "--requests",
+            "200",
+            "--days",
+            "250",
+            "--api-share",
+            "0.5",
+            "--retries",
+            "0",
+            "--model",
+            "m",
+        ]
+    };
+    let done = user.run(&from("live.jsonl"));
+    let text = printed(&done);
+    // The means of 2 (100 + i) and of 100 + i ms for i from 0 to 199.
+    assert!(
+        line(text, "a request").contains("0.399 s         0.2 s        0.199 s"),
+        "{text}"
+    );
+    assert!(line(text, "a request").ends_with("derived"), "{text}");
+    assert!(
+        line(text, "speed-up").contains("2.00x by mean times"),
+        "{text}"
+    );
+    assert!(
+        text.contains("measured: 200 pairs, whose digest is"),
+        "{text}"
+    );
+    assert!(!text.contains("nothing here was measured"), "{text}");
+    let json = user.run(&with(&from("live.jsonl"), &["--json"])).json();
+    holds("bench-roi", &json);
+    is(&json, "/settings/slow", 0.399);
+    is(&json, "/settings/api/tokens_in", 100.0);
+    assert_eq!(json["settings"]["slow"]["tag"], "measured");
+    assert_eq!(json["figures"]["speedup"]["tag"], "derived");
+    // How many tokens were cached was not measured, so their price is not known either.
+    assert_eq!(json["figures"]["api"]["avoided"]["tag"], "unknown");
+    // What says nothing about as good answers, does not hold, or is something else, is worth nothing.
+    user.scratch
+        .write("worse.jsonl", &live(&[3, 77, 78, 79, 80, 81]));
+    let worse = user.run(&from("worse.jsonl"));
+    worse.refused(
+        1,
+        "the answers are not comparable",
+        "--recompute worse.jsonl",
+    );
+    let changed = live(&[]).replacen("\"tokens_out\":64", "\"tokens_out\":65", 1);
+    user.scratch.write("changed.jsonl", &changed);
+    user.run(&from("changed.jsonl"))
+        .refused(1, "the receipt does not hold", "");
+    user.run(&with(&SOURCES, &["--receipt", "roi.jsonl"]));
+    user.run(&from("roi.jsonl"))
+        .refused(2, "is no receipt of `bench live`", "");
+    user.run(&from("none.jsonl")).refused(2, "cannot read", "");
+    user.run(&with(&from("live.jsonl"), &["--slow", "1"]))
+        .refused(2, "cannot be used with", "");
+}

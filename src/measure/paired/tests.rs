@@ -223,12 +223,13 @@ fn no_observation_is_no_figure() {
     assert!(report.headline.is_none());
 }
 
+type Spoil = fn(&mut Vec<Observation>);
+
 #[test]
 fn what_are_no_pairs_is_refused() {
     let good = pairs_of(&[(2_000.0, 1_000.0), (2_000.0, 1_000.0)]);
-    type Spoil = fn(&mut Vec<Observation>);
     let spoil: [(Spoil, &str); 12] = [
-        (|all| drop(all.pop()), "pair 1 needs one"),
+        (|all| all.truncate(3), "pair 1 needs one"),
         (|all| all.push(all[0].clone()), "it has 2 and 1"),
         (|all| all[1].policy = Policy::Today, "it has 2 and 0"),
         (|all| all[1].request = 7, "different requests"),

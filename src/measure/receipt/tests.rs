@@ -7,7 +7,9 @@ use crate::measure::cost::Price;
 use crate::measure::figure::{Figure, Unit};
 use crate::measure::paired::{LiveSettings, Outcome, PairedSettings, Policy, Temperature};
 use crate::measure::report::{Document, report};
-use crate::measure::roi::{Attention, Hardware, PayingApi, Power, RoiInputs, Rounding, Workload};
+use crate::measure::roi::{
+    Attention, Evidence, Hardware, PayingApi, Power, RoiInputs, Rounding, Workload,
+};
 
 fn header(bench: Bench) -> Header {
     Header {
@@ -46,6 +48,10 @@ fn roi() -> Bench {
     Bench::Roi(Box::new(RoiInputs {
         currency: "EUR".to_owned(),
         rounding: Rounding::Exact,
+        evidence: Some(Evidence {
+            sha256: "00".repeat(32),
+            pairs: 7,
+        }),
         slow: known(6.0, Unit::Seconds),
         fast: known(2.0, Unit::Seconds),
         workload: Workload::Team {
@@ -290,12 +296,7 @@ fn a_changed_field_is_seen_even_with_a_new_digest() {
 fn lines_that_are_missing_or_moved_are_seen() {
     for text in samples() {
         let lines: Vec<&str> = text.lines().collect();
-        let joined = |lines: &[&str]| {
-            lines
-                .iter()
-                .map(|line| format!("{line}\n"))
-                .collect::<String>()
-        };
+        let joined = |lines: &[&str]| lines.join("\n") + "\n";
         for index in 0..lines.len() {
             let (mut without, mut twice) = (lines.clone(), lines.clone());
             without.remove(index);
@@ -340,11 +341,7 @@ fn a_receipt_that_was_cut_off_says_so_and_still_reports() {
     }
     assert!(reports > 0);
     // A pair of which one half was observed is left out, and that is told.
-    let three: String = text
-        .lines()
-        .take(4)
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let three: String = text.split_inclusive('\n').take(4).collect();
     let checked = check(three.as_bytes()).unwrap();
     assert_eq!(checked.findings, [Finding::NoReport { unpaired: 1 }]);
 }

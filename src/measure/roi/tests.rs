@@ -15,6 +15,7 @@ fn sources() -> RoiInputs {
     RoiInputs {
         currency: "USD".to_owned(),
         rounding: Rounding::Exact,
+        evidence: None,
         slow: known(19.0, Unit::Seconds),
         fast: known(0.34, Unit::Seconds),
         workload: Workload::PerDay {
@@ -106,7 +107,7 @@ fn the_sources_arithmetic_rounds_every_step() {
         rounding: Rounding::Source,
         ..sources()
     });
-    let exactly = |span: Span| [span.slow, span.fast, span.saved].map(|figure| figure.value());
+    let exactly = |span: Span| [span.slow, span.fast, span.saved].map(Figure::value);
     assert_eq!(exactly(report.day), [Some(63.3), Some(1.1), Some(62.2)]);
     assert_eq!(exactly(report.year), [Some(264.0), Some(4.6), Some(259.4)]);
     is(report.time.money, 12_970.0);
@@ -211,6 +212,8 @@ fn an_idle_machine_is_dear() {
     assert!(report.net.value().unwrap() < 0.0);
 }
 
+type Forget = fn(&mut RoiInputs);
+
 #[test]
 fn what_is_missing_is_told_and_never_guessed() {
     let report = roi(&sources());
@@ -224,7 +227,6 @@ fn what_is_missing_is_told_and_never_guessed() {
         assert_eq!((figure.value(), figure.tag()), (None, Tag::Unknown));
     }
     assert_eq!(report.payback, Payback::NoHardware);
-    type Forget = fn(&mut RoiInputs);
     let forget: [(Forget, Missing); 10] = [
         (
             |inputs| {

@@ -30,8 +30,7 @@ pub fn verdict(out: &mut dyn Write, receipt: &Receipt, findings: &[Finding]) -> 
     let observations = receipt.observations.len();
     if findings.is_empty() {
         let told = format!(
-            "the receipt holds: the same report follows from its {} observations",
-            observations
+            "the receipt holds: the same report follows from its {observations} observations"
         );
         return sentence(out, "", &told);
     }

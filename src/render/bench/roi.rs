@@ -20,6 +20,14 @@ pub(super) fn roi(out: &mut dyn Write, inputs: &RoiInputs, report: &RoiReport) -
         writeln!(out)?;
         told.note(out, note)?;
     }
+    if let Some(evidence) = &inputs.evidence {
+        writeln!(out)?;
+        let told = format!(
+            "{} pairs, whose digest is {}",
+            evidence.pairs, evidence.sha256
+        );
+        sentence(out, "measured: ", &told)?;
+    }
     if report.speedup.tag() == Tag::Configured {
         writeln!(out)?;
         sentence(
@@ -78,8 +86,12 @@ impl Told<'_> {
         };
         writeln!(out, "{}", span("a day", report.day))?;
         writeln!(out, "{}\n", span("a year", report.year))?;
+        let of = match inputs.evidence {
+            Some(_) => " by mean times",
+            None => "",
+        };
         let faster = format!(
-            "{}, {} less time",
+            "{}{of}, {} less time",
             text(report.speedup),
             text(report.reduction)
         );
