@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms that do no I/O, have no clock, no environment, no threads and print nothing.
-const PURE: [&str; 4] = ["vram", "cluster", "routing", "dialect"];
+const PURE: [&str; 5] = ["vram", "cluster", "routing", "dialect", "measure"];
 
 /// What a pure room must not name. `std::io` itself is allowed for its traits (`Read` over bytes in memory).
 const IMPURE: [&str; 22] = [
@@ -33,8 +33,9 @@ const IMPURE: [&str; 22] = [
 ];
 
 /// Rooms that each room may use, itself aside. A room that is not listed may use whatever it likes, `cmd` aside.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("vram", &[]),
+    ("measure", &[]),
     ("cluster", &["routing", "vram"]),
     ("gpu", &["cluster"]),
     ("source", &["vram", "cluster", "backend"]),
@@ -47,7 +48,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
         "backend",
         &["cluster", "dialect", "routing", "config", "http"],
     ),
-    ("render", &["cluster", "routing", "vram"]),
+    ("render", &["cluster", "measure", "routing", "vram"]),
     (
         "serve",
         &[

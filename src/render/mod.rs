@@ -1,5 +1,6 @@
 //! What a person sees: tables, JSON, errors, colour and width rules.
 
+mod bench;
 mod estimate;
 mod fit;
 mod tables;
@@ -8,6 +9,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+pub use bench::{bench, verdict};
 pub use estimate::{counted, estimate, verification};
 pub use fit::fit;
 pub use tables::{models, route, signals, status, why};
