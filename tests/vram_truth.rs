@@ -3,10 +3,7 @@
 //! `memory_truth.csv`: llama-fit-params b11434 with RPC devices; `oracle_grid.json`: a no-allocation load of b11669 with one device. Both are
 //! described in `tests/data/vram/README.md`. Every (model, type) of a row has its header under `headers/`.
 
-#![allow(
-    clippy::print_stdout,
-    reason = "the distribution of the errors is what this test is for"
-)]
+#![expect(clippy::print_stdout, reason = "the test reports its distribution")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -154,6 +154,11 @@ impl<'a> Anatomy<'a> {
         }
         let parameters = header.parameters().unwrap_or(u64::MAX);
         let idle = self.idle_parameters(experts);
+        let widest_value = layers
+            .iter()
+            .map(|layer| layer.value_width)
+            .max()
+            .unwrap_or(0);
         Shape {
             architecture,
             known,
@@ -173,6 +178,7 @@ impl<'a> Anatomy<'a> {
             tied_bytes: copy,
             projector_bytes: bytes(&self.projector),
             experts,
+            widest_value,
             heaviest: self.heaviest(),
             memory: self.family.memory,
             position_rows: header.tensor("position_embd.weight").is_some(),
@@ -384,7 +390,13 @@ impl<'a> Anatomy<'a> {
         if self.attends(index) && self.owns_cache(index) && self.family.memory != Memory::Nothing {
             let (key, value) = self.head_widths(index, layer.windowed);
             let heads = self.kv_heads(index);
-            layer.key_width = key.saturating_mul(heads);
+            // An index of the keys lies beside them, in a cache of the same cells.
+            let index = if self.family.memory == Memory::Indexed {
+                self.layer_number("attention.indexer.key_length", index)
+            } else {
+                0
+            };
+            layer.key_width = key.saturating_mul(heads).saturating_add(index);
             layer.value_width = if self.latent() {
                 0
             } else {

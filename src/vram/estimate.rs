@@ -277,7 +277,7 @@ pub(super) fn shaped(shape: &Shape, settings: &Settings, offload: &Offload) -> E
                 .dense
                 .saturating_add(held.expert.saturating_sub(kept.expert))
                 .saturating_add(output),
-            kv_bytes: kv_bytes(&geometry, &held),
+            kv_bytes: kv_bytes(shape, &geometry, &held),
             state_bytes: held.state.saturating_mul(geometry.sequences),
             compute_bytes,
             ..Parts::default()
@@ -295,7 +295,7 @@ pub(super) fn shaped(shape: &Shape, settings: &Settings, offload: &Offload) -> E
     host.weights_bytes = [held.dense, held.expert, output, shape.input_bytes]
         .into_iter()
         .fold(host.weights_bytes, u64::saturating_add);
-    host.kv_bytes = kv_bytes(&geometry, &held);
+    host.kv_bytes = kv_bytes(shape, &geometry, &held);
     host.state_bytes = held.state.saturating_mul(geometry.sequences);
     let copies = spans.iter().map(|span| span.copies).max().unwrap_or(1);
     let elsewhere = settings.op_offload && !spans.is_empty();
@@ -339,20 +339,30 @@ fn span_sums(shape: &Shape, first: usize, end: usize) -> Sums {
         expert: high.expert.saturating_sub(low.expert),
         full: pair(high.full, low.full),
         windowed: pair(high.windowed, low.windowed),
+        owners: pair(high.owners, low.owners),
         state: high.state.saturating_sub(low.state),
     }
 }
 
-/// Bytes of the KV caches of these layers.
-fn kv_bytes(geometry: &Geometry, sums: &Sums) -> u64 {
-    let cells = |per_cell: (u64, u64), cells: u64| {
+/// Bytes of the KV caches of these layers. Without flash attention V is stored transposed, as wide in every layer as in the widest.
+fn kv_bytes(shape: &Shape, geometry: &Geometry, sums: &Sums) -> u64 {
+    let cells = |(key, value): (u64, u64), owners: u64, cells: u64| {
+        let value = if geometry.flash {
+            value
+        } else {
+            owners.saturating_mul(shape.widest_value)
+        };
         let cell = geometry
             .key
-            .bytes(per_cell.0)
-            .saturating_add(geometry.value.bytes(per_cell.1));
+            .bytes(key)
+            .saturating_add(geometry.value.bytes(value));
         cell.saturating_mul(cells).saturating_mul(geometry.streams)
     };
-    cells(sums.full, geometry.cells).saturating_add(cells(sums.windowed, geometry.window_cells))
+    cells(sums.full, sums.owners.0, geometry.cells).saturating_add(cells(
+        sums.windowed,
+        sums.owners.1,
+        geometry.window_cells,
+    ))
 }
 
 /// What should be known about an estimate.

@@ -47,6 +47,8 @@ pub struct Shape {
     pub(super) ahead: usize,
     /// Width of the embeddings of all layers for one token; 0: there are none, or several streams use them.
     pub(super) per_layer: u64,
+    /// Elements of V per cell in the layer that has most.
+    pub(super) widest_value: u64,
     /// The heaviest matrix of each role.
     pub(super) heaviest: Heaviest,
     /// What is kept of the tokens seen.
@@ -80,6 +82,8 @@ pub(super) struct Sums {
     pub(super) full: (u64, u64),
     /// Key and value elements per cell of the layers that attend to a window.
     pub(super) windowed: (u64, u64),
+    /// Layers that own a cache: those that attend to everything and those that attend to a window.
+    pub(super) owners: (u64, u64),
     /// [`Layer::state_bytes`].
     pub(super) state: u64,
 }
@@ -155,11 +159,12 @@ impl Shape {
             sums.dense = sums.dense.saturating_add(layer.dense_bytes);
             sums.expert = sums.expert.saturating_add(layer.expert_bytes);
             sums.state = sums.state.saturating_add(layer.state_bytes);
-            let cells = if layer.windowed {
-                &mut sums.windowed
+            let (cells, owners) = if layer.windowed {
+                (&mut sums.windowed, &mut sums.owners.1)
             } else {
-                &mut sums.full
+                (&mut sums.full, &mut sums.owners.0)
             };
+            *owners = owners.saturating_add(u64::from(layer.key_width > 0));
             cells.0 = cells.0.saturating_add(layer.key_width);
             cells.1 = cells.1.saturating_add(layer.value_width);
             self.sums.push(sums);
