@@ -7,10 +7,12 @@ mod classify;
 mod decide;
 mod facts;
 mod policy;
+pub mod queue;
 mod speed;
 mod target;
 mod tier;
 mod tokens;
+pub mod window;
 
 pub use ask::{Turn, TurnRole, shape_ask};
 pub use classify::{
@@ -22,3 +24,4 @@ pub use policy::{ClassTarget, Policy, Tier};
 pub use speed::{Speed, Speeds};
 pub use tier::{TierChoice, target, tier_of};
 pub use tokens::{Family, chars4, estimate_tokens};
+pub use window::WindowPolicy;
