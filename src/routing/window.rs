@@ -103,7 +103,10 @@ impl Limits {
     /// What Ollama would make of the request by itself; `None` when it is automatic and the automatic value is unknown.
     fn plain(&self, requested: Option<u32>) -> Option<u32> {
         let asked = requested.or(self.automatic)?;
-        Some(self.trained.map_or(asked, |trained| asked.min(trained.max(1))))
+        Some(
+            self.trained
+                .map_or(asked, |trained| asked.min(trained.max(1))),
+        )
     }
 }
 
@@ -224,9 +227,9 @@ pub fn need(
     let clamp = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX).min(most);
     let enough = clamp(wanted.prompt_high.saturating_add(wanted.answer()));
     // With a limit on the answer a smaller context than the one asked for cannot make a difference.
-    let surely = wanted
-        .max_tokens
-        .map_or(u32::MAX, |answer| clamp(wanted.prompt_high.saturating_add(answer)));
+    let surely = wanted.max_tokens.map_or(u32::MAX, |answer| {
+        clamp(wanted.prompt_high.saturating_add(answer))
+    });
     let asked = plain.map_or(0, |asked| asked.min(most));
     let need = if policy == WindowPolicy::Pin {
         let one = limits.pinned.or(loaded).map_or_else(
@@ -252,11 +255,7 @@ pub fn need(
             exact: false,
         }
     };
-    let limit = if need.exact {
-        Some(need.wish)
-    } else {
-        largest
-    };
+    let limit = if need.exact { Some(need.wish) } else { largest };
     match limit.map(u64::from) {
         // One token of an answer is the least that makes sense.
         Some(limit) if wanted.prompt_low.saturating_add(1) > limit => Err(TooLong {

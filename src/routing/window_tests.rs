@@ -23,7 +23,14 @@ fn limits() -> Limits {
 }
 
 fn raise(wanted: &Wanted, loaded: Option<u32>) -> Window {
-    reconcile(WindowPolicy::RaiseOnly, wanted, &limits(), loaded, Some(8200)).unwrap()
+    reconcile(
+        WindowPolicy::RaiseOnly,
+        wanted,
+        &limits(),
+        loaded,
+        Some(8200),
+    )
+    .unwrap()
 }
 
 #[test]
@@ -44,8 +51,13 @@ fn an_absent_context_is_sent_as_the_loaded_one() {
         automatic: None,
         ..limits()
     };
-    let window =
-        reconcile(WindowPolicy::RaiseOnly, &asking(None, 200), &unknown, Some(16_384), None);
+    let window = reconcile(
+        WindowPolicy::RaiseOnly,
+        &asking(None, 200),
+        &unknown,
+        Some(16_384),
+        None,
+    );
     assert_eq!(window.unwrap().avoided, None, "nobody knows");
 }
 
@@ -57,7 +69,10 @@ fn nobody_gets_less_than_plain_ollama_would_give() {
 
 #[test]
 fn a_larger_context_takes_the_next_step_of_the_ladder() {
-    assert_eq!(raise(&asking(Some(9000), 200), Some(8192)).sent, Some(16_384));
+    assert_eq!(
+        raise(&asking(Some(9000), 200), Some(8192)).sent,
+        Some(16_384)
+    );
     assert_eq!(raise(&asking(Some(3000), 200), None).sent, Some(4096));
     assert_eq!(raise(&asking(Some(100_000), 200), None).sent, Some(32_768));
 }
@@ -152,7 +167,13 @@ fn pass_changes_nothing_and_tells_what_will_happen() {
     let clamped = go(&asking(Some(1_000_000), 10), Some(32_768));
     assert!(!clamped.reloads, "clamped to the trained context");
     let unknown = Limits::default();
-    let automatic = reconcile(WindowPolicy::Pass, &asking(None, 9), &unknown, Some(512), None);
+    let automatic = reconcile(
+        WindowPolicy::Pass,
+        &asking(None, 9),
+        &unknown,
+        Some(512),
+        None,
+    );
     assert!(!automatic.unwrap().reloads);
 }
 
@@ -163,7 +184,10 @@ fn a_form_that_cannot_carry_a_context_is_left_alone() {
         ..asking(None, 9000)
     };
     let window = raise(&wanted, Some(16_384));
-    assert_eq!((window.sent, window.reloads, window.tight), (None, true, true));
+    assert_eq!(
+        (window.sent, window.reloads, window.tight),
+        (None, true, true)
+    );
     assert_eq!(window.context, Some(4096));
 }
 
@@ -173,11 +197,12 @@ fn pin_keeps_one_context() {
         pinned: Some(8192),
         ..limits()
     };
-    let go = |wanted: &Wanted, loaded| {
-        reconcile(WindowPolicy::Pin, wanted, &pinned, loaded, None)
-    };
+    let go = |wanted: &Wanted, loaded| reconcile(WindowPolicy::Pin, wanted, &pinned, loaded, None);
     for (requested, loaded) in [(None, None), (Some(2048), None), (Some(32_768), Some(8192))] {
-        assert_eq!(go(&asking(requested, 100), loaded).unwrap().sent, Some(8192));
+        assert_eq!(
+            go(&asking(requested, 100), loaded).unwrap().sent,
+            Some(8192)
+        );
     }
     assert!(go(&asking(Some(2048), 100), Some(4096)).unwrap().reloads);
     assert_eq!(
@@ -187,7 +212,13 @@ fn pin_keeps_one_context() {
             limit: 8192
         })
     );
-    let first = reconcile(WindowPolicy::Pin, &asking(Some(5000), 100), &limits(), None, None);
+    let first = reconcile(
+        WindowPolicy::Pin,
+        &asking(Some(5000), 100),
+        &limits(),
+        None,
+        None,
+    );
     assert_eq!(first.unwrap().sent, Some(8192), "the first request chooses");
     let then = asking(Some(32_768), 100);
     let next = reconcile(WindowPolicy::Pin, &then, &limits(), Some(8192), None).unwrap();
@@ -238,14 +269,16 @@ fn any_wanted() -> impl Strategy<Value = Wanted> {
         prop::option::of(1_u64..4000),
         any::<bool>(),
     )
-        .prop_map(|(requested, low, error, max_tokens, usual_answer, settable)| Wanted {
-            requested,
-            prompt_low: low,
-            prompt_high: low + error,
-            max_tokens,
-            usual_answer,
-            settable,
-        })
+        .prop_map(
+            |(requested, low, error, max_tokens, usual_answer, settable)| Wanted {
+                requested,
+                prompt_low: low,
+                prompt_high: low + error,
+                max_tokens,
+                usual_answer,
+                settable,
+            },
+        )
 }
 
 fn any_limits() -> impl Strategy<Value = Limits> {
@@ -385,6 +418,6 @@ proptest! {
     fn steps_are_powers_of_two_times_2048(tokens in 0_u32..2_000_000) {
         let step = bucket(tokens);
         prop_assert!(step >= tokens && (step == LADDER_START || step / 2 < tokens));
-        prop_assert!((step / LADDER_START).is_power_of_two() && step % LADDER_START == 0);
+        prop_assert!((step / LADDER_START).is_power_of_two() && step.is_multiple_of(LADDER_START));
     }
 }

@@ -2,8 +2,8 @@
 
 use super::models::Pin;
 use super::{
-    Action, Active, ModelId, NodeQueue, Occupied, QueueFull, Refused, Request, RequestId, Resident, Seen,
-    Settings, Waiting,
+    Action, Active, ModelId, NodeQueue, Occupied, QueueFull, Refused, Request, RequestId, Resident,
+    Seen, Settings, Waiting,
 };
 
 impl NodeQueue {
@@ -49,8 +49,11 @@ impl NodeQueue {
         let Some(active) = self.active.remove(&id) else {
             return;
         };
-        self.slots
-            .learn(active.together, waited_ms, now.saturating_sub(active.started));
+        self.slots.learn(
+            active.together,
+            waited_ms,
+            now.saturating_sub(active.started),
+        );
         let mut idle = false;
         if let Some(resident) = self.models.resident_mut(active.model) {
             resident.active = resident.active.saturating_sub(1);
@@ -77,7 +80,11 @@ impl NodeQueue {
         let Some(loading) = self.loading.take() else {
             return;
         };
-        let context = if context == 0 { loading.context } else { context };
+        let context = if context == 0 {
+            loading.context
+        } else {
+            context
+        };
         let known = self.models.know(loading.model);
         known.load_ms = Some(load_ms);
         known.changed_at = now;
@@ -143,7 +150,8 @@ impl NodeQueue {
                 why,
             })
             .collect();
-        self.waiting.retain(|waiting| waiting.request.model != model);
+        self.waiting
+            .retain(|waiting| waiting.request.model != model);
         refused
     }
 

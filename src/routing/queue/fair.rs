@@ -50,7 +50,9 @@ impl Shares {
 
     /// The share of a lane in thousandths.
     pub(super) fn of(&self, lane: Lane) -> u64 {
-        self.thousandths.get(lane.index()).map_or(1, |s| (*s).max(1))
+        self.thousandths
+            .get(lane.index())
+            .map_or(1, |s| (*s).max(1))
     }
 
     /// How much more there is of all lanes than of one, rounded up.
@@ -207,7 +209,11 @@ mod tests {
         }
         let turn = &fair.lanes[Lane::Agent.index()];
         assert!(turn.clients.len() <= MOST_CLIENTS);
-        assert!(turn.clients.iter().all(|(_, at)| *at <= turn.clients_at + LONGEST_DEBT));
+        assert!(
+            turn.clients
+                .iter()
+                .all(|(_, at)| *at <= turn.clients_at + LONGEST_DEBT)
+        );
     }
 
     #[test]

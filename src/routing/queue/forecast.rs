@@ -1,5 +1,7 @@
 //! How long a request would wait at this node, for the decision between nodes.
 
+use std::sync::Arc;
+
 use super::{NodeQueue, Request, Residency};
 
 /// What sending a request to this node would mean.
@@ -18,8 +20,9 @@ pub struct Forecast {
 }
 
 impl NodeQueue {
-    /// What sending a request here now would mean.
-    pub fn forecast(&self, now: u64, request: &Request) -> Forecast {
+    /// What sending a request here now would mean. It remembers the model's footprint, nothing else.
+    pub fn forecast(&mut self, now: u64, request: &Request) -> Forecast {
+        self.models.know(request.model).footprint = Arc::clone(&request.footprint);
         let full = self.waiting.len() >= self.settings.queue as usize;
         if self.is_served(request) {
             return Forecast {
@@ -87,7 +90,10 @@ impl NodeQueue {
             wait += load.saturating_sub(now.saturating_sub(loading.since));
         }
         for candidate in self.candidates() {
-            let loading = self.loading.as_ref().is_some_and(|l| l.model == candidate.model);
+            let loading = self
+                .loading
+                .as_ref()
+                .is_some_and(|l| l.model == candidate.model);
             if !loading {
                 wait += self.load_ms(candidate.model)?;
             }

@@ -48,24 +48,20 @@ impl NodeQueue {
         self.refuse_impossible(actions);
         let mut candidates = self.candidates();
         if let Some(switch) = self.switch.clone() {
-            match candidates.iter().find(|c| c.model == switch.model) {
-                Some(candidate) => {
-                    let candidate = candidate.clone();
-                    let evict = self.still_enough(now, &candidate, switch.evict);
-                    if self.all_idle(&evict, candidate.model) {
-                        self.emit(now, &candidate, &evict, false, actions);
-                    } else {
-                        self.close(&candidate, evict);
-                    }
-                    return;
+            if let Some(candidate) = candidates.iter().find(|c| c.model == switch.model) {
+                let candidate = candidate.clone();
+                let evict = self.still_enough(now, &candidate, switch.evict);
+                if self.all_idle(&evict, candidate.model) {
+                    self.emit(now, &candidate, &evict, false, actions);
+                } else {
+                    self.close(&candidate, evict);
                 }
-                None => {
-                    // Whoever waited for it has left: its victims take requests again.
-                    self.switch = None;
-                    self.start_all(now, actions);
-                    candidates = self.candidates();
-                }
+                return;
             }
+            // Whoever waited for it has left: its victims take requests again.
+            self.switch = None;
+            self.start_all(now, actions);
+            candidates = self.candidates();
         }
         for candidate in candidates {
             match self.room(now, &candidate) {
@@ -92,7 +88,11 @@ impl NodeQueue {
     /// Gives back the requests that do not fit beside the models that never go.
     fn refuse_impossible(&mut self, actions: &mut Vec<Action>) {
         let stays = |model: ModelId| self.models.pin(model) == Pin::Never;
-        if !self.models.residents().any(|resident| stays(resident.model)) {
+        if !self
+            .models
+            .residents()
+            .any(|resident| stays(resident.model))
+        {
             return;
         }
         let mut refused = Vec::new();
@@ -235,17 +235,29 @@ impl NodeQueue {
     }
 
     /// The victims of a decided switch, and more where requests that joined it meanwhile need more room.
-    fn still_enough(&self, now: u64, candidate: &Candidate, mut evict: Vec<ModelId>) -> Vec<ModelId> {
+    fn still_enough(
+        &self,
+        now: u64,
+        candidate: &Candidate,
+        mut evict: Vec<ModelId>,
+    ) -> Vec<ModelId> {
         evict.retain(|model| self.models.resident(*model).is_some());
         let goes = |model: ModelId| model == candidate.model || evict.contains(&model);
         let (used, count) = self.models.used(goes);
-        let rest = self.memory.most_bytes().map(|most| most.saturating_sub(used));
+        let rest = self
+            .memory
+            .most_bytes()
+            .map(|most| most.saturating_sub(used));
         let context = self.least_context(candidate, rest);
         let need = self.models.bytes(candidate.model, context).unwrap_or(0);
         if !self.memory.holds(used.saturating_add(need), count + 1)
             && let Room::Evict(more) = self.room(now, candidate)
         {
-            evict.extend(more.into_iter().filter(|model| !goes(*model)).collect::<Vec<_>>());
+            evict.extend(
+                more.into_iter()
+                    .filter(|model| !goes(*model))
+                    .collect::<Vec<_>>(),
+            );
         }
         evict
     }
@@ -255,9 +267,10 @@ impl NodeQueue {
         self.models
             .resident(model)
             .is_some_and(|resident| resident.active > 0)
-            || self.waiting.iter().any(|waiting| {
-                waiting.request.model == model && self.is_served(&waiting.request)
-            })
+            || self
+                .waiting
+                .iter()
+                .any(|waiting| waiting.request.model == model && self.is_served(&waiting.request))
     }
 
     /// Until when an idle model's next request is expected, if waiting for it costs less than the loads of a switch there and back.
@@ -279,7 +292,9 @@ impl NodeQueue {
             .filter(|resident| self.models.pin(resident.model) != Pin::Never)
             .collect();
         let kept = |model: ModelId| !may_go.iter().any(|resident| resident.model == model);
-        let (kept_bytes, _) = self.models.used(|model| !kept(model) || model == candidate.model);
+        let (kept_bytes, _) = self
+            .models
+            .used(|model| !kept(model) || model == candidate.model);
         let rest = self
             .memory
             .most_bytes()

@@ -45,8 +45,10 @@ impl Memory {
 
     /// The most bytes there can be, as far as is known.
     pub(super) fn most_bytes(&self) -> Option<u64> {
-        self.capacity
-            .or_else(|| self.too_many.map(|too_many| too_many.saturating_sub(1).max(self.together)))
+        self.capacity.or_else(|| {
+            self.too_many
+                .map(|too_many| too_many.saturating_sub(1).max(self.together))
+        })
     }
 
     pub(super) fn most_models(&self) -> Option<u32> {

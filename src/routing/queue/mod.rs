@@ -91,7 +91,17 @@ pub struct ClientId(pub u64);
 
 /// What kind of work a request is, most urgent first.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Lane {
@@ -407,16 +417,18 @@ impl NodeQueue {
 
     /// The context that a model is or is about to be loaded with: what [`super::window::need`] has to know as `loaded`.
     pub fn context_of(&self, model: ModelId) -> Option<u32> {
-        let loading = self.loading.as_ref().filter(|loading| loading.model == model);
+        let loading = self
+            .loading
+            .as_ref()
+            .filter(|loading| loading.model == model);
         loading
             .map(|loading| loading.context)
             .or_else(|| self.models.resident(model).map(|resident| resident.context))
             .or_else(|| {
                 // A first request whose context is to be the only one speaks for those after it.
-                let first = self
-                    .waiting
-                    .iter()
-                    .find(|waiting| waiting.request.model == model && waiting.request.context.exact);
+                let first = self.waiting.iter().find(|waiting| {
+                    waiting.request.model == model && waiting.request.context.exact
+                });
                 first
                     .filter(|_| self.settings.policy == WindowPolicy::Pin)
                     .map(|waiting| waiting.request.context.wish)
@@ -442,7 +454,13 @@ impl NodeQueue {
 
 /// The longest that a request waits with `ahead` requests before it (waiting or at work when it arrived), if answers take at most
 /// `answer_ms` and loads at most `load_ms`.
-pub fn longest_wait(settings: &Settings, lane: Lane, ahead: u64, answer_ms: u64, load_ms: u64) -> u64 {
+pub fn longest_wait(
+    settings: &Settings,
+    lane: Lane,
+    ahead: u64,
+    answer_ms: u64,
+    load_ms: u64,
+) -> u64 {
     let round = quantum(Some(load_ms)) + load_ms + answer_ms + YIELD_MS;
     let rounds = (ahead + 1).saturating_mul(settings.shares.parts(lane));
     hold(&settings.shares, lane, Some(load_ms)).saturating_add(round.saturating_mul(rounds))

@@ -50,16 +50,18 @@ fn any_plan() -> impl Strategy<Value = Plan> {
         prop::option::weighted(0.2, 0_u64..20_000),
     )
         .prop_map(
-            |((after_ms, lane, client, model), (wish, part), (answer_ms, first), patience_ms)| Plan {
-                after_ms,
-                lane,
-                client,
-                model,
-                wish,
-                floor_part: part,
-                answer_ms,
-                first_piece_part: first,
-                patience_ms,
+            |((after_ms, lane, client, model), (wish, part), (answer_ms, first), patience_ms)| {
+                Plan {
+                    after_ms,
+                    lane,
+                    client,
+                    model,
+                    wish,
+                    floor_part: part,
+                    answer_ms,
+                    first_piece_part: first,
+                    patience_ms,
+                }
             },
         )
 }
@@ -76,9 +78,16 @@ fn any_setup() -> impl Strategy<Value = Setup> {
         (
             prop::option::weighted(0.3, 1_u32..4),
             any::<bool>(),
-            prop::collection::vec(prop::sample::select(vec![Pin::No, Pin::No, Pin::No, Pin::Last, Pin::Never]), 5),
+            prop::collection::vec(
+                prop::sample::select(vec![Pin::No, Pin::No, Pin::No, Pin::Last, Pin::Never]),
+                5,
+            ),
         ),
-        (500..LOAD_MS, 0_usize..6, prop::sample::select(vec![0_u64, 2000])),
+        (
+            500..LOAD_MS,
+            0_usize..6,
+            prop::sample::select(vec![0_u64, 2000]),
+        ),
         prop::option::weighted(0.2, 0_u64..60_000),
     )
         .prop_map(
@@ -109,7 +118,9 @@ fn any_setup() -> impl Strategy<Value = Setup> {
 
 /// Model 4 is an embedding model; the others are larger the higher their number.
 fn footprint(model: u32) -> Arc<Footprint> {
-    let base = [1, 2, 4, 7, 1].get(model as usize).map_or(1, |gib| gib * GIB);
+    let base = [1, 2, 4, 7, 1]
+        .get(model as usize)
+        .map_or(1, |gib| gib * GIB);
     let per_token = if model == 4 { 0 } else { 64 << 10 };
     Arc::new(Footprint::linear(base, per_token, Some(32_768)))
 }
@@ -292,7 +303,8 @@ impl<'a> World<'a> {
         if let Some(held) = self.held.get_mut(&self.plans[index].model) {
             held.active -= 1;
         }
-        self.queue.finished(self.now, RequestId(index as u64), Some(0));
+        self.queue
+            .finished(self.now, RequestId(index as u64), Some(0));
     }
 
     fn load_done(&mut self) {
@@ -307,7 +319,11 @@ impl<'a> World<'a> {
         }
         let whole = footprint(model).bytes(context).unwrap();
         let used: u64 = self.held.values().map(|held| held.bytes).sum();
-        let bytes = if on_cpu { 0 } else { whole.min(self.setup.capacity.saturating_sub(used)) };
+        let bytes = if on_cpu {
+            0
+        } else {
+            whole.min(self.setup.capacity.saturating_sub(used))
+        };
         let held = Held {
             context,
             bytes,
@@ -389,10 +405,18 @@ impl<'a> World<'a> {
         let plan = &self.plans[index];
         let request = request(id.0, plan, self.setup.settings.policy);
         let held = self.held.get_mut(&plan.model);
-        prop_assert!(held.is_some(), "{index} starts on a model that is not there");
+        prop_assert!(
+            held.is_some(),
+            "{index} starts on a model that is not there"
+        );
         let held = held.unwrap();
         prop_assert_eq!(held.context, context);
-        prop_assert!(request.context.covered_by(context), "{} for {:?}", context, request.context);
+        prop_assert!(
+            request.context.covered_by(context),
+            "{} for {:?}",
+            context,
+            request.context
+        );
         held.active += 1;
         if let Some(slots) = self.setup.settings.slots {
             prop_assert!(held.active <= slots);
@@ -405,7 +429,10 @@ impl<'a> World<'a> {
             _ => false,
         };
         prop_assert!(!revived, "a victim is revived");
-        prop_assert!(self.started.insert(index, self.now).is_none(), "started twice");
+        prop_assert!(
+            self.started.insert(index, self.now).is_none(),
+            "started twice"
+        );
         self.running.insert(index);
         let first = plan.answer_ms * plan.first_piece_part / 10;
         self.at(self.now + first, Event::FirstPiece(index));
@@ -446,16 +473,25 @@ impl<'a> World<'a> {
         if let Some(replaced) = self.held.remove(&model.0) {
             prop_assert_eq!(replaced.active, 0, "replaced at work");
             if self.setup.settings.policy == WindowPolicy::RaiseOnly {
-                prop_assert!(context > replaced.context, "{} is not raised", replaced.context);
+                prop_assert!(
+                    context > replaced.context,
+                    "{} is not raised",
+                    replaced.context
+                );
             }
         }
         let used: u64 = self.held.values().map(|held| held.bytes).sum();
-        let needs = if on_cpu { 0 } else { footprint(model.0).bytes(context).unwrap() };
+        let needs = if on_cpu {
+            0
+        } else {
+            footprint(model.0).bytes(context).unwrap()
+        };
         if self.setup.settings.capacity.is_some() {
             let alone = self.held.values().all(|held| held.bytes == 0);
             prop_assert!(
                 used + needs <= self.setup.capacity || alone,
-                "{used} + {needs} of {}", self.setup.capacity
+                "{used} + {needs} of {}",
+                self.setup.capacity
             );
         }
         if let Some(most) = most {
@@ -477,9 +513,17 @@ impl<'a> World<'a> {
             let (arrived, ahead) = self.arrived[index];
             let lane = Lane::ALL[self.plans[*index].lane];
             let bound = longest_wait(&self.setup.settings, lane, ahead, ANSWER_MS, LOAD_MS);
-            let bound = bound + if self.plans[*index].model == 4 { LAST_RESORT_MS } else { 0 };
+            let bound = bound
+                + if self.plans[*index].model == 4 {
+                    LAST_RESORT_MS
+                } else {
+                    0
+                };
             let waited = started - arrived;
-            prop_assert!(waited <= bound, "{index} waited {waited} of {bound} behind {ahead}");
+            prop_assert!(
+                waited <= bound,
+                "{index} waited {waited} of {bound} behind {ahead}"
+            );
         }
         Ok(())
     }

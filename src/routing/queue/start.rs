@@ -146,7 +146,12 @@ impl NodeQueue {
             return Kept::No;
         };
         let only = self.slots.limit() == 1;
-        let until = used + if only { KEEP_ONLY_SLOT_MS } else { KEEP_SLOT_MS };
+        let until = used
+            + if only {
+                KEEP_ONLY_SLOT_MS
+            } else {
+                KEEP_SLOT_MS
+            };
         if now >= until {
             return Kept::No;
         }
