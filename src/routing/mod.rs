@@ -8,7 +8,7 @@ mod decide;
 mod facts;
 mod policy;
 pub mod queue;
-mod speed;
+pub mod speed;
 mod target;
 mod tier;
 mod tokens;
@@ -21,7 +21,7 @@ pub use classify::{
 pub use decide::{Candidate, Decision, NodeLoad, Plan, Predicted, Refusal, decide};
 pub use facts::{RequestFacts, Task};
 pub use policy::{ClassTarget, Policy, Tier};
-pub use speed::{Speed, Speeds};
+pub use speed::{Learner, Observation, Speed, Speeds};
 pub use tier::{TierChoice, target, tier_of};
 pub use tokens::{Family, chars4, estimate_tokens};
 pub use window::WindowPolicy;

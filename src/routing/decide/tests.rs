@@ -49,8 +49,8 @@ fn speed(prefill_tps: f64, decode_tps: f64) -> Speed {
         prefill_tps: Some(prefill_tps),
         decode_tps: Some(decode_tps),
         load_ms: Some(1000.0),
-        completion_tokens: None,
         samples: 5,
+        ..Speed::default()
     }
 }
 
