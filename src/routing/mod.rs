@@ -2,6 +2,7 @@
 //!
 //! Pure: knows neither HTTP nor JSON wire forms; the snapshot, the load and the measurements come in as arguments.
 
+mod affinity;
 mod ask;
 mod classify;
 mod decide;
@@ -14,6 +15,7 @@ mod tier;
 mod tokens;
 pub mod window;
 
+pub use affinity::Affinity;
 pub use ask::{Turn, TurnRole, shape_ask};
 pub use classify::{
     Classification, Complexity, Probabilities, SELFTEST, Signal, classify, classify_with_context,
