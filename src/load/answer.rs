@@ -60,7 +60,11 @@ impl Answer {
                 State::Length(left) => {
                     let used = self.data(bytes, left);
                     let left = left - used as u64;
-                    self.state = if left == 0 { State::Whole } else { State::Length(left) };
+                    self.state = if left == 0 {
+                        State::Whole
+                    } else {
+                        State::Length(left)
+                    };
                     used
                 }
                 State::UntilClose => self.data(bytes, u64::MAX),
@@ -68,7 +72,11 @@ impl Answer {
                 State::Chunk(left) => {
                     let used = self.data(bytes, left);
                     let left = left - used as u64;
-                    self.state = if left == 0 { State::ChunkEnd(2) } else { State::Chunk(left) };
+                    self.state = if left == 0 {
+                        State::ChunkEnd(2)
+                    } else {
+                        State::Chunk(left)
+                    };
                     used
                 }
                 State::ChunkEnd(left) => {
@@ -100,9 +108,11 @@ impl Answer {
 
     fn head(&mut self, bytes: &[u8]) -> usize {
         let before = self.line.len();
-        self.line.extend_from_slice(bytes.get(..LONGEST_LINE).unwrap_or(bytes));
+        self.line
+            .extend_from_slice(bytes.get(..LONGEST_LINE).unwrap_or(bytes));
         let searched = before.saturating_sub(3);
-        let Some(end) = memmem::find(self.line.get(searched..).unwrap_or_default(), b"\r\n\r\n") else {
+        let Some(end) = memmem::find(self.line.get(searched..).unwrap_or_default(), b"\r\n\r\n")
+        else {
             if self.line.len() > LONGEST_LINE {
                 self.state = State::Broken;
             }
@@ -110,9 +120,13 @@ impl Answer {
         };
         self.line.truncate(searched + end + 4);
         let used = self.line.len() - before;
-        let status = self.line.get(9..12).and_then(|code| std::str::from_utf8(code).ok());
+        let status = self
+            .line
+            .get(9..12)
+            .and_then(|code| std::str::from_utf8(code).ok());
         self.status = status.and_then(|code| code.parse().ok()).unwrap_or(0);
-        let chunked = header(&self.line, "transfer-encoding").is_some_and(|value| value.to_ascii_lowercase().ends_with("chunked"));
+        let chunked = header(&self.line, "transfer-encoding")
+            .is_some_and(|value| value.to_ascii_lowercase().ends_with("chunked"));
         let length = header(&self.line, "content-length").map(str::parse);
         self.state = match (self.status, chunked, length) {
             (0, ..) | (_, false, Some(Err(_))) => State::Broken,
@@ -131,7 +145,8 @@ impl Answer {
         let used = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         self.body += used as u64;
         if self.stamped {
-            self.unread.extend_from_slice(bytes.get(..used).unwrap_or_default());
+            self.unread
+                .extend_from_slice(bytes.get(..used).unwrap_or_default());
         }
         used
     }
@@ -144,7 +159,8 @@ impl Answer {
             }
             return bytes.len();
         };
-        self.line.extend_from_slice(bytes.get(..end).unwrap_or_default());
+        self.line
+            .extend_from_slice(bytes.get(..end).unwrap_or_default());
         let line = std::str::from_utf8(&self.line).unwrap_or_default();
         let size = line.split(';').next().unwrap_or_default().trim();
         self.state = match u64::from_str_radix(size, 16) {
@@ -197,7 +213,10 @@ impl Answer {
                 self.unread.drain(..from + at);
                 return;
             };
-            if let Some(stamp) = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()) {
+            if let Some(stamp) = std::str::from_utf8(text)
+                .ok()
+                .and_then(|text| text.parse().ok())
+            {
                 each(stamp);
             }
             from = digits + DIGITS;
@@ -245,7 +264,8 @@ mod tests {
         assert_eq!(answer.body(), (bytes.len() - head) as u64);
         let mut answer = Answer::new(true);
         answer.push(&stream(Form::Events, &[1]));
-        let data = wire::piece(Form::Events, false, 1).len() + wire::stream_end(Form::Events, false).len();
+        let data =
+            wire::piece(Form::Events, false, 1).len() + wire::stream_end(Form::Events, false).len();
         assert_eq!((answer.whole(), answer.body()), (true, data as u64));
     }
 

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use super::many::{Load, Many, Timing, sleep_until};
 use super::steps::{SETTLE, SPREAD, TRIES, WARM};
 use super::upstream::Script;
-use super::{Ask, Part, Place, Plan, Processes, Single, Step, Upstream, leave, process};
-use crate::measure::proxy::{Case, DIRECT, Form, Moment, Observation, Seen, Times};
+use super::{
+    Ask, Part, Place, Plan, Processes, Single, Step, Upstream, leave, load_percent, process,
+};
+use crate::measure::proxy::{Case, DIRECT, Form, MACHINE, Moment, Observation, Seen, Times};
 
 /// How long idle streams may take until all have begun.
 const BEGIN: Duration = Duration::from_secs(20);
@@ -48,20 +50,23 @@ pub struct Campaign<'a> {
 }
 
 impl Campaign<'_> {
-    /// Measures; what was seen, and how many rounds were completed. An uncompleted round leaves nothing.
-    pub fn run(&self, tell: &mut dyn FnMut(&Progress)) -> (Vec<Observation>, u32) {
-        let mut seen = Vec::new();
+    /// Measures. A round that was not completed leaves nothing.
+    pub fn run(&self, tell: &mut dyn FnMut(&Progress)) -> Vec<Observation> {
+        let begun = Instant::now();
+        let mut seen = vec![busy(0, Moment::Start, begun)];
         let mut done = Duration::ZERO;
         if self.plan.has(Part::Idle) {
             // Before the load, whose memory nobody gives back in full; what stays is told at the end.
             for lane in self.lanes.iter().filter(|lane| lane.name != DIRECT) {
-                tell(&Progress { done, text: format!("{} idle streams of {}", self.plan.idle, lane.name) });
+                tell(&Progress {
+                    done,
+                    text: format!("{} idle streams of {}", self.plan.idle, lane.name),
+                });
                 seen.extend(memory(lane, Moment::Start));
                 seen.extend(self.idle(lane));
                 done += self.plan.time_of_idle();
             }
         }
-        let mut completed = 0;
         for round in 0..self.plan.rounds {
             let mut found = Vec::new();
             for step in self.plan.steps() {
@@ -77,12 +82,16 @@ impl Campaign<'_> {
                 break;
             }
             seen.extend(found);
-            completed += 1;
+            seen.push(busy(round, Moment::End, begun));
         }
         if self.plan.has(Part::Idle) {
-            seen.extend(self.lanes.iter().filter_map(|lane| memory(lane, Moment::End)));
+            seen.extend(
+                self.lanes
+                    .iter()
+                    .filter_map(|lane| memory(lane, Moment::End)),
+            );
         }
-        (seen, completed)
+        seen
     }
 
     fn stopped(&self) -> bool {
@@ -105,12 +114,19 @@ impl Campaign<'_> {
             }
             let seen = match step {
                 Step::Latency(_) => continue,
-                Step::Pieces(form, streams, gap) => self.pieces(lane, form, streams, gap).map(|seen| vec![seen]),
-                Step::Load(bytes, connections) => self.load(lane, bytes, connections).map(|seen| vec![seen]),
+                Step::Pieces(form, streams, gap) => {
+                    self.pieces(lane, form, streams, gap).map(|seen| vec![seen])
+                }
+                Step::Load(bytes, connections) => {
+                    self.load(lane, bytes, connections).map(|seen| vec![seen])
+                }
                 Step::Departures(after_first) => (0..TRIES)
                     .map(|_| {
                         let waited_ns = leave::departure(&lane.place, self.upstream, after_first)?;
-                        Ok(Seen::Departure { after_first, waited_ns })
+                        Ok(Seen::Departure {
+                            after_first,
+                            waited_ns,
+                        })
                     })
                     .collect(),
                 Step::Cuts(form) => (0..TRIES)
@@ -130,11 +146,18 @@ impl Campaign<'_> {
         let (turns, turn) = self.plan.turns(case);
         let ask = match case {
             Case::Small => Ask::SMALL,
-            Case::SmallAuto => Ask { auto: true, ..Ask::SMALL },
-            Case::Large => Ask { bytes: crate::measure::proxy::SIZES[1], ..Ask::SMALL },
+            Case::SmallAuto => Ask {
+                auto: true,
+                ..Ask::SMALL
+            },
+            Case::Large => Ask {
+                bytes: crate::measure::proxy::SIZES[1],
+                ..Ask::SMALL
+            },
             Case::FirstPiece => Ask::streamed(Form::Lines),
         };
-        self.upstream.play(Script::whole(2, Duration::from_micros(500)));
+        self.upstream
+            .play(Script::whole(2, Duration::from_micros(500)));
         let mut open: Vec<(&Lane, Vec<u8>, Single, Vec<u64>)> = Vec::new();
         let mut broken: HashMap<String, io::Error> = HashMap::new();
         for lane in self.order(round) {
@@ -151,7 +174,11 @@ impl Campaign<'_> {
                 }
                 for _ in 0..turn {
                     match single.exchange(request) {
-                        Ok(took) if measured => times.push(if case == Case::FirstPiece { took.first } else { took.whole }),
+                        Ok(took) if measured => times.push(if case == Case::FirstPiece {
+                            took.first
+                        } else {
+                            took.whole
+                        }),
                         Ok(_) => {}
                         Err(error) => {
                             broken.insert(lane.name.clone(), error);
@@ -168,7 +195,10 @@ impl Campaign<'_> {
         }
         for (lane, _, _, times) in open {
             if !broken.contains_key(&lane.name) {
-                let seen = Seen::Latency { case, times: Times::of(times) };
+                let seen = Seen::Latency {
+                    case,
+                    times: Times::of(times),
+                };
                 found.push(observed(round, lane, seen));
             }
         }
@@ -181,7 +211,13 @@ impl Campaign<'_> {
         let spread = if streams > 1 { SPREAD } else { Duration::ZERO };
         let until = super::many::Until::Time(self.plan.stream_window());
         let load = self.conduct(lane, |cpu| {
-            many.streams(Timing { spread, warm: WARM, until, stop: self.stop, cpu })
+            many.streams(Timing {
+                spread,
+                warm: WARM,
+                until,
+                stop: self.stop,
+                cpu,
+            })
         })?;
         Ok(Seen::Pieces {
             form,
@@ -195,11 +231,21 @@ impl Campaign<'_> {
     }
 
     fn load(&self, lane: &Lane, bytes: u64, connections: u32) -> io::Result<Seen> {
-        let request = Ask { bytes, ..Ask::SMALL }.to(&lane.place);
+        let request = Ask {
+            bytes,
+            ..Ask::SMALL
+        }
+        .to(&lane.place);
         let many = self.open(lane, connections, &request, false)?;
         let until = self.plan.until();
         let load = self.conduct(lane, |cpu| {
-            many.requests(Timing { spread: Duration::ZERO, warm: WARM, until, stop: self.stop, cpu })
+            many.requests(Timing {
+                spread: Duration::ZERO,
+                warm: WARM,
+                until,
+                stop: self.stop,
+                cpu,
+            })
         })?;
         Ok(Seen::Load {
             bytes,
@@ -211,12 +257,29 @@ impl Campaign<'_> {
         })
     }
 
-    fn open(&self, lane: &Lane, connections: u32, request: &[u8], stamped: bool) -> io::Result<Many> {
-        Many::open(&lane.place, connections, self.plan.threads, request, stamped, self.upstream.clock())
+    fn open(
+        &self,
+        lane: &Lane,
+        connections: u32,
+        request: &[u8],
+        stamped: bool,
+    ) -> io::Result<Many> {
+        Many::open(
+            &lane.place,
+            connections,
+            self.plan.threads,
+            request,
+            stamped,
+            self.upstream.clock(),
+        )
     }
 
     /// Runs a load with the processor time of the target's processes at hand.
-    fn conduct(&self, lane: &Lane, load: impl FnOnce(&dyn Fn() -> Option<u64>) -> io::Result<Load>) -> io::Result<Load> {
+    fn conduct(
+        &self,
+        lane: &Lane,
+        load: impl FnOnce(&dyn Fn() -> Option<u64>) -> io::Result<Load>,
+    ) -> io::Result<Load> {
         let pids = lane.processes.as_ref().map(Processes::all);
         load(&|| pids.as_ref().and_then(|pids| process::cpu(pids)))
     }
@@ -227,21 +290,29 @@ impl Campaign<'_> {
         let request = Ask::streamed(Form::Lines).to(&lane.place);
         let stopped = || self.stopped();
         let mut found = Vec::new();
-        let held = self.open(lane, self.plan.idle, &request, true).and_then(|mut many| {
-            let began = many.hold(BEGIN, self.stop)?;
-            sleep_until(Instant::now() + SETTLE, &stopped);
-            let pids = lane.processes.as_ref().map(Processes::all).unwrap_or_default();
-            let (before, start) = (process::cpu(&pids), Instant::now());
-            sleep_until(start + self.plan.stream_window(), &stopped);
-            let cpu = process::cpu(&pids);
-            found.extend(memory(lane, Moment::Streams));
-            Ok(Seen::Idle {
-                asked: self.plan.idle,
-                began,
-                cpu_ns: before.zip(cpu).map(|(before, after)| after.saturating_sub(before)),
-                elapsed_ns: u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
-            })
-        });
+        let held = self
+            .open(lane, self.plan.idle, &request, true)
+            .and_then(|mut many| {
+                let began = many.hold(BEGIN, self.stop)?;
+                sleep_until(Instant::now() + SETTLE, &stopped);
+                let pids = lane
+                    .processes
+                    .as_ref()
+                    .map(Processes::all)
+                    .unwrap_or_default();
+                let (before, start) = (process::cpu(&pids), Instant::now());
+                sleep_until(start + self.plan.stream_window(), &stopped);
+                let cpu = process::cpu(&pids);
+                found.extend(memory(lane, Moment::Streams));
+                Ok(Seen::Idle {
+                    asked: self.plan.idle,
+                    began,
+                    cpu_ns: before
+                        .zip(cpu)
+                        .map(|(before, after)| after.saturating_sub(before)),
+                    elapsed_ns: u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
+                })
+            });
         let seen = held.unwrap_or_else(|error| failed(&"idle streams", &error));
         found.push(observed(0, lane, seen));
         sleep_until(Instant::now() + SETTLE, &stopped);
@@ -258,6 +329,18 @@ fn memory(lane: &Lane, moment: Moment) -> Option<Observation> {
         threads: held.threads,
     };
     Some(observed(0, lane, seen))
+}
+
+fn busy(round: u32, moment: Moment, begun: Instant) -> Observation {
+    Observation {
+        round,
+        target: MACHINE.to_owned(),
+        seen: Seen::Machine {
+            moment,
+            load_percent: load_percent(),
+            elapsed_ns: u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX),
+        },
+    }
 }
 
 fn observed(round: u32, lane: &Lane, seen: Seen) -> Observation {

@@ -62,7 +62,10 @@ impl Router {
             Err(_) => {
                 drop(router);
                 let said = log.recv_timeout(STOP).unwrap_or_default();
-                Err(io::Error::other(format!("it did not start: {}", said.trim())))
+                Err(io::Error::other(format!(
+                    "it did not start: {}",
+                    said.trim()
+                )))
             }
         }
     }
@@ -80,8 +83,12 @@ impl Router {
 
 impl Drop for Router {
     fn drop(&mut self) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        let asked = pid.is_some_and(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_ok());
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        let asked = pid.is_some_and(|pid| {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_ok()
+        });
         let deadline = Instant::now() + STOP;
         while asked && Instant::now() < deadline {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
@@ -97,7 +104,8 @@ impl Drop for Router {
 
 /// Nothing is written per request, as with the other proxies, and no limit of admission is met.
 fn configuration(upstream: SocketAddr) -> String {
-    let classes = ["simple", "moderate", "complex"].map(|class| format!("{class} = {{ model = \"{MODEL}\" }}\n"));
+    let classes = ["simple", "moderate", "complex"]
+        .map(|class| format!("{class} = {{ model = \"{MODEL}\" }}\n"));
     format!(
         "log_level = \"error\"\n\
          [[node]]\nname = \"mock\"\nurl = \"http://{upstream}\"\nkind = \"ollama\"\n\
@@ -110,28 +118,32 @@ fn configuration(upstream: SocketAddr) -> String {
 /// Reads its log to the end, so that it never waits for a reader, and tells its beginning when it has ended.
 fn read_log(stderr: ChildStderr) -> io::Result<Receiver<String>> {
     let (sender, log) = mpsc::channel();
-    thread::Builder::new().name("router-log".to_owned()).spawn(move || {
-        let mut stderr = BufReader::new(stderr);
-        let mut said = Vec::new();
-        // What cannot be read any more is the end of it.
-        let _ = stderr.by_ref().take(LONGEST_LOG).read_to_end(&mut said);
-        let _ = io::copy(&mut stderr, &mut io::sink());
-        let _ = sender.send(String::from_utf8_lossy(&said).into_owned());
-    })?;
+    thread::Builder::new()
+        .name("router-log".to_owned())
+        .spawn(move || {
+            let mut stderr = BufReader::new(stderr);
+            let mut said = Vec::new();
+            // What cannot be read any more is the end of it.
+            let _ = stderr.by_ref().take(LONGEST_LOG).read_to_end(&mut said);
+            let _ = io::copy(&mut stderr, &mut io::sink());
+            let _ = sender.send(String::from_utf8_lossy(&said).into_owned());
+        })?;
     Ok(log)
 }
 
 /// The address from the line that says where it listens.
 fn read_address(stdout: ChildStdout) -> io::Result<Receiver<SocketAddr>> {
     let (sender, address) = mpsc::channel();
-    thread::Builder::new().name("router-out".to_owned()).spawn(move || {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            let rest = line.strip_prefix("listening on http://");
-            if let Some(addr) = rest.and_then(|rest| rest.trim_end_matches('/').parse().ok()) {
-                // Whoever gave up waiting has ended the router.
-                let _ = sender.send(addr);
+    thread::Builder::new()
+        .name("router-out".to_owned())
+        .spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let rest = line.strip_prefix("listening on http://");
+                if let Some(addr) = rest.and_then(|rest| rest.trim_end_matches('/').parse().ok()) {
+                    // Whoever gave up waiting has ended the router.
+                    let _ = sender.send(addr);
+                }
             }
-        }
-    })?;
+        })?;
     Ok(address)
 }

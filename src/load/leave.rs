@@ -27,16 +27,28 @@ const GAP: Duration = Duration::from_millis(2);
 
 /// A client leaves in the silence before or after the first piece: how long until the upstream's connection is closed, too, nanoseconds.
 /// `None`: not within 3 s.
-pub(super) fn departure(place: &Place, upstream: &Upstream, after_first: bool) -> io::Result<Option<u64>> {
-    let script = if after_first { Script::silent() } else { Script::whole(0, Duration::ZERO) };
-    upstream.play(Script { watched: true, ..script });
+pub(super) fn departure(
+    place: &Place,
+    upstream: &Upstream,
+    after_first: bool,
+) -> io::Result<Option<u64>> {
+    let script = if after_first {
+        Script::silent()
+    } else {
+        Script::whole(0, Duration::ZERO)
+    };
+    upstream.play(Script {
+        watched: true,
+        ..script
+    });
     upstream.forget();
     let mut stream = TcpStream::connect_timeout(&place.addr, CONNECT)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(ARRIVE))?;
     stream.write_all(&Ask::streamed(Form::Lines).to(place))?;
     let arrived = upstream.wait(ARRIVE, |event| !event.left);
-    let arrived = arrived.ok_or_else(|| io::Error::other("the request never came to the upstream"))?;
+    let arrived =
+        arrived.ok_or_else(|| io::Error::other("the request never came to the upstream"))?;
     if after_first {
         wait_for_piece(&mut stream)?;
     }
@@ -44,7 +56,9 @@ pub(super) fn departure(place: &Place, upstream: &Upstream, after_first: bool) -
     let left = upstream.clock().now();
     drop(stream);
     let gone = |event: &Event| event.left && event.stream == arrived.stream;
-    Ok(upstream.wait(NOTICE, gone).map(|event| event.at.saturating_sub(left)))
+    Ok(upstream
+        .wait(NOTICE, gone)
+        .map(|event| event.at.saturating_sub(left)))
 }
 
 fn wait_for_piece(stream: &mut TcpStream) -> io::Result<()> {
@@ -90,12 +104,17 @@ pub(super) fn cut(place: &Place, upstream: &Upstream, form: Form) -> io::Result<
                     break false;
                 }
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Ok(End::Hung),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return Ok(End::Hung);
+            }
             Err(_) => break true,
         }
     };
     if answer.status() != 200 {
-        return Err(io::Error::other(format!("an answer with status {}", answer.status())));
+        return Err(io::Error::other(format!(
+            "an answer with status {}",
+            answer.status()
+        )));
     }
     let complete = answer.whole() || (closed && answer.ends_with_connection());
     let told = memmem::find(&all, b"\"error\"").is_some();
@@ -147,12 +166,22 @@ mod tests {
         for (answer, end) in [
             (format!("{chunked}1\r\na\r\n0\r\n\r\n"), End::Clean),
             (format!("{chunked}1\r\na\r\n"), End::Broken),
-            (format!("{chunked}d\r\n{{\"error\":\"x\"}}\r\n0\r\n\r\n"), End::Told),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\na".to_owned(), End::Broken),
+            (
+                format!("{chunked}d\r\n{{\"error\":\"x\"}}\r\n0\r\n\r\n"),
+                End::Told,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\na".to_owned(),
+                End::Broken,
+            ),
             ("HTTP/1.1 200 OK\r\n\r\na".to_owned(), End::Clean),
         ] {
             let place = server(answer.clone().leak());
-            assert_eq!(cut(&place, &upstream, Form::Lines).unwrap(), end, "{answer}");
+            assert_eq!(
+                cut(&place, &upstream, Form::Lines).unwrap(),
+                end,
+                "{answer}"
+            );
         }
         let place = server("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
         assert!(cut(&place, &upstream, Form::Lines).is_err());

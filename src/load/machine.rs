@@ -1,37 +1,33 @@
-//! What machine this is, and how busy.
+//! How busy this machine is.
 
 use std::fs;
 
-use crate::measure::proxy::Machine;
-
-/// This machine, as far as the system tells.
-pub fn machine() -> Machine {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let cpuinfo = read("/proc/cpuinfo");
-    let processor = cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map(|line| line.trim_start_matches(['\t', ' ', ':']).trim().to_owned());
-    let meminfo = read("/proc/meminfo");
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = total.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-    let kernel = read("/proc/sys/kernel/osrelease");
-    Machine {
-        processor,
-        processors: processors(),
-        memory_bytes: kib.map(|kib| kib * 1024),
-        system: Some(kernel.trim()).filter(|text| !text.is_empty()).map(|text| format!("Linux {text}")),
-    }
+/// The load averages of the last 1, 5 and 15 minutes in hundredths, as the kernel tells them.
+pub fn load_percent() -> Option<[u32; 3]> {
+    parse(&fs::read_to_string("/proc/loadavg").ok()?)
 }
 
-/// Processors that this process may use.
-pub fn processors() -> Option<u64> {
-    std::thread::available_parallelism().ok().map(|count| count.get() as u64)
-}
-
-/// The load averages of the last 1, 5 and 15 minutes.
-pub fn load_average() -> Option<[f64; 3]> {
-    let text = fs::read_to_string("/proc/loadavg").ok()?;
-    let mut words = text.split(' ').map(|word| word.parse().ok());
+fn parse(text: &str) -> Option<[u32; 3]> {
+    let mut words = text.split(' ').map(|word| {
+        let (whole, hundredths) = word.split_once('.')?;
+        let hundredths: u32 = hundredths.parse().ok().filter(|part| *part < 100)?;
+        whole
+            .parse::<u32>()
+            .ok()?
+            .checked_mul(100)?
+            .checked_add(hundredths)
+    });
     Some([words.next()??, words.next()??, words.next()??])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn load_averages_are_read_to_the_hundredth() {
+        assert_eq!(parse("0.54 12.03 0.00 2/93 19100\n"), Some([54, 1203, 0]));
+        assert_eq!(parse("0.54 x"), None);
+        assert!(load_percent().is_some());
+    }
 }

@@ -111,7 +111,14 @@ struct Shared {
 
 impl Many {
     /// Opens `count` connections, shared out to at most `threads` threads.
-    pub(super) fn open(place: &Place, count: u32, threads: u32, request: &[u8], stamped: bool, clock: Clock) -> io::Result<Self> {
+    pub(super) fn open(
+        place: &Place,
+        count: u32,
+        threads: u32,
+        request: &[u8],
+        stamped: bool,
+        clock: Clock,
+    ) -> io::Result<Self> {
         let mut loops = Vec::new();
         for _ in 0..threads.clamp(1, count.max(1)) {
             loops.push(Events {
@@ -128,7 +135,10 @@ impl Many {
                 events.connect(place, stamped)?;
             }
         }
-        Ok(Self { loops, streams: count as usize })
+        Ok(Self {
+            loops,
+            streams: count as usize,
+        })
     }
 
     /// Every connection asks again as soon as it has its answer.
@@ -144,7 +154,11 @@ impl Many {
     }
 
     /// Runs `work` in a thread per loop through the phases and adds up what it brought.
-    fn run(mut self, timing: Timing<'_>, work: impl Fn(&mut Events, &Shared) -> io::Result<Load> + Sync) -> io::Result<Load> {
+    fn run(
+        mut self,
+        timing: Timing<'_>,
+        work: impl Fn(&mut Events, &Shared) -> io::Result<Load> + Sync,
+    ) -> io::Result<Load> {
         let shared = Shared {
             phase: AtomicU8::new(WARM),
             count: AtomicU64::new(0),
@@ -164,7 +178,9 @@ impl Many {
             }
             let mut sum = conduct(timing, &shared);
             for worker in workers {
-                let load = worker.join().map_err(|_| io::Error::other("a load thread panicked"))??;
+                let load = worker
+                    .join()
+                    .map_err(|_| io::Error::other("a load thread panicked"))??;
                 sum.count += load.count;
                 sum.failed += load.failed;
                 sum.delays.extend(load.delays);
@@ -194,7 +210,10 @@ fn conduct(timing: Timing<'_>, shared: &Shared) -> Load {
     match timing.until {
         Until::Time(window) => sleep_until(start + window, &stopped),
         Until::Count(wanted) => {
-            while shared.count.load(Ordering::Relaxed) < wanted && start.elapsed() < LIMIT && !stopped() {
+            while shared.count.load(Ordering::Relaxed) < wanted
+                && start.elapsed() < LIMIT
+                && !stopped()
+            {
                 thread::sleep(LOOK);
             }
         }
@@ -204,7 +223,9 @@ fn conduct(timing: Timing<'_>, shared: &Shared) -> Load {
     let after = (timing.cpu)();
     Load {
         elapsed: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
-        cpu: before.zip(after).map(|(before, after)| after.saturating_sub(before)),
+        cpu: before
+            .zip(after)
+            .map(|(before, after)| after.saturating_sub(before)),
         ..Load::default()
     }
 }
@@ -290,7 +311,9 @@ impl Events {
                 false
             })?;
             if phase == MEASURED {
-                shared.count.fetch_add(delays.len() as u64, Ordering::Relaxed);
+                shared
+                    .count
+                    .fetch_add(delays.len() as u64, Ordering::Relaxed);
                 load.delays.extend(delays);
             }
         }
@@ -317,10 +340,19 @@ impl Events {
 
     /// Waits up to `wait` and takes in what came; `seen` gets each answer so far and the time of the read, and says whether the request is
     /// to be sent again.
-    fn poll(&mut self, room: &mut Room, wait: Duration, seen: &mut dyn FnMut(&mut Answer, u64) -> bool) -> io::Result<()> {
+    fn poll(
+        &mut self,
+        room: &mut Room,
+        wait: Duration,
+        seen: &mut dyn FnMut(&mut Answer, u64) -> bool,
+    ) -> io::Result<()> {
         let wait = Timespec::try_from(wait).map_err(io::Error::other)?;
         room.ready.clear();
-        let waited = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut room.ready), Some(&wait));
+        let waited = epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(&mut room.ready),
+            Some(&wait),
+        );
         for event in &room.ready {
             let (flags, id) = (event.flags, event.data.u64());
             let id = usize::try_from(id).unwrap_or(usize::MAX);
@@ -338,7 +370,12 @@ impl Events {
         }
     }
 
-    fn read(&mut self, id: usize, buffer: &mut [u8], seen: &mut dyn FnMut(&mut Answer, u64) -> bool) {
+    fn read(
+        &mut self,
+        id: usize,
+        buffer: &mut [u8],
+        seen: &mut dyn FnMut(&mut Answer, u64) -> bool,
+    ) {
         let Some(client) = self.clients.get_mut(id).and_then(Option::as_mut) else {
             return;
         };
@@ -372,7 +409,10 @@ impl Events {
         let waited = client.unsent < self.request.len();
         while client.unsent > 0 {
             let from = self.request.len() - client.unsent;
-            match client.stream.write(self.request.get(from..).unwrap_or_default()) {
+            match client
+                .stream
+                .write(self.request.get(from..).unwrap_or_default())
+            {
                 Ok(n) => client.unsent -= n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => return self.fail(id),
@@ -423,7 +463,11 @@ mod tests {
         let place = Place::at(upstream.addr());
         let stop = AtomicBool::new(false);
         for bytes in [1024, 2 * 1024 * 1024] {
-            let request = Ask { bytes, ..Ask::SMALL }.to(&place);
+            let request = Ask {
+                bytes,
+                ..Ask::SMALL
+            }
+            .to(&place);
             let many = Many::open(&place, 9, 2, &request, false, upstream.clock()).unwrap();
             assert_eq!(many.loops.len(), 2);
             let load = many.requests(timing(Until::Count(200), &stop)).unwrap();
@@ -442,12 +486,18 @@ mod tests {
         for form in [Form::Lines, Form::Events] {
             let request = Ask::streamed(form).to(&place);
             let many = Many::open(&place, 10, 1, &request, true, upstream.clock()).unwrap();
-            let load = many.streams(timing(Until::Time(Duration::from_millis(500)), &stop)).unwrap();
+            let load = many
+                .streams(timing(Until::Time(Duration::from_millis(500)), &stop))
+                .unwrap();
             // 10 streams, a piece every 5 ms. A busy machine may bring them late, but never more than were due.
             let due = load.elapsed / 5_000_000 * 10;
             assert!(load.count <= due + 50, "{} of {due}", load.count);
             assert!(load.count > 0 && load.failed == 0);
-            assert!(load.delays.iter().all(|&delay| delay < load.elapsed + 10_000_000_000));
+            assert!(
+                load.delays
+                    .iter()
+                    .all(|&delay| delay < load.elapsed + 10_000_000_000)
+            );
         }
     }
 
@@ -463,7 +513,8 @@ mod tests {
         let stop = AtomicBool::new(true);
         let start = Instant::now();
         let many = Many::open(&place, 1, 1, &request, true, upstream.clock()).unwrap();
-        many.streams(timing(Until::Time(Duration::from_secs(60)), &stop)).unwrap();
+        many.streams(timing(Until::Time(Duration::from_secs(60)), &stop))
+            .unwrap();
         assert!(start.elapsed() < Duration::from_secs(30));
     }
 
@@ -472,10 +523,15 @@ mod tests {
         let upstream = Upstream::start(Clock::start(), 0, 1).unwrap();
         let place = Place::at(upstream.addr());
         let stop = AtomicBool::new(false);
-        upstream.play(Script { cut: true, ..Script::whole(2, Duration::from_millis(1)) });
+        upstream.play(Script {
+            cut: true,
+            ..Script::whole(2, Duration::from_millis(1))
+        });
         let request = Ask::streamed(Form::Lines).to(&place);
         let many = Many::open(&place, 4, 1, &request, true, upstream.clock()).unwrap();
-        let load = many.streams(timing(Until::Time(Duration::from_millis(200)), &stop)).unwrap();
+        let load = many
+            .streams(timing(Until::Time(Duration::from_millis(200)), &stop))
+            .unwrap();
         assert_eq!(load.failed, 4);
     }
 }

@@ -7,6 +7,7 @@
 mod answer;
 mod campaign;
 mod child;
+mod fair;
 mod leave;
 mod machine;
 mod many;
@@ -19,7 +20,8 @@ mod wire;
 
 pub use campaign::{Campaign, Lane, Progress};
 pub use child::Router;
-pub use machine::{load_average, machine, processors};
+pub use fair::{haproxy, nginx};
+pub use machine::load_percent;
 pub use place::Place;
 pub use process::Processes;
 pub use single::{Single, Took};

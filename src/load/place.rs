@@ -34,14 +34,27 @@ impl Place {
             .ok_or_else(|| format!("`{url}`: only http://HOST:PORT can be measured"))?;
         let (host, prefix) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
         let wrong = |text: &str| format!("`{url}`: {text}");
-        if host.is_empty() || host.contains(['@', '?', '#', ' ']) || prefix.contains(['?', '#', ' ']) {
+        if host.is_empty()
+            || host.contains(['@', '?', '#', ' '])
+            || prefix.contains(['?', '#', ' '])
+        {
             return Err(wrong("expected http://HOST:PORT"));
         }
-        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-        let full = if has_port { host.to_owned() } else { format!("{host}:80") };
-        let mut found = full.to_socket_addrs().map_err(|error| wrong(&error.to_string()))?;
+        let has_port = host
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+        let full = if has_port {
+            host.to_owned()
+        } else {
+            format!("{host}:80")
+        };
+        let mut found = full
+            .to_socket_addrs()
+            .map_err(|error| wrong(&error.to_string()))?;
         Ok(Self {
-            addr: found.next().ok_or_else(|| wrong("the host has no address"))?,
+            addr: found
+                .next()
+                .ok_or_else(|| wrong("the host has no address"))?,
             host: host.to_owned(),
             prefix: prefix.trim_end_matches('/').to_owned(),
         })
@@ -77,7 +90,15 @@ mod tests {
         assert_eq!(Place::of_url("http://127.0.0.1").unwrap().addr.port(), 80);
         let six = Place::of_url("http://[::1]:82").unwrap();
         assert_eq!(six.addr, "[::1]:82".parse().unwrap());
-        for wrong in ["https://127.0.0.1", "127.0.0.1:80", "http://", "http:///a", "http://u@127.0.0.1", "http://127.0.0.1:1/a?b", "http://127.0.0.1:99999"] {
+        for wrong in [
+            "https://127.0.0.1",
+            "127.0.0.1:80",
+            "http://",
+            "http:///a",
+            "http://u@127.0.0.1",
+            "http://127.0.0.1:1/a?b",
+            "http://127.0.0.1:99999",
+        ] {
             assert!(Place::of_url(wrong).is_err(), "{wrong}");
         }
     }

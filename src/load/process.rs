@@ -56,7 +56,9 @@ impl Processes {
         for child in children {
             owners.remove(&child);
         }
-        let forwarder = owners.iter().any(|pid| stat(*pid).is_some_and(|stat| stat.name == "docker-proxy"));
+        let forwarder = owners
+            .iter()
+            .any(|pid| stat(*pid).is_some_and(|stat| stat.name == "docker-proxy"));
         (!owners.is_empty() && !forwarder).then(|| Self {
             roots: owners.into_iter().collect(),
         })
@@ -69,7 +71,10 @@ impl Processes {
 
     /// The name of the first process as the kernel knows it.
     pub fn name(&self) -> Option<String> {
-        self.roots.first().and_then(|pid| stat(*pid)).map(|stat| stat.name)
+        self.roots
+            .first()
+            .and_then(|pid| stat(*pid))
+            .map(|stat| stat.name)
     }
 
     /// All processes with their children's children.
@@ -99,10 +104,14 @@ impl Processes {
                 continue;
             };
             found = true;
-            let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+            let rollup =
+                fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
             let page = rustix::param::page_size() as u64;
             sum.rss += kib(&rollup, "Rss:").map_or(stat.resident * page, |kib| kib * 1024);
-            sum.pss = sum.pss.zip(kib(&rollup, "Pss:")).map(|(sum, kib)| sum + kib * 1024);
+            sum.pss = sum
+                .pss
+                .zip(kib(&rollup, "Pss:"))
+                .map(|(sum, kib)| sum + kib * 1024);
             sum.threads += stat.threads;
         }
         found.then_some(sum)
@@ -117,7 +126,8 @@ pub(super) fn cpu(pids: &[u32]) -> Option<u64> {
     for pid in pids {
         ticks += stat(*pid)?.ticks;
     }
-    (!pids.is_empty()).then(|| ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1))
+    (!pids.is_empty())
+        .then(|| ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1))
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -146,24 +156,41 @@ fn pids() -> impl Iterator<Item = u32> {
 }
 
 fn children(pid: u32) -> Vec<u32> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten();
+    let lists =
+        tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
     lists
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
+        .flat_map(|list| {
+            list.split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<u32>>()
+        })
         .collect()
 }
 
 /// Whether a process has one of these sockets open.
 fn holds(pid: u32, sockets: &[String]) -> bool {
-    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+    let files = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten();
     let mut links = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
-    links.any(|link| sockets.iter().any(|socket| link.as_os_str() == socket.as_str()))
+    links.any(|link| {
+        sockets
+            .iter()
+            .any(|socket| link.as_os_str() == socket.as_str())
+    })
 }
 
 /// The sockets that listen at an address, as the descriptors in `/proc/PID/fd` name them.
 fn listening_sockets(addr: SocketAddr) -> Vec<String> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
-    let inodes = tables.iter().flat_map(|table| table.lines()).filter_map(|line| listener(line, addr));
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .map(|path| fs::read_to_string(path).unwrap_or_default());
+    let inodes = tables
+        .iter()
+        .flat_map(|table| table.lines())
+        .filter_map(|line| listener(line, addr));
     inodes.map(|inode| format!("socket:[{inode}]")).collect()
 }
 
@@ -179,8 +206,14 @@ fn listener(line: &str, addr: SocketAddr) -> Option<&str> {
 
 /// An address as `/proc/net` writes it: words of 32 bits in the machine's byte order.
 fn ip_of(hex: &str) -> Option<IpAddr> {
-    let words = (0..hex.len()).step_by(8).map(|at| u32::from_str_radix(hex.get(at..at + 8)?, 16).ok());
-    let bytes: Vec<u8> = words.collect::<Option<Vec<u32>>>()?.into_iter().flat_map(u32::to_ne_bytes).collect();
+    let words = (0..hex.len())
+        .step_by(8)
+        .map(|at| u32::from_str_radix(hex.get(at..at + 8)?, 16).ok());
+    let bytes: Vec<u8> = words
+        .collect::<Option<Vec<u32>>>()?
+        .into_iter()
+        .flat_map(u32::to_ne_bytes)
+        .collect();
     if let Ok(four) = <[u8; 4]>::try_from(bytes.as_slice()) {
         return Some(IpAddr::from(four));
     }
@@ -203,17 +236,35 @@ mod tests {
     fn a_name_may_hold_anything() {
         let line = "7 (a) b (c) S 3 7 7 0 -1 0 0 0 0 0 11 22 4 5 20 0 9 0 100 5000 77 1 1";
         let stat = parse_stat(line).unwrap();
-        assert_eq!(stat, Stat { name: "a) b (c".to_owned(), parent: 3, ticks: 42, threads: 9, resident: 77 });
+        assert_eq!(
+            stat,
+            Stat {
+                name: "a) b (c".to_owned(),
+                parent: 3,
+                ticks: 42,
+                threads: 9,
+                resident: 77
+            }
+        );
         assert_eq!(parse_stat("7 (x) S 3"), None);
     }
 
     #[test]
     fn addresses_of_the_kernels_tables() {
-        let line = |local: &str, state: &str| format!("   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 12345 1 0 100 0 0 10 0");
+        let line = |local: &str, state: &str| {
+            format!(
+                "   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 12345 1 0 100 0 0 10 0"
+            )
+        };
         let addr = "127.0.0.1:8080".parse().unwrap();
         let six = "0000000000000000FFFF00000100007F:1F90";
         if cfg!(target_endian = "little") {
-            for local in ["0100007F:1F90", "00000000:1F90", "00000000000000000000000000000000:1F90", six] {
+            for local in [
+                "0100007F:1F90",
+                "00000000:1F90",
+                "00000000000000000000000000000000:1F90",
+                six,
+            ] {
                 assert_eq!(listener(&line(local, "0A"), addr), Some("12345"), "{local}");
             }
             assert_eq!(listener(&line("0200007F:1F90", "0A"), addr), None);
@@ -236,7 +287,10 @@ mod tests {
         let start = Instant::now();
         // Other tests of this process only add to it.
         while cpu(&pids).unwrap() < before + 50_000_000 {
-            assert!(start.elapsed() < Duration::from_secs(60), "no work is accounted");
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "no work is accounted"
+            );
         }
         drop(socket);
         assert_eq!(cpu(&[]), None);

@@ -118,7 +118,9 @@ impl Plan {
             steps.push(Step::Pieces(Form::Lines, STREAMS, MANY_GAP));
         }
         if self.has(Part::Rates) {
-            let loads = SIZES.into_iter().flat_map(|bytes| CONNECTIONS.map(|connections| Step::Load(bytes, connections)));
+            let loads = SIZES
+                .into_iter()
+                .flat_map(|bytes| CONNECTIONS.map(|connections| Step::Load(bytes, connections)));
             steps.extend(loads);
         }
         if self.has(Part::Departures) {
@@ -173,7 +175,9 @@ impl Plan {
             Step::Pieces(..) => SPREAD + WARM + self.stream_window(),
             Step::Load(..) => match self.until() {
                 Until::Time(window) => WARM + window,
-                Until::Count(count) => WARM + Duration::from_micros(100) * u32::try_from(count).unwrap_or(u32::MAX),
+                Until::Count(count) => {
+                    WARM + Duration::from_micros(100) * u32::try_from(count).unwrap_or(u32::MAX)
+                }
             },
             Step::Departures(_) | Step::Cuts(_) => Duration::from_millis(40) * TRIES,
         }
@@ -186,8 +190,16 @@ impl Plan {
 
     /// About how long everything takes with so many targets, the direct way among them.
     pub fn time(&self, targets: u32) -> Duration {
-        let round: Duration = self.steps().into_iter().map(|step| self.time_of(step)).sum();
-        let idle = if self.has(Part::Idle) { self.time_of_idle() } else { Duration::ZERO };
+        let round: Duration = self
+            .steps()
+            .into_iter()
+            .map(|step| self.time_of(step))
+            .sum();
+        let idle = if self.has(Part::Idle) {
+            self.time_of_idle()
+        } else {
+            Duration::ZERO
+        };
         round * targets * self.rounds + idle * targets.saturating_sub(1)
     }
 }
@@ -211,7 +223,10 @@ mod tests {
     fn the_steps_are_those_of_the_chosen_parts() {
         assert_eq!(plan(&Part::ALL).steps().len(), 3 + 4 + 6 + 2 + 2);
         assert_eq!(plan(&[Part::Idle]).steps(), []);
-        assert_eq!(plan(&[Part::Cuts]).steps(), [Step::Cuts(Form::Lines), Step::Cuts(Form::Events)]);
+        assert_eq!(
+            plan(&[Part::Cuts]).steps(),
+            [Step::Cuts(Form::Lines), Step::Cuts(Form::Events)]
+        );
     }
 
     #[test]
@@ -219,7 +234,13 @@ mod tests {
         let all = plan(&Part::ALL);
         assert!(all.time(4) > all.time(2) * 19 / 10);
         assert!(all.time(2) > Duration::from_secs(120) && all.time(2) < Duration::from_secs(600));
-        let quick = Plan { rounds: 1, quick: true, window: Window::Ms(250), idle: 100, ..all };
+        let quick = Plan {
+            rounds: 1,
+            quick: true,
+            window: Window::Ms(250),
+            idle: 100,
+            ..all
+        };
         assert!(quick.time(2) < Duration::from_secs(20));
     }
 }

@@ -119,7 +119,11 @@ pub(super) fn stream_head(form: Form, chunked: bool) -> Vec<u8> {
         Form::Lines => "application/x-ndjson",
         Form::Events => "text/event-stream",
     };
-    let framing = if chunked { "Transfer-Encoding: chunked" } else { "Connection: close" };
+    let framing = if chunked {
+        "Transfer-Encoding: chunked"
+    } else {
+        "Connection: close"
+    };
     format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n{framing}\r\n\r\n").into_bytes()
 }
 
@@ -176,14 +180,24 @@ mod tests {
     fn a_request_has_exactly_the_bytes_it_was_asked_for() {
         let place = Place::of_url("http://127.0.0.1:81/ollama").unwrap();
         for bytes in [1024, 200 * 1024] {
-            let request = Ask { bytes, ..Ask::SMALL }.to(&place);
+            let request = Ask {
+                bytes,
+                ..Ask::SMALL
+            }
+            .to(&place);
             let end = memchr::memmem::find(&request, b"\r\n\r\n").unwrap();
             let (head, body) = request.split_at(end + 4);
             assert_eq!(body.len() as u64, bytes);
-            assert_eq!(header(head, "content-length"), Some(bytes.to_string().as_str()));
+            assert_eq!(
+                header(head, "content-length"),
+                Some(bytes.to_string().as_str())
+            );
             assert!(head.starts_with(b"POST /ollama/api/chat HTTP/1.1\r\n"));
             let body: serde_json::Value = serde_json::from_slice(body).unwrap();
-            assert_eq!((body["model"].as_str(), body["stream"].as_bool()), (Some(MODEL), Some(false)));
+            assert_eq!(
+                (body["model"].as_str(), body["stream"].as_bool()),
+                (Some(MODEL), Some(false))
+            );
         }
     }
 
@@ -197,7 +211,12 @@ mod tests {
             let json = piece.strip_prefix(b"data: ").unwrap_or(&piece);
             serde_json::from_slice::<serde_json::Value>(json).unwrap();
             let at = memchr::memmem::find(&piece, MARK).unwrap() + MARK.len();
-            assert_eq!(std::str::from_utf8(&piece[at..at + DIGITS]).unwrap().parse(), Ok(42));
+            assert_eq!(
+                std::str::from_utf8(&piece[at..at + DIGITS])
+                    .unwrap()
+                    .parse(),
+                Ok(42)
+            );
         }
     }
 

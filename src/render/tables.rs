@@ -38,7 +38,7 @@ fn array(value: &Value) -> &[Value] {
 }
 
 /// A sentence behind its label, broken at blanks and indented by the label's width; a word that is too long for a line stays whole.
-fn sentence(out: &mut dyn Write, label: &str, value: &Value) -> io::Result<()> {
+pub(super) fn sentence(out: &mut dyn Write, label: &str, value: &Value) -> io::Result<()> {
     let indent = label.chars().count();
     let mut line = label.to_owned();
     for word in text(value).split_whitespace() {

@@ -84,9 +84,12 @@ impl Connection {
     pub(super) fn take(&mut self, mut bytes: &[u8]) -> io::Result<Option<Asked>> {
         if self.body == Body::Unknown {
             let before = self.inbox.len();
-            self.inbox.extend_from_slice(bytes.get(..LONGEST_HEAD).unwrap_or(bytes));
+            self.inbox
+                .extend_from_slice(bytes.get(..LONGEST_HEAD).unwrap_or(bytes));
             let searched = before.saturating_sub(3);
-            let Some(end) = memmem::find(self.inbox.get(searched..).unwrap_or_default(), b"\r\n\r\n") else {
+            let Some(end) =
+                memmem::find(self.inbox.get(searched..).unwrap_or_default(), b"\r\n\r\n")
+            else {
                 if self.inbox.len() > LONGEST_HEAD {
                     return Err(ErrorKind::InvalidData.into());
                 }
@@ -103,7 +106,8 @@ impl Connection {
             };
         }
         let room = BODY_KEPT.saturating_sub(self.inbox.len() - self.head);
-        self.inbox.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        self.inbox
+            .extend_from_slice(bytes.get(..room).unwrap_or(bytes));
         let whole = match &mut self.body {
             Body::Unknown => false,
             Body::Length(left) => {
@@ -111,7 +115,9 @@ impl Connection {
                 *left == 0
             }
             Body::Chunked(last) => {
-                let recent = bytes.get(bytes.len().saturating_sub(last.len())..).unwrap_or_default();
+                let recent = bytes
+                    .get(bytes.len().saturating_sub(last.len())..)
+                    .unwrap_or_default();
                 last.rotate_left(recent.len());
                 let at = last.len() - recent.len();
                 if let Some(room) = last.get_mut(at..) {
@@ -131,12 +137,22 @@ impl Connection {
         let mut words = line.split(' ');
         let (method, path) = (words.next(), words.next().unwrap_or_default());
         let old = words.next() == Some("HTTP/1.0");
-        let form = if path.ends_with("/chat/completions") { Form::Events } else { Form::Lines };
+        let form = if path.ends_with("/chat/completions") {
+            Form::Events
+        } else {
+            Form::Lines
+        };
         let asked = Asked {
-            chat: if method == Some("POST") { Ok(form) } else { Err(path.to_owned()) },
+            chat: if method == Some("POST") {
+                Ok(form)
+            } else {
+                Err(path.to_owned())
+            },
             stream: wants_stream(body),
             chunked: !old,
-            close: old || header(head, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close")),
+            close: old
+                || header(head, "connection")
+                    .is_some_and(|value| value.eq_ignore_ascii_case("close")),
         };
         self.inbox.clear();
         self.head = 0;
@@ -167,7 +183,12 @@ impl Connection {
     /// Sends what was left when the socket was full.
     pub(super) fn flush(&mut self, epoll: &OwnedFd, id: u64) -> io::Result<()> {
         let pending = std::mem::take(&mut self.outbox);
-        epoll::modify(epoll, &self.stream, epoll::EventData::new_u64(id), epoll::EventFlags::IN)?;
+        epoll::modify(
+            epoll,
+            &self.stream,
+            epoll::EventData::new_u64(id),
+            epoll::EventFlags::IN,
+        )?;
         self.send(epoll, id, &pending)
     }
 }
@@ -176,7 +197,11 @@ impl Connection {
 fn wants_stream(body: &[u8]) -> bool {
     let key = b"\"stream\"";
     memmem::find(body, key).is_some_and(|at| {
-        let rest = body.get(at + key.len()..).unwrap_or_default().trim_ascii_start();
-        rest.strip_prefix(b":").is_some_and(|value| value.trim_ascii_start().starts_with(b"true"))
+        let rest = body
+            .get(at + key.len()..)
+            .unwrap_or_default()
+            .trim_ascii_start();
+        rest.strip_prefix(b":")
+            .is_some_and(|value| value.trim_ascii_start().starts_with(b"true"))
     })
 }

@@ -76,7 +76,11 @@ impl Loop {
         while !stop.load(Ordering::Relaxed) {
             let wait = self.send_due();
             events.clear();
-            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&wait)) {
+            match epoll::wait(
+                &self.epoll,
+                rustix::buffer::spare_capacity(&mut events),
+                Some(&wait),
+            ) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -110,7 +114,14 @@ impl Loop {
         let prepared = stream
             .set_nonblocking(true)
             .and_then(|()| stream.set_nodelay(true))
-            .and_then(|()| Ok(epoll::add(&self.epoll, &stream, data, epoll::EventFlags::IN)?));
+            .and_then(|()| {
+                Ok(epoll::add(
+                    &self.epoll,
+                    &stream,
+                    data,
+                    epoll::EventFlags::IN,
+                )?)
+            });
         if prepared.is_ok() {
             self.next += 1;
             self.connections.insert(id, Connection::new(stream));
@@ -166,7 +177,8 @@ impl Loop {
         let playing = *playing;
         bytes.extend(wire::piece(playing.form, playing.chunked, now));
         if playing.left > 0 {
-            self.due.push(Reverse((due.saturating_add(playing.gap), id)));
+            self.due
+                .push(Reverse((due.saturating_add(playing.gap), id)));
         } else {
             connection.playing = None;
             connection.closing |= playing.cut || playing.close;

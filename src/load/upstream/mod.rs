@@ -182,7 +182,12 @@ mod tests {
     fn answers_have_exactly_the_fixed_bytes_whatever_the_request_is_cut_into() {
         let (_upstream, place) = upstream(2);
         for (form, bytes) in [(Form::Lines, 1024), (Form::Events, 200 * 1024)] {
-            let request = Ask { form, bytes, ..Ask::SMALL }.to(&place);
+            let request = Ask {
+                form,
+                bytes,
+                ..Ask::SMALL
+            }
+            .to(&place);
             let expected = wire::json_answer(form);
             let mut stream = TcpStream::connect(place.addr).unwrap();
             stream.set_nodelay(true).unwrap();
@@ -191,7 +196,9 @@ mod tests {
                 for part in request.chunks(cut).take(3) {
                     stream.write_all(part).unwrap();
                 }
-                stream.write_all(&request[(3 * cut).min(request.len())..]).unwrap();
+                stream
+                    .write_all(&request[(3 * cut).min(request.len())..])
+                    .unwrap();
                 let mut answer = vec![0; expected.len()];
                 stream.read_exact(&mut answer).unwrap();
                 assert_eq!(answer, expected);
@@ -203,12 +210,26 @@ mod tests {
     fn a_chunked_request_and_one_of_http_1_0_are_answered() {
         let (upstream, _) = upstream(1);
         let body = r#"{"model":"m","messages":[], "stream" : true}"#;
-        let chunked = format!("POST /api/chat HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+        let chunked = format!(
+            "POST /api/chat HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        );
         let answer = read_all(chunked.as_bytes(), upstream.addr());
-        assert!(answer.ends_with(b"\r\n0\r\n\r\n"), "{}", String::from_utf8_lossy(&answer));
-        let old = format!("POST /api/chat HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        assert!(
+            answer.ends_with(b"\r\n0\r\n\r\n"),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
+        let old = format!(
+            "POST /api/chat HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
         let answer = read_all(old.as_bytes(), upstream.addr());
-        assert!(answer.ends_with(b"}\n"), "{}", String::from_utf8_lossy(&answer));
+        assert!(
+            answer.ends_with(b"}\n"),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
         let answer = read_all(b"GET /api/version HTTP/1.0\r\n\r\n", upstream.addr());
         assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
         let answer = read_all(b"GET /nothing HTTP/1.0\r\n\r\n", upstream.addr());
@@ -222,9 +243,16 @@ mod tests {
             upstream.play(Script::whole(50, Duration::from_millis(1)));
             let mut single = Single::open(&place).unwrap();
             let mut seen = Vec::new();
-            single.stream(&Ask::streamed(form).to(&place), |stamp| seen.push((stamp, upstream.clock().now()))).unwrap();
+            single
+                .stream(&Ask::streamed(form).to(&place), |stamp| {
+                    seen.push((stamp, upstream.clock().now()))
+                })
+                .unwrap();
             assert_eq!(seen.len(), 50);
-            assert!(seen.windows(2).all(|pair| pair[0].0 < pair[1].0), "{seen:?}");
+            assert!(
+                seen.windows(2).all(|pair| pair[0].0 < pair[1].0),
+                "{seen:?}"
+            );
             assert!(seen.iter().all(|(sent, came)| sent <= came), "{seen:?}");
             let paced = seen[49].0 - seen[0].0;
             assert!(paced >= 48_000_000, "49 gaps of 1 ms took {paced} ns");
@@ -235,16 +263,24 @@ mod tests {
     fn a_cut_stream_has_no_end_and_a_silent_one_no_beginning() {
         let (upstream, place) = upstream(1);
         let request = Ask::streamed(Form::Lines).to(&place);
-        upstream.play(Script { cut: true, ..Script::whole(3, Duration::from_millis(1)) });
+        upstream.play(Script {
+            cut: true,
+            ..Script::whole(3, Duration::from_millis(1))
+        });
         let answer = read_all(&request, place.addr);
         let text = String::from_utf8(answer).unwrap();
         assert_eq!(text.matches("\"done\":false").count(), 3);
         assert!(!text.contains("\"done\":true") && !text.ends_with("0\r\n\r\n"));
-        upstream.play(Script { watched: true, ..Script::whole(0, Duration::ZERO) });
+        upstream.play(Script {
+            watched: true,
+            ..Script::whole(0, Duration::ZERO)
+        });
         let mut stream = TcpStream::connect(place.addr).unwrap();
         stream.write_all(&request).unwrap();
         let came = upstream.wait(LIMIT, |event| !event.left).unwrap();
-        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .unwrap();
         assert!(stream.read(&mut [0]).is_err());
         stream.shutdown(Shutdown::Both).unwrap();
         let left = upstream.wait(LIMIT, |event| event.left).unwrap();

@@ -1,8 +1,10 @@
 //! The report as a JSON document.
 
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::observed::{End, Form, Run, Window};
+use super::figures::float;
+use super::observed::{End, Form};
 use super::report::{Figure, Ratio, Report};
 use super::{DIRECT, Spread, Unit};
 
@@ -49,14 +51,20 @@ impl End {
     }
 }
 
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.document().serialize(serializer)
+    }
+}
+
 impl Report {
-    /// The document of `bench proxy --json`.
-    pub fn document(&self, run: &Run) -> Value {
+    fn document(&self) -> Value {
         json!({
-            "schema": 1,
-            "bench": "proxy",
-            "run": circumstances(run),
-            "figures": self.figures.iter().map(|figure| self.figure(figure)).collect::<Vec<_>>(),
+            "completed": self.completed,
+            "total_ms": self.elapsed_ns.map(|ns| float(ns) / 1e6),
+            "load_before": self.load_before,
+            "load_after": self.load_after,
+            "rows": self.figures.iter().map(|figure| self.figure(figure)).collect::<Vec<_>>(),
             "cuts": self.cuts.iter().map(|cut| json!({
                 "form": cut.form.name(),
                 "target": cut.target,
@@ -64,7 +72,7 @@ impl Report {
                 "tries": cut.tries,
             })).collect::<Vec<_>>(),
             "headroom": self.headroom.iter().map(|headroom| json!({
-                "figure": headroom.figure,
+                "row": headroom.figure,
                 "ratio": headroom.ratio,
                 "enough": headroom.enough,
             })).collect::<Vec<_>>(),
@@ -96,29 +104,6 @@ impl Report {
             "ratios": ratios,
         })
     }
-}
-
-/// What a run was, in the units of documents.
-fn circumstances(run: &Run) -> Value {
-    let (window, requests) = match run.window {
-        Window::Ms(ms) => (Some(ms), None),
-        Window::Requests(requests) => (None, Some(requests)),
-    };
-    json!({
-        "at": run.at,
-        "version": run.version,
-        "machine": run.machine,
-        "load_before": run.load_before,
-        "load_after": run.load_after,
-        "rounds": run.rounds,
-        "completed": run.completed,
-        "window_ms": window,
-        "requests": requests,
-        "quick": run.quick,
-        "threads": run.threads,
-        "total_ms": run.seconds * 1e3,
-        "targets": run.targets,
-    })
 }
 
 fn spread(value: Option<Spread>, unit: Unit, derived: bool) -> Value {

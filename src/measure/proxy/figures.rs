@@ -118,8 +118,8 @@ pub(super) fn all() -> Vec<Definition> {
     all.extend(loads());
     all.extend(memory());
     for (id, title, after_first) in [
-        ("departure_before_first_byte", "before the first byte", false),
-        ("departure_after_first_byte", "after the first byte", true),
+        ("departure_before_first_byte", "before 1st byte", false),
+        ("departure_after_first_byte", "after 1st byte", true),
     ] {
         let of: Of = Box::new(move |seen| departures(seen, after_first));
         all.push(Definition::new(id, Section::Departure, title, of).unit(Unit::Millis));
@@ -131,7 +131,7 @@ fn latencies() -> Vec<Definition> {
     use Section::{Request, Stream};
     let cases = [
         ("request_1kb", Request, "1 KB", Case::Small),
-        ("request_1kb_auto", Request, "1 KB, model `auto`", Case::SmallAuto),
+        ("request_1kb_auto", Request, "1 KB auto", Case::SmallAuto),
         ("request_200kb", Request, "200 KB", Case::Large),
         ("first_piece", Stream, "first piece", Case::FirstPiece),
     ];
@@ -154,16 +154,20 @@ type At = fn(Times) -> Option<f64>;
 
 fn percentiles() -> [(&'static str, At); 2] {
     [
-        ("p50", |times| (times.count > 0).then(|| float(times.p50_ns))),
-        ("p99", |times| (times.count > 0).then(|| float(times.p99_ns))),
+        ("p50", |times| {
+            (times.count > 0).then(|| float(times.p50_ns))
+        }),
+        ("p99", |times| {
+            (times.count > 0).then(|| float(times.p99_ns))
+        }),
     ]
 }
 
 fn pieces() -> Vec<Definition> {
     let mut rows = Vec::new();
     for (id, title, form) in [
-        ("piece_lines", "piece, JSON lines", Form::Lines),
-        ("piece_events", "piece, events", Form::Events),
+        ("piece_lines", "lines", Form::Lines),
+        ("piece_events", "events", Form::Events),
     ] {
         for (percentile, at) in percentiles() {
             let of: Of = Box::new(move |seen| delays(seen, form, 1).and_then(at));
@@ -193,7 +197,7 @@ fn pieces() -> Vec<Definition> {
     let cpu = Definition::new(
         format!("pieces_{STREAMS}_cpu"),
         Section::Streams,
-        "processor time of one",
+        "CPU of a piece",
         Box::new(piece_cpu),
     );
     rows.push(cpu);
@@ -207,7 +211,7 @@ fn loads() -> Vec<Definition> {
         for connections in CONNECTIONS {
             let size = format!("{}kb", bytes / 1024);
             let title = match connections {
-                1 => format!("{} KB, 1 connection", bytes / 1024),
+                1 => format!("{} KB, 1 conn.", bytes / 1024),
                 _ => format!("{} KB, {connections} conns", bytes / 1024),
             };
             let of: Of = Box::new(move |seen| rate(seen, bytes, connections));
@@ -219,7 +223,11 @@ fn loads() -> Vec<Definition> {
             );
             row.less = false;
             // One connection waits for one answer at a time: its rate is the round trip, not a limit.
-            let limit = if connections == 1 { Limit::None } else { Limit::Rate };
+            let limit = if connections == 1 {
+                Limit::None
+            } else {
+                Limit::Rate
+            };
             rates.push(row.unit(Unit::PerSecond).limit(limit));
             let of: Of = Box::new(move |seen| request_cpu(seen, bytes, connections));
             costs.push(Definition::new(
@@ -244,14 +252,54 @@ fn memory() -> Vec<Definition> {
     let resident: fn(Held) -> Option<f64> = |held| Some(held.resident);
     let threads: fn(Held) -> Option<f64> = |held| Some(held.threads);
     vec![
-        row("memory_start", "at the start", Unit::Bytes, at(Moment::Start, resident)),
-        row("memory_streams", "with the streams", Unit::Bytes, at(Moment::Streams, resident)),
-        row("memory_per_stream", "per stream", Unit::Bytes, Box::new(|seen| per_stream(seen, |held| Some(held.resident)))),
-        row("memory_per_stream_pss", "per stream, shared once", Unit::Bytes, Box::new(|seen| per_stream(seen, |held| held.proportional))),
-        row("memory_end", "after everything", Unit::Bytes, at(Moment::End, resident)),
-        row("threads_start", "threads at the start", Unit::Count, at(Moment::Start, threads)),
-        row("threads_streams", "threads, streams", Unit::Count, at(Moment::Streams, threads)),
-        row("idle_cpu", "processor, idle", Unit::Share, Box::new(idle_cpu)),
+        row(
+            "memory_start",
+            "at the start",
+            Unit::Bytes,
+            at(Moment::Start, resident),
+        ),
+        row(
+            "memory_streams",
+            "with the streams",
+            Unit::Bytes,
+            at(Moment::Streams, resident),
+        ),
+        row(
+            "memory_per_stream",
+            "per stream",
+            Unit::Bytes,
+            Box::new(|seen| per_stream(seen, |held| Some(held.resident))),
+        ),
+        row(
+            "memory_per_stream_pss",
+            "per stream, PSS",
+            Unit::Bytes,
+            Box::new(|seen| per_stream(seen, |held| held.proportional)),
+        ),
+        row(
+            "memory_end",
+            "after everything",
+            Unit::Bytes,
+            at(Moment::End, resident),
+        ),
+        row(
+            "threads_start",
+            "threads at start",
+            Unit::Count,
+            at(Moment::Start, threads),
+        ),
+        row(
+            "threads_streams",
+            "threads, streams",
+            Unit::Count,
+            at(Moment::Streams, threads),
+        ),
+        row(
+            "idle_cpu",
+            "CPU when silent",
+            Unit::Share,
+            Box::new(idle_cpu),
+        ),
     ]
 }
 
@@ -264,25 +312,37 @@ fn latency(seen: &[&Seen], wanted: Case) -> Option<Times> {
 
 fn delays(seen: &[&Seen], wanted: Form, number: u32) -> Option<Times> {
     seen.iter().find_map(|seen| match seen {
-        Seen::Pieces { form, streams, delays, .. } if (*form, *streams) == (wanted, number) => {
-            Some(*delays)
-        }
+        Seen::Pieces {
+            form,
+            streams,
+            delays,
+            ..
+        } if (*form, *streams) == (wanted, number) => Some(*delays),
         _ => None,
     })
 }
 
 fn piece_cpu(seen: &[&Seen]) -> Option<f64> {
     seen.iter().find_map(|seen| match seen {
-        Seen::Pieces { streams: STREAMS, delays, cpu_ns, .. } => each((*cpu_ns)?, delays.count),
+        Seen::Pieces {
+            streams: STREAMS,
+            delays,
+            cpu_ns,
+            ..
+        } => each((*cpu_ns)?, delays.count),
         _ => None,
     })
 }
 
 fn rate(seen: &[&Seen], size: u64, number: u32) -> Option<f64> {
     seen.iter().find_map(|seen| match seen {
-        Seen::Load { bytes, connections, answers, elapsed_ns, .. }
-            if (*bytes, *connections) == (size, number) && *answers > 0 =>
-        {
+        Seen::Load {
+            bytes,
+            connections,
+            answers,
+            elapsed_ns,
+            ..
+        } if (*bytes, *connections) == (size, number) && *answers > 0 => {
             each(*answers, *elapsed_ns).map(|per_ns| per_ns * 1e9)
         }
         _ => None,
@@ -291,11 +351,13 @@ fn rate(seen: &[&Seen], size: u64, number: u32) -> Option<f64> {
 
 fn request_cpu(seen: &[&Seen], size: u64, number: u32) -> Option<f64> {
     seen.iter().find_map(|seen| match seen {
-        Seen::Load { bytes, connections, answers, cpu_ns, .. }
-            if (*bytes, *connections) == (size, number) =>
-        {
-            each((*cpu_ns)?, *answers)
-        }
+        Seen::Load {
+            bytes,
+            connections,
+            answers,
+            cpu_ns,
+            ..
+        } if (*bytes, *connections) == (size, number) => each((*cpu_ns)?, *answers),
         _ => None,
     })
 }
@@ -310,7 +372,12 @@ struct Held {
 
 fn held(seen: &[&Seen], wanted: Moment) -> Option<Held> {
     seen.iter().find_map(|seen| match seen {
-        Seen::Memory { moment, rss_bytes, pss_bytes, threads } if *moment == wanted => Some(Held {
+        Seen::Memory {
+            moment,
+            rss_bytes,
+            pss_bytes,
+            threads,
+        } if *moment == wanted => Some(Held {
             resident: float(*rss_bytes),
             proportional: pss_bytes.map(float),
             threads: f64::from(*threads),
@@ -332,7 +399,9 @@ fn per_stream(seen: &[&Seen], of: fn(Held) -> Option<f64>) -> Option<f64> {
 
 fn idle_cpu(seen: &[&Seen]) -> Option<f64> {
     seen.iter().find_map(|seen| match seen {
-        Seen::Idle { cpu_ns, elapsed_ns, .. } => each((*cpu_ns)?, *elapsed_ns),
+        Seen::Idle {
+            cpu_ns, elapsed_ns, ..
+        } => each((*cpu_ns)?, *elapsed_ns),
         _ => None,
     })
 }
@@ -342,7 +411,10 @@ fn departures(seen: &[&Seen], wanted: bool) -> Option<f64> {
     let waits: Option<Vec<f64>> = seen
         .iter()
         .filter_map(|seen| match seen {
-            Seen::Departure { after_first, waited_ns } if *after_first == wanted => Some(waited_ns.map(float)),
+            Seen::Departure {
+                after_first,
+                waited_ns,
+            } if *after_first == wanted => Some(waited_ns.map(float)),
             _ => None,
         })
         .collect();
@@ -353,7 +425,10 @@ fn each(total: u64, count: u64) -> Option<f64> {
     (count > 0).then(|| float(total) / float(count))
 }
 
-#[allow(clippy::cast_precision_loss, reason = "nanoseconds, bytes and counts far below 2^53")]
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "nanoseconds, bytes and counts far below 2^53"
+)]
 pub(super) fn float(value: u64) -> f64 {
     value as f64
 }

@@ -2,32 +2,23 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The circumstances of a run: everything the report tells besides the observations.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Run {
-    /// When it began, RFC 3339.
-    pub at: String,
-    /// The version of this program.
-    pub version: String,
-    /// Where it ran.
-    pub machine: Machine,
-    /// Load averages of 1, 5 and 15 minutes when it began; `None` where the system does not tell.
-    pub load_before: Option<[f64; 3]>,
-    /// The same when it ended.
-    pub load_after: Option<[f64; 3]>,
+/// What is known before a run begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
     /// Rounds asked for.
     pub rounds: u32,
-    /// Rounds that were completed.
-    pub completed: u32,
-    /// How long each load was measured.
+    /// How long each load is measured.
     pub window: Window,
-    /// Whether the short plan was used, whose figures are too rough to compare.
+    /// Whether the short plan is used, whose figures are too rough to compare.
     pub quick: bool,
+    /// Idle streams asked for.
+    pub idle_streams: u32,
     /// Threads of the generator, and as many of the mock.
     pub threads: u32,
-    /// How long it took, seconds.
-    pub seconds: f64,
-    /// What was measured; [`super::DIRECT`] first, then [`super::ROUTER`].
+    /// Processors of the machine; `None` where nobody knows.
+    pub cores: Option<u64>,
+    /// What is measured; [`super::DIRECT`] first, then [`super::ROUTER`].
     pub targets: Vec<Target>,
 }
 
@@ -41,21 +32,8 @@ pub enum Window {
     Requests(u64),
 }
 
-/// A machine.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Machine {
-    /// The processor's name.
-    pub processor: Option<String>,
-    /// Logical processors.
-    pub processors: Option<u64>,
-    /// Main memory, bytes.
-    pub memory_bytes: Option<u64>,
-    /// Name and version of the operating system's kernel.
-    pub system: Option<String>,
-}
-
 /// Something that answers requests.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// Its name in the report.
     pub name: String,
@@ -68,11 +46,11 @@ pub struct Target {
 }
 
 /// One measurement of one target.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
     /// The round, from 0. What is looked at once in a run has round 0.
     pub round: u32,
-    /// The target's name.
+    /// The target's name; [`super::MACHINE`] for what concerns all of them.
     pub target: String,
     /// What was seen.
     #[serde(flatten)]
@@ -158,6 +136,15 @@ pub enum Seen {
         /// What the client saw.
         end: End,
     },
+    /// How busy the machine was: once at the start, and at the end of every round that was completed.
+    Machine {
+        /// Which of the two.
+        moment: Moment,
+        /// Load averages of 1, 5 and 15 minutes in hundredths, as the kernel tells them; `None` where it does not.
+        load_percent: Option<[u32; 3]>,
+        /// Since the start.
+        elapsed_ns: u64,
+    },
     /// A measurement that could not be made.
     Failed {
         /// Which.
@@ -191,7 +178,7 @@ pub enum Form {
     Events,
 }
 
-/// When memory is looked at.
+/// When something is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Moment {

@@ -1,8 +1,10 @@
 //! From observations to the report.
 
+use std::collections::HashMap;
+
 use super::figures::{self, Definition, Kind, Limit, Section, Unit, float};
-use super::observed::{End, Form, Observation, Run, Seen};
-use super::{DIRECT, ROUTER, Spread};
+use super::observed::{End, Form, Moment, Observation, Seen, Settings};
+use super::{DIRECT, MAX_ROUNDS, ROUTER, Spread};
 
 /// How far the direct rate must be above a proxy's, so that what was measured is the proxy and not the generator.
 const HEADROOM: f64 = 1.5;
@@ -16,6 +18,14 @@ const BUSY: f64 = 0.5;
 pub struct Report {
     /// The names of all targets, in the run's order.
     pub targets: Vec<String>,
+    /// Rounds that were completed.
+    pub completed: u32,
+    /// How long the run took, nanoseconds.
+    pub elapsed_ns: Option<u64>,
+    /// Load averages of 1, 5 and 15 minutes when it began.
+    pub load_before: Option<[f64; 3]>,
+    /// The same at the end of the last round.
+    pub load_after: Option<[f64; 3]>,
     /// The figures, all of them, in order.
     pub figures: Vec<Figure>,
     /// How a cut upstream looks to the client.
@@ -93,18 +103,18 @@ pub struct Warning {
     pub cure: Option<String>,
 }
 
-/// What follows from the observations; those of targets that the run does not name are ignored.
-pub fn report(run: &Run, observations: &[Observation]) -> Report {
-    let seen = Index { run, observations };
-    let mut warnings = circumstances(run);
+/// What follows from the observations; those of targets that the settings do not name are ignored.
+pub fn report(settings: &Settings, observations: &[Observation]) -> Report {
+    let seen = Index::new(settings, observations);
+    let mut warnings = circumstances(&seen);
     warnings.extend(failures(&seen));
     let mut headroom = Vec::new();
     let mut unmeasurable = Vec::new();
     let mut figures = Vec::new();
     for definition in figures::all() {
-        let figure = figure(&seen, &definition, &mut headroom);
-        if figure.added {
-            unmeasurable.extend(below_noise(&seen, &figure));
+        let (figure, lost) = figure(&seen, &definition, &mut headroom);
+        if !lost.is_empty() {
+            unmeasurable.push(format!("{} ({})", figure.id, lost.join(", ")));
         }
         figures.push(figure);
     }
@@ -119,8 +129,14 @@ pub fn report(run: &Run, observations: &[Observation]) -> Report {
             }
         }
     }
-    for slow in headroom.iter().filter(|headroom: &&Headroom| !headroom.enough) {
-        let times = slow.ratio.map_or_else(|| "an unknown multiple of".to_owned(), |ratio| format!("{ratio:.1} x"));
+    for slow in headroom
+        .iter()
+        .filter(|headroom: &&Headroom| !headroom.enough)
+    {
+        let times = slow.ratio.map_or_else(
+            || "an unknown multiple of".to_owned(),
+            |ratio| format!("{ratio:.1} x"),
+        );
         warnings.push(Warning {
             code: "generator_limit",
             text: format!("{}: mock and generator alone do {times} the fastest proxy's rate; below {HEADROOM} the generator is measured, so no ratio is told", slow.figure),
@@ -130,12 +146,23 @@ pub fn report(run: &Run, observations: &[Observation]) -> Report {
     if !unmeasurable.is_empty() {
         warnings.push(Warning {
             code: "not_measurable",
-            text: format!("not above the direct way's noise, and therefore unknown: {}", unmeasurable.join(", ")),
+            text: format!(
+                "not above the direct way's noise, and therefore unknown: {}",
+                unmeasurable.join(", ")
+            ),
             cure: Some("repeat it on a quiet machine with more --rounds".to_owned()),
         });
     }
     Report {
-        targets: run.targets.iter().map(|target| target.name.clone()).collect(),
+        targets: settings
+            .targets
+            .iter()
+            .map(|target| target.name.clone())
+            .collect(),
+        completed: seen.completed,
+        elapsed_ns: seen.last.map(|(_, elapsed)| elapsed),
+        load_before: seen.first.and_then(|(load, _)| load),
+        load_after: seen.last.and_then(|(load, _)| load),
         figures,
         cuts: cuts(&seen),
         headroom,
@@ -143,32 +170,87 @@ pub fn report(run: &Run, observations: &[Observation]) -> Report {
     }
 }
 
-/// The observations by round and target.
+/// The observations by target and round.
 struct Index<'a> {
-    run: &'a Run,
-    observations: &'a [Observation],
+    settings: &'a Settings,
+    seen: HashMap<(&'a str, u32), Vec<&'a Seen>>,
+    completed: u32,
+    /// Load averages and the time at the start, and at the end of the last round.
+    first: Option<(Option<[f64; 3]>, u64)>,
+    last: Option<(Option<[f64; 3]>, u64)>,
 }
 
 impl<'a> Index<'a> {
-    fn all(&self, target: &str) -> impl Iterator<Item = &'a Observation> {
-        self.observations.iter().filter(move |observation| observation.target == target)
+    fn new(settings: &'a Settings, observations: &'a [Observation]) -> Self {
+        let mut index = Self {
+            settings,
+            seen: HashMap::new(),
+            completed: 0,
+            first: None,
+            last: None,
+        };
+        for Observation {
+            round,
+            target,
+            seen,
+        } in observations
+        {
+            index
+                .seen
+                .entry((target.as_str(), *round))
+                .or_default()
+                .push(seen);
+            if let Seen::Machine {
+                moment,
+                load_percent,
+                elapsed_ns,
+            } = seen
+            {
+                let load = load_percent.map(|load| load.map(|percent| f64::from(percent) / 100.0));
+                if *moment == Moment::Start {
+                    index.first = Some((load, *elapsed_ns));
+                } else {
+                    index.last = Some((load, *elapsed_ns));
+                    index.completed = index.completed.max(round + 1);
+                }
+            }
+        }
+        index
+    }
+
+    /// What is looked at once in a run counts even when no round was completed.
+    fn rounds(&self) -> std::ops::Range<u32> {
+        0..self.completed.clamp(1, MAX_ROUNDS)
+    }
+
+    fn all(&self, target: &str) -> Vec<&'a Seen> {
+        let rounds = self
+            .rounds()
+            .filter_map(|round| self.seen.get(&(target, round)));
+        rounds.flatten().copied().collect()
     }
 
     /// A figure's value by round; `None` for a round without one.
-    fn rounds(&self, definition: &Definition, target: &str) -> Vec<Option<f64>> {
-        let rounds = 0..self.run.completed.max(1);
+    fn values(&self, definition: &Definition, target: &str) -> Vec<Option<f64>> {
         let value = |round| {
-            let seen: Vec<&Seen> = self.all(target).filter(|one| one.round == round).map(|one| &one.seen).collect();
-            (definition.of)(&seen).filter(|value| value.is_finite())
+            let seen = self.seen.get(&(target, round))?;
+            (definition.of)(seen).filter(|value| value.is_finite())
         };
-        rounds.map(value).collect()
+        self.rounds().map(value).collect()
     }
 
     /// Whether the direct way brought fewer pieces than were due.
     fn pieces_late(&self, wanted: Form, number: u32) -> bool {
         let mut shares = Vec::new();
-        for observation in self.all(DIRECT) {
-            if let Seen::Pieces { form, streams, gap_ns, delays, elapsed_ns, .. } = &observation.seen
+        for seen in self.all(DIRECT) {
+            if let Seen::Pieces {
+                form,
+                streams,
+                gap_ns,
+                delays,
+                elapsed_ns,
+                ..
+            } = seen
                 && (*form, *streams) == (wanted, number)
             {
                 let due = float(*elapsed_ns) / float(*gap_ns).max(1.0) * f64::from(*streams);
@@ -179,15 +261,20 @@ impl<'a> Index<'a> {
     }
 }
 
-fn figure(seen: &Index<'_>, definition: &Definition, headroom: &mut Vec<Headroom>) -> Figure {
+/// A figure, and the targets whose added time was measured but is unknown for being lost in noise.
+fn figure<'a>(
+    seen: &Index<'a>,
+    definition: &Definition,
+    headroom: &mut Vec<Headroom>,
+) -> (Figure, Vec<&'a str>) {
     let added = definition.kind == Kind::Added;
-    let direct = seen.rounds(definition, DIRECT);
-    let rounds: Vec<(&str, Vec<Option<f64>>)> = seen
-        .run
+    let direct = seen.values(definition, DIRECT);
+    let rounds: Vec<(&'a str, Vec<Option<f64>>)> = seen
+        .settings
         .targets
         .iter()
         .map(|target| {
-            let own = seen.rounds(definition, &target.name);
+            let own = seen.values(definition, &target.name);
             let values = if added && target.name != DIRECT {
                 combine(&own, &direct, |with, without| with - without)
             } else {
@@ -203,27 +290,48 @@ fn figure(seen: &Index<'_>, definition: &Definition, headroom: &mut Vec<Headroom
     };
     let values: Vec<Option<Spread>> = rounds.iter().map(|(_, values)| spread(values)).collect();
     let of = |name: &str| rounds.iter().position(|(target, _)| *target == name);
-    let rate = |at: usize| values.get(at).copied().flatten().map(|spread| spread.median);
+    let rate = |at: usize| {
+        values
+            .get(at)
+            .copied()
+            .flatten()
+            .map(|spread| spread.median)
+    };
     let limit = match definition.limit {
         Limit::Rate => of(DIRECT).and_then(rate).map(|rate| rate / HEADROOM),
         _ => None,
     };
-    let late = matches!(definition.limit, Limit::Pieces(form, streams) if seen.pieces_late(form, streams));
+    let late =
+        matches!(definition.limit, Limit::Pieces(form, streams) if seen.pieces_late(form, streams));
     let mut ratios = Vec::new();
     for (at, (name, theirs)) in rounds.iter().enumerate() {
         if [DIRECT, ROUTER].contains(name) {
             continue;
         }
         let slow = definition.limit == Limit::Rate
-            && [of(ROUTER).and_then(rate), rate(at)].into_iter().flatten().any(|rate| limit.is_none_or(|limit| rate > limit));
-        let ours = of(ROUTER).and_then(|at| Some((rounds.get(at)?.1.as_slice(), values.get(at).copied()??)));
-        let both = ours.zip(values.get(at).copied().flatten()).filter(|_| !slow && !late);
-        ratios.push(ratio(name, both.map(|((ours, middle), other)| (ours, theirs.as_slice(), middle, other)), added));
+            && [of(ROUTER).and_then(rate), rate(at)]
+                .into_iter()
+                .flatten()
+                .any(|rate| limit.is_none_or(|limit| rate > limit));
+        let ours = of(ROUTER)
+            .and_then(|at| Some((rounds.get(at)?.1.as_slice(), values.get(at).copied()??)));
+        let both = ours
+            .zip(values.get(at).copied().flatten())
+            .filter(|_| !slow && !late);
+        ratios.push(ratio(
+            name,
+            both.map(|((ours, middle), other)| (ours, theirs.as_slice(), middle, other)),
+            added,
+        ));
     }
     if definition.limit == Limit::Rate {
         headroom.extend(headroom_of(definition, &rounds, &values));
     }
-    Figure {
+    let lost = rounds.iter().zip(&values).filter(|((_, rounds), value)| {
+        added && value.is_none() && rounds.iter().any(Option::is_some)
+    });
+    let lost = lost.map(|((name, _), _)| *name).collect();
+    let figure = Figure {
         id: definition.id.clone(),
         section: definition.section,
         title: definition.title.clone(),
@@ -232,22 +340,33 @@ fn figure(seen: &Index<'_>, definition: &Definition, headroom: &mut Vec<Headroom
         less: definition.less,
         values,
         ratios,
-    }
+    };
+    (figure, lost)
 }
 
 type Both<'a> = (&'a [Option<f64>], &'a [Option<f64>], Spread, Spread);
 
 fn ratio(to: &str, both: Option<Both<'_>>, added: bool) -> Ratio {
-    let unknown = Ratio { to: to.to_owned(), median: None, range: None };
+    let unknown = Ratio {
+        to: to.to_owned(),
+        median: None,
+        range: None,
+    };
     let Some((ours, theirs, our_middle, their_middle)) = both else {
         return unknown;
     };
     if their_middle.median <= 0.0 {
         return unknown;
     }
-    let pairs: Vec<(f64, f64)> = ours.iter().zip(theirs).filter_map(|(a, b)| (*a).zip(*b)).collect();
+    let pairs: Vec<(f64, f64)> = ours
+        .iter()
+        .zip(theirs)
+        .filter_map(|(a, b)| (*a).zip(*b))
+        .collect();
     // With a denominator of nothing or less a round has no ratio, and a spread of the others would be chosen.
-    let sound = pairs.iter().all(|(ours, theirs)| *theirs > 0.0 && (!added || *ours > 0.0));
+    let sound = pairs
+        .iter()
+        .all(|(ours, theirs)| *theirs > 0.0 && (!added || *ours > 0.0));
     let each: Vec<f64> = pairs.iter().map(|(ours, theirs)| ours / theirs).collect();
     let spread = Spread::of(&each).filter(|_| sound);
     let median = if added {
@@ -262,10 +381,20 @@ fn ratio(to: &str, both: Option<Both<'_>>, added: bool) -> Ratio {
     }
 }
 
-fn headroom_of(definition: &Definition, rounds: &[(&str, Vec<Option<f64>>)], values: &[Option<Spread>]) -> Option<Headroom> {
-    let medians = rounds.iter().zip(values).filter_map(|((name, _), value)| Some((*name, (*value)?.median)));
+fn headroom_of(
+    definition: &Definition,
+    rounds: &[(&str, Vec<Option<f64>>)],
+    values: &[Option<Spread>],
+) -> Option<Headroom> {
+    let medians = rounds
+        .iter()
+        .zip(values)
+        .filter_map(|((name, _), value)| Some((*name, (*value)?.median)));
     let (direct, proxies): (Vec<_>, Vec<_>) = medians.partition(|(name, _)| *name == DIRECT);
-    let fastest = proxies.iter().map(|(_, rate)| *rate).fold(f64::NAN, f64::max);
+    let fastest = proxies
+        .iter()
+        .map(|(_, rate)| *rate)
+        .fold(f64::NAN, f64::max);
     if fastest.is_nan() {
         return None;
     }
@@ -278,48 +407,59 @@ fn headroom_of(definition: &Definition, rounds: &[(&str, Vec<Option<f64>>)], val
 }
 
 fn combine(a: &[Option<f64>], b: &[Option<f64>], f: impl Fn(f64, f64) -> f64) -> Vec<Option<f64>> {
-    a.iter().zip(b).map(|(a, b)| Some(f((*a)?, (*b)?))).collect()
-}
-
-/// The targets for which an added time was measured but is unknown, with the figure's name.
-fn below_noise(seen: &Index<'_>, figure: &Figure) -> Option<String> {
-    let definition = figures::all().into_iter().find(|one| one.id == figure.id)?;
-    let lost: Vec<&str> = seen
-        .run
-        .targets
-        .iter()
-        .zip(&figure.values)
-        .filter(|(target, value)| value.is_none() && seen.rounds(&definition, &target.name).iter().any(Option::is_some))
-        .map(|(target, _)| target.name.as_str())
-        .collect();
-    (!lost.is_empty()).then(|| format!("{} ({})", figure.id, lost.join(", ")))
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| Some(f((*a)?, (*b)?)))
+        .collect()
 }
 
 /// What is doubtful about the run as a whole.
-fn circumstances(run: &Run) -> Vec<Warning> {
+fn circumstances(seen: &Index<'_>) -> Vec<Warning> {
+    let (settings, completed) = (seen.settings, seen.completed);
     let mut warnings = Vec::new();
     let mut warn = |code, text: String, cure: Option<&str>| {
-        warnings.push(Warning { code, text, cure: cure.map(str::to_owned) });
+        warnings.push(Warning {
+            code,
+            text,
+            cure: cure.map(str::to_owned),
+        });
     };
-    if run.completed < run.rounds {
-        warn("stopped", format!("stopped after {} of {} rounds", run.completed, run.rounds), None);
+    if completed < settings.rounds {
+        warn(
+            "stopped",
+            format!("stopped after {completed} of {} rounds", settings.rounds),
+            None,
+        );
     }
-    if run.quick {
-        warn("quick", "--quick measures for too short a time to compare anything".to_owned(), Some("leave --quick out"));
+    if settings.quick {
+        warn(
+            "quick",
+            "--quick measures for too short a time to compare anything".to_owned(),
+            Some("leave --quick out"),
+        );
     }
-    if let (Some([load, ..]), Some(processors)) = (run.load_before, run.machine.processors)
-        && load > BUSY * float(processors)
+    if let (Some((Some([load, ..]), _)), Some(cores)) = (seen.first, settings.cores)
+        && load > BUSY * float(cores)
     {
         warn(
             "busy_machine",
-            format!("the load average was {load:.2} on {processors} processors when it began: other work disturbs the figures"),
+            format!(
+                "the load average was {load:.2} on {cores} processors when it began: other work disturbs the figures"
+            ),
             Some("repeat it when the machine is quiet"),
         );
     }
-    for target in run.targets.iter().filter(|target| target.name != DIRECT && target.pids.is_empty()) {
+    for target in settings
+        .targets
+        .iter()
+        .filter(|target| target.name != DIRECT && target.pids.is_empty())
+    {
         warn(
             "no_process",
-            format!("the processes of {} were not found: its processor time and memory are unknown", target.name),
+            format!(
+                "the processes of {} were not found: its processor time and memory are unknown",
+                target.name
+            ),
             Some("name its main process with --pid NAME=PID, and run as the same user or root"),
         );
     }
@@ -329,25 +469,42 @@ fn circumstances(run: &Run) -> Vec<Warning> {
 /// What could not be measured, by target.
 fn failures(seen: &Index<'_>) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    for target in &seen.run.targets {
-        let mut warn = |code, text| warnings.push(Warning { code, text, cure: None });
+    for target in &seen.settings.targets {
+        let mut warn = |code, text| {
+            warnings.push(Warning {
+                code,
+                text,
+                cure: None,
+            })
+        };
         let name = &target.name;
         let (mut failed, mut answers, mut unseen) = (0, 0, 0);
         let mut steps: Vec<(&str, &str)> = Vec::new();
-        for observation in seen.all(name) {
-            match &observation.seen {
-                Seen::Load { failed: n, answers: good, .. } => {
+        for one in seen.all(name) {
+            match one {
+                Seen::Load {
+                    failed: n,
+                    answers: good,
+                    ..
+                } => {
                     failed += n;
                     answers += n + good;
                 }
-                Seen::Pieces { failed: n, streams, .. } => {
+                Seen::Pieces {
+                    failed: n, streams, ..
+                } => {
                     failed += n;
                     answers += u64::from(*streams);
                 }
                 Seen::Idle { asked, began, .. } if began < asked => {
-                    warn("idle_streams", format!("{name}: only {began} of {asked} idle streams began"));
+                    warn(
+                        "idle_streams",
+                        format!("{name}: only {began} of {asked} idle streams began"),
+                    );
                 }
-                Seen::Departure { waited_ns: None, .. } => unseen += 1,
+                Seen::Departure {
+                    waited_ns: None, ..
+                } => unseen += 1,
                 Seen::Failed { step, cause } if !steps.iter().any(|(known, _)| known == step) => {
                     steps.push((step, cause));
                 }
@@ -355,10 +512,16 @@ fn failures(seen: &Index<'_>) -> Vec<Warning> {
             }
         }
         if failed > 0 {
-            warn("failed_answers", format!("{name}: {failed} of {answers} answers failed"));
+            warn(
+                "failed_answers",
+                format!("{name}: {failed} of {answers} answers failed"),
+            );
         }
         if unseen > 0 {
-            warn("departure_unseen", format!("{name}: the upstream never saw {unseen} of the clients that left"));
+            warn(
+                "departure_unseen",
+                format!("{name}: the upstream never saw {unseen} of the clients that left"),
+            );
         }
         for (step, cause) in steps {
             warn("failed_step", format!("{name}: {step}: {cause}"));
@@ -370,11 +533,12 @@ fn failures(seen: &Index<'_>) -> Vec<Warning> {
 fn cuts(seen: &Index<'_>) -> Vec<Cut> {
     let mut cuts = Vec::new();
     for wanted in [Form::Lines, Form::Events] {
-        for target in &seen.run.targets {
+        for target in &seen.settings.targets {
             let ends: Vec<End> = seen
                 .all(&target.name)
-                .filter_map(|observation| match observation.seen {
-                    Seen::Cut { form, end } if form == wanted => Some(end),
+                .into_iter()
+                .filter_map(|seen| match seen {
+                    Seen::Cut { form, end } if *form == wanted => Some(*end),
                     _ => None,
                 })
                 .collect();
