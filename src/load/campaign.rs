@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::many::{Load, Many, Timing, sleep_until};
+use super::process::Usage;
 use super::steps::{SETTLE, SPREAD, TRIES, WARM};
 use super::upstream::Script;
-use super::{
-    Ask, Part, Place, Plan, Processes, Single, Step, Upstream, leave, load_percent, process,
-};
+use super::{Ask, Part, Place, Plan, Processes, Single, Step, Upstream, leave, load_percent};
 use crate::measure::proxy::{Case, DIRECT, Form, MACHINE, Moment, Observation, Seen, Times};
 
 /// How long idle streams may take until all have begun.
@@ -278,10 +277,10 @@ impl Campaign<'_> {
     fn conduct(
         &self,
         lane: &Lane,
-        load: impl FnOnce(&dyn Fn() -> Option<u64>) -> io::Result<Load>,
+        load: impl FnOnce(&dyn Fn() -> Option<Usage>) -> io::Result<Load>,
     ) -> io::Result<Load> {
         let pids = lane.processes.as_ref().map(Processes::all);
-        load(&|| pids.as_ref().and_then(|pids| process::cpu(pids)))
+        load(&|| pids.as_ref().and_then(|pids| Usage::of(pids)))
     }
 
     /// Streams that have begun and then say nothing.
@@ -300,16 +299,14 @@ impl Campaign<'_> {
                     .as_ref()
                     .map(Processes::all)
                     .unwrap_or_default();
-                let (before, start) = (process::cpu(&pids), Instant::now());
+                let (before, start) = (Usage::of(&pids), Instant::now());
                 sleep_until(start + self.plan.stream_window(), &stopped);
-                let cpu = process::cpu(&pids);
+                let cpu = Usage::of(&pids);
                 found.extend(memory(lane, Moment::Streams));
                 Ok(Seen::Idle {
                     asked: self.plan.idle,
                     began,
-                    cpu_ns: before
-                        .zip(cpu)
-                        .map(|(before, after)| after.saturating_sub(before)),
+                    cpu_ns: before.zip(cpu).map(|(before, after)| after.since(before)),
                     elapsed_ns: u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
                 })
             });

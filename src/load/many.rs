@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 
 use super::answer::Answer;
+use super::process::Usage;
 use super::single::CONNECT;
 use super::{Clock, Place};
 
@@ -44,8 +45,8 @@ pub(super) struct Timing<'a> {
     pub(super) until: Until,
     /// Ends everything early.
     pub(super) stop: &'a AtomicBool,
-    /// Processor time of what is measured so far, nanoseconds.
-    pub(super) cpu: &'a dyn Fn() -> Option<u64>,
+    /// Processor time of what is measured so far.
+    pub(super) cpu: &'a dyn Fn() -> Option<Usage>,
 }
 
 /// What a load of many connections brought.
@@ -223,9 +224,7 @@ fn conduct(timing: Timing<'_>, shared: &Shared) -> Load {
     let after = (timing.cpu)();
     Load {
         elapsed: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
-        cpu: before
-            .zip(after)
-            .map(|(before, after)| after.saturating_sub(before)),
+        cpu: before.zip(after).map(|(before, after)| after.since(before)),
         ..Load::default()
     }
 }
@@ -453,7 +452,7 @@ mod tests {
             warm: Duration::from_millis(20),
             until,
             stop,
-            cpu: &|| Some(0),
+            cpu: &|| None,
         }
     }
 
@@ -472,7 +471,7 @@ mod tests {
             assert_eq!(many.loops.len(), 2);
             let load = many.requests(timing(Until::Count(200), &stop)).unwrap();
             assert!(load.count >= 200, "{load:?}");
-            assert_eq!((load.failed, load.cpu), (0, Some(0)));
+            assert_eq!((load.failed, load.cpu), (0, None));
             assert!(load.elapsed > 0);
         }
     }

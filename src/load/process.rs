@@ -118,16 +118,56 @@ impl Processes {
     }
 }
 
-/// Processor time of these processes, nanoseconds, ended threads and children included; `None` when one of them has ended.
-///
-/// The kernel tells it in ticks, of which there are 100 a second.
-pub(super) fn cpu(pids: &[u32]) -> Option<u64> {
-    let mut ticks = 0;
-    for pid in pids {
-        ticks += stat(*pid)?.ticks;
+/// Processor time used so far, by two accounts of the kernel, nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// Of the processes with their ended threads and children, in ticks of usually 10 ms.
+    whole: u64,
+    /// Of the threads that are alive, exactly; `None` where the kernel does not tell.
+    alive: Option<u64>,
+}
+
+impl Usage {
+    /// Of these processes; `None` when one of them has ended.
+    pub(super) fn of(pids: &[u32]) -> Option<Self> {
+        let mut usage = Self {
+            whole: 0,
+            alive: Some(0),
+        };
+        for pid in pids {
+            usage.whole += stat(*pid)?.ticks * tick();
+            usage.alive = usage.alive.zip(alive(*pid)).map(|(sum, one)| sum + one);
+        }
+        (!pids.is_empty()).then_some(usage)
     }
-    (!pids.is_empty())
-        .then(|| ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1))
+
+    /// What was used since `before`: by the exact account, unless it misses more than the ticks of the other one explain, because threads
+    /// ended meanwhile.
+    pub(super) fn since(self, before: Self) -> u64 {
+        let whole = self.whole.saturating_sub(before.whole);
+        let alive = self.alive.zip(before.alive);
+        let alive = alive.and_then(|(after, before)| after.checked_sub(before));
+        alive
+            .filter(|alive| alive.abs_diff(whole) <= 2 * tick())
+            .unwrap_or(whole)
+    }
+}
+
+/// A tick of the kernel's clock, nanoseconds.
+fn tick() -> u64 {
+    1_000_000_000 / rustix::param::clock_ticks_per_second().max(1)
+}
+
+/// Processor time of a process's living threads, nanoseconds.
+fn alive(pid: u32) -> Option<u64> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
+        // A thread that ended meanwhile has none.
+        let text = fs::read_to_string(task.ok()?.path().join("schedstat")).unwrap_or_default();
+        let time = text.split_whitespace().next();
+        sum += time.and_then(|time| time.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Some(sum)
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -275,6 +315,21 @@ mod tests {
     }
 
     #[test]
+    fn the_exact_account_counts_unless_threads_ended() {
+        let usage = |whole, alive| Usage {
+            whole: whole * tick(),
+            alive,
+        };
+        let before = usage(100, Some(5_000_000));
+        // Within two ticks the coarse account is only coarse.
+        assert_eq!(usage(101, Some(5_000_000 + 123)).since(before), 123);
+        // 50 ticks more than the living threads used: others have ended.
+        assert_eq!(usage(150, Some(5_000_000)).since(before), 50 * tick());
+        assert_eq!(usage(150, Some(4_000_000)).since(before), 50 * tick());
+        assert_eq!(usage(103, None).since(before), 3 * tick());
+    }
+
+    #[test]
     fn this_process_is_found_by_its_socket_and_its_work_is_accounted() {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let found = Processes::listening(socket.local_addr().unwrap()).unwrap();
@@ -283,17 +338,17 @@ mod tests {
         let held = found.held().unwrap();
         assert!(held.rss > 1_000_000 && held.threads >= 1, "{held:?}");
         let pids = found.all();
-        let before = cpu(&pids).unwrap();
+        let before = Usage::of(&pids).unwrap();
         let start = Instant::now();
         // Other tests of this process only add to it.
-        while cpu(&pids).unwrap() < before + 50_000_000 {
+        while Usage::of(&pids).unwrap().since(before) < 50_000_000 {
             assert!(
                 start.elapsed() < Duration::from_secs(60),
                 "no work is accounted"
             );
         }
         drop(socket);
-        assert_eq!(cpu(&[]), None);
+        assert_eq!(Usage::of(&[]), None);
         assert!(Processes::of_pid(u32::MAX).is_none());
     }
 }

@@ -39,7 +39,7 @@ pub struct Args {
     /// What to do.
     #[command(subcommand)]
     pub bench: Option<Bench>,
-    /// Write what was observed and the report, as JSON lines
+    /// Write observations and report as JSON lines
     #[arg(long, global = true, value_name = "FILE")]
     pub receipt: Option<PathBuf>,
     /// Recompute a receipt's report (`-`: stdin) and compare

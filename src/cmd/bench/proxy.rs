@@ -24,7 +24,7 @@ use crate::measure::proxy::{
 };
 use crate::render::{self, ProxyRun, Told};
 
-/// How long the router may take until a request through it is answered: its monitor has to find the mock first.
+/// How long a proxy may take until a request through it is answered by the mock.
 const READY: Duration = Duration::from_secs(15);
 /// The longest window, and the most requests in one.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -48,7 +48,8 @@ Examples:
   gpurouter bench proxy
   gpurouter bench proxy --upstream-port 8900 --print-nginx > nginx.conf
   nginx -p /tmp -e stderr -c $PWD/nginx.conf &
-  gpurouter bench proxy --upstream-port 8900 --against nginx=http://127.0.0.1:8901
+  gpurouter bench proxy --upstream-port 8900 \\
+    --against nginx=http://127.0.0.1:8901
 
 It starts a mock node and, as a child process, the router in front of it, and
 measures them in turns: directly, through the router, through the others. The
@@ -121,11 +122,12 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         .map_err(|error| cannot_listen(port, &error))?;
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let router = Router::start(&program, upstream.addr()).context("cannot start the router")?;
-    wait_ready(&Place::at(router.addr()), &upstream, &stop)?;
+    wait_ready(&Place::at(router.addr()), &upstream, &stop)
+        .context("the router does not answer")?;
     if args.hold {
         return hold(global, &upstream, &router, &stop);
     }
-    let lanes = lanes(args, &upstream, &router)?;
+    let lanes = lanes(args, &upstream, &router, &stop)?;
     let settings = settings(&plan, &lanes);
     let date = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
     let observations = observe(global, &plan, &lanes, &upstream, &stop)?;
@@ -186,7 +188,12 @@ fn cannot_listen(port: u16, error: &io::Error) -> Told {
 }
 
 /// The direct way, the router, and the other proxies after a look at each.
-fn lanes(args: &Args, upstream: &Upstream, router: &Router) -> anyhow::Result<Vec<Lane>> {
+fn lanes(
+    args: &Args,
+    upstream: &Upstream,
+    router: &Router,
+    stop: &AtomicBool,
+) -> anyhow::Result<Vec<Lane>> {
     let mut lanes = vec![
         Lane {
             name: DIRECT.to_owned(),
@@ -205,7 +212,8 @@ fn lanes(args: &Args, upstream: &Upstream, router: &Router) -> anyhow::Result<Ve
         }
         let place =
             Place::of_url(url).map_err(|error| usage(format!("--against {name}: {error}")))?;
-        look(&place, upstream).map_err(|error| does_not_answer(name, &place, upstream, &error))?;
+        wait_ready(&place, upstream, stop)
+            .map_err(|error| does_not_answer(name, &place, upstream, &error))?;
         let pid = args
             .pids
             .iter()
@@ -249,23 +257,37 @@ fn look(place: &Place, upstream: &Upstream) -> io::Result<()> {
         cut: false,
         watched: false,
     });
-    let mut pieces = 0;
-    Single::open(place)?.stream(&Ask::streamed(Form::Lines).to(place), |_| pieces += 1)?;
-    if pieces != 2 {
-        return Err(io::Error::other("it answers, but not from the mock"));
+    let clock = upstream.clock();
+    let (start, mut sent) = (clock.now(), Vec::new());
+    Single::open(place)?.stream(&Ask::streamed(Form::Lines).to(place), |stamp| {
+        sent.push(stamp)
+    })?;
+    let now = start..=clock.now();
+    if sent.len() != 2 || !sent.iter().all(|stamp| now.contains(stamp)) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it answers, but not from the mock",
+        ));
     }
     Ok(())
 }
 
-fn wait_ready(router: &Place, upstream: &Upstream, stop: &AtomicBool) -> anyhow::Result<()> {
+/// Looks until it answers; who listens but cannot reach the mock yet may need a moment to notice that it is there.
+fn wait_ready(place: &Place, upstream: &Upstream, stop: &AtomicBool) -> io::Result<()> {
     let deadline = Instant::now() + READY;
-    while let Err(error) = look(router, upstream) {
-        if Instant::now() > deadline || stop.load(Ordering::Relaxed) {
-            return Err(error).context("the router does not answer");
+    loop {
+        let Err(error) = look(place, upstream) else {
+            return Ok(());
+        };
+        let lost = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::InvalidData
+        );
+        if lost || Instant::now() > deadline || stop.load(Ordering::Relaxed) {
+            return Err(error);
         }
         thread::sleep(Duration::from_millis(50));
     }
-    Ok(())
 }
 
 fn settings(plan: &Plan, lanes: &[Lane]) -> Settings {

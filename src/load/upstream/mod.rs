@@ -113,8 +113,8 @@ impl Upstream {
         self.addr
     }
 
-    /// Its clock.
-    pub(super) fn clock(&self) -> Clock {
+    /// The clock of the times in its pieces.
+    pub fn clock(&self) -> Clock {
         self.clock
     }
 

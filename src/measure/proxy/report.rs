@@ -118,15 +118,18 @@ pub fn report(settings: &Settings, observations: &[Observation]) -> Report {
         }
         figures.push(figure);
     }
-    for (limit, name) in [(1, "1 stream"), (figures::STREAMS, "many streams")] {
-        for form in [Form::Lines, Form::Events] {
-            if seen.pieces_late(form, limit) {
-                warnings.push(Warning {
-                    code: "generator_limit",
-                    text: format!("{name} ({form:?}): even the direct way did not bring the pieces in time, so no ratio is told"),
-                    cure: Some("repeat it on a quiet machine, or with more --threads".to_owned()),
-                });
-            }
+    for (form, streams) in [
+        (Form::Lines, 1),
+        (Form::Events, 1),
+        (Form::Lines, figures::STREAMS),
+    ] {
+        if seen.pieces_late(form, streams) {
+            let plural = if streams == 1 { "" } else { "s" };
+            warnings.push(Warning {
+                code: "generator_limit",
+                text: format!("{streams} stream{plural} of {}: even the direct way did not bring the pieces in time, so no ratio is told", form.name()),
+                cure: Some("repeat it on a quiet machine, or with more --threads".to_owned()),
+            });
         }
     }
     for slow in headroom
@@ -478,7 +481,7 @@ fn failures(seen: &Index<'_>) -> Vec<Warning> {
             })
         };
         let name = &target.name;
-        let (mut failed, mut answers, mut unseen) = (0, 0, 0);
+        let (mut failed, mut answers, mut empty, mut unseen) = (0, 0, 0, 0);
         let mut steps: Vec<(&str, &str)> = Vec::new();
         for one in seen.all(name) {
             match one {
@@ -489,6 +492,7 @@ fn failures(seen: &Index<'_>) -> Vec<Warning> {
                 } => {
                     failed += n;
                     answers += n + good;
+                    empty += u64::from(*good == 0);
                 }
                 Seen::Pieces {
                     failed: n, streams, ..
@@ -515,6 +519,12 @@ fn failures(seen: &Index<'_>) -> Vec<Warning> {
             warn(
                 "failed_answers",
                 format!("{name}: {failed} of {answers} answers failed"),
+            );
+        }
+        if empty > 0 {
+            warn(
+                "no_answer",
+                format!("{name}: in {empty} windows no answer came"),
             );
         }
         if unseen > 0 {

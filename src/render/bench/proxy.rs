@@ -155,7 +155,10 @@ fn row(out: &mut dyn Write, report: &Report, figure: &Figure, others: &[&str]) -
         } else {
             UNKNOWN
         };
-        middles.push(value.map_or_else(|| missing.to_owned(), |value| shown(value.median)));
+        middles.push(value.map_or_else(
+            || missing.to_owned(),
+            |value| shown(value.median, figure.unit),
+        ));
         ranges.push(value.map_or_else(String::new, range));
         if others.contains(name) {
             let ratio = ratio(name);
@@ -257,9 +260,10 @@ fn factor(unit: Unit) -> f64 {
     }
 }
 
-/// Three digits or more.
-fn shown(value: f64) -> String {
+/// Three digits or more, of things without a fraction none of it.
+fn shown(value: f64, unit: Unit) -> String {
     match value.abs() {
+        _ if unit == Unit::Count => grouped(value, 0),
         size if size >= 100.0 => grouped(value, 0),
         size if size >= 10.0 => grouped(value, 1),
         _ => grouped(value, 2),
@@ -441,8 +445,9 @@ mod tests {
         ] {
             assert_eq!(brief(value), text);
         }
-        assert_eq!(shown(163_435.2), "163,435");
-        assert_eq!(shown(35.44), "35.4");
-        assert_eq!(shown(0.5), "0.50");
+        assert_eq!(shown(163_435.2, Unit::Micros), "163,435");
+        assert_eq!(shown(35.44, Unit::Micros), "35.4");
+        assert_eq!(shown(6.0, Unit::Count), "6");
+        assert_eq!(shown(0.5, Unit::Micros), "0.50");
     }
 }
