@@ -209,7 +209,7 @@ impl Campaign<'_> {
         let many = self.open(lane, streams, &request, true)?;
         let spread = if streams > 1 { SPREAD } else { Duration::ZERO };
         let until = super::many::Until::Time(self.plan.stream_window());
-        let load = self.conduct(lane, |cpu| {
+        let load = conduct(lane, |cpu| {
             many.streams(Timing {
                 spread,
                 warm: WARM,
@@ -237,7 +237,7 @@ impl Campaign<'_> {
         .to(&lane.place);
         let many = self.open(lane, connections, &request, false)?;
         let until = self.plan.until();
-        let load = self.conduct(lane, |cpu| {
+        let load = conduct(lane, |cpu| {
             many.requests(Timing {
                 spread: Duration::ZERO,
                 warm: WARM,
@@ -273,16 +273,6 @@ impl Campaign<'_> {
         )
     }
 
-    /// Runs a load with the processor time of the target's processes at hand.
-    fn conduct(
-        &self,
-        lane: &Lane,
-        load: impl FnOnce(&dyn Fn() -> Option<Usage>) -> io::Result<Load>,
-    ) -> io::Result<Load> {
-        let pids = lane.processes.as_ref().map(Processes::all);
-        load(&|| pids.as_ref().and_then(|pids| Usage::of(pids)))
-    }
-
     /// Streams that have begun and then say nothing.
     fn idle(&self, lane: &Lane) -> Vec<Observation> {
         self.upstream.play(Script::silent());
@@ -315,6 +305,15 @@ impl Campaign<'_> {
         sleep_until(Instant::now() + SETTLE, &stopped);
         found
     }
+}
+
+/// Runs a load with the processor time of the target's processes at hand.
+fn conduct(
+    lane: &Lane,
+    load: impl FnOnce(&dyn Fn() -> Option<Usage>) -> io::Result<Load>,
+) -> io::Result<Load> {
+    let pids = lane.processes.as_ref().map(Processes::all);
+    load(&|| pids.as_ref().and_then(|pids| Usage::of(pids)))
 }
 
 fn memory(lane: &Lane, moment: Moment) -> Option<Observation> {

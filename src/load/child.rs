@@ -54,20 +54,14 @@ impl Router {
         drop(stdin);
         let log = read_log(stderr)?;
         let address = read_address(stdout)?;
-        match address.recv_timeout(START) {
-            Ok(addr) => {
-                router.addr = addr;
-                Ok(router)
-            }
-            Err(_) => {
-                drop(router);
-                let said = log.recv_timeout(STOP).unwrap_or_default();
-                Err(io::Error::other(format!(
-                    "it did not start: {}",
-                    said.trim()
-                )))
-            }
+        if let Ok(addr) = address.recv_timeout(START) {
+            router.addr = addr;
+            return Ok(router);
         }
+        drop(router);
+        let said = log.recv_timeout(STOP).unwrap_or_default();
+        let said = said.trim();
+        Err(io::Error::other(format!("it did not start: {said}")))
     }
 
     /// Where it listens.

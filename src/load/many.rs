@@ -144,7 +144,7 @@ impl Many {
 
     /// Every connection asks again as soon as it has its answer.
     pub(super) fn requests(self, timing: Timing<'_>) -> io::Result<Load> {
-        self.run(timing, |events, shared| events.answers(shared))
+        self.run(timing, Events::answers)
     }
 
     /// Every connection opens one stream whose pieces are measured.

@@ -59,6 +59,7 @@ Ctrl-C ends it and reports the rounds that are complete.
 A time that is below the noise, and a rate that is near the generator's own
 limit, have no ratio. Processor time and memory are the kernel's accounts.
 Exit codes: 0 done; 1 stopped; 2 usage; 3 a proxy does not answer.")]
+#[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Args {
     #[arg(long, value_name = "NAME=URL", value_parser = named, help = AGAINST_HELP)]
     against: Vec<(String, String)>,
@@ -260,7 +261,7 @@ fn look(place: &Place, upstream: &Upstream) -> io::Result<()> {
     let clock = upstream.clock();
     let (start, mut sent) = (clock.now(), Vec::new());
     Single::open(place)?.stream(&Ask::streamed(Form::Lines).to(place), |stamp| {
-        sent.push(stamp)
+        sent.push(stamp);
     })?;
     let now = start..=clock.now();
     if sent.len() != 2 || !sent.iter().all(|stamp| now.contains(stamp)) {

@@ -48,11 +48,19 @@ pub(super) struct Playing {
     pub(super) chunked: bool,
     pub(super) left: u32,
     pub(super) gap: u64,
-    /// Whether it ends without its terminal event.
-    pub(super) cut: bool,
-    /// Whether the connection ends with it.
-    pub(super) close: bool,
+    pub(super) end: End,
     pub(super) watched: bool,
+}
+
+/// How a stream ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// With its terminal event.
+    Whole,
+    /// The same, and the connection with it.
+    Close,
+    /// The connection ends in place of the terminal event.
+    Cut,
 }
 
 /// What a request asks for.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::event::{Timespec, epoll};
 use serde_json::json;
 
-use super::connection::{Asked, Connection, Playing};
+use super::connection::{Asked, Connection, End, Playing};
 use super::{Event, Script};
 use crate::load::Clock;
 use crate::load::wire::{self, MODEL};
@@ -181,8 +181,8 @@ impl Loop {
                 .push(Reverse((due.saturating_add(playing.gap), id)));
         } else {
             connection.playing = None;
-            connection.closing |= playing.cut || playing.close;
-            if !playing.cut {
+            connection.closing |= playing.end != End::Whole;
+            if playing.end != End::Cut {
                 bytes.extend(wire::stream_end(playing.form, playing.chunked));
             }
         }
@@ -235,8 +235,11 @@ impl Loop {
             chunked: asked.chunked,
             left: script.pieces,
             gap: u64::try_from(script.gap.as_nanos()).unwrap_or(u64::MAX),
-            cut: script.cut,
-            close: asked.close,
+            end: match (script.cut, asked.close) {
+                (true, _) => End::Cut,
+                (false, true) => End::Close,
+                (false, false) => End::Whole,
+            },
             watched: script.watched,
         });
         if script.watched {

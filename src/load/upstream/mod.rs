@@ -245,7 +245,7 @@ mod tests {
             let mut seen = Vec::new();
             single
                 .stream(&Ask::streamed(form).to(&place), |stamp| {
-                    seen.push((stamp, upstream.clock().now()))
+                    seen.push((stamp, upstream.clock().now()));
                 })
                 .unwrap();
             assert_eq!(seen.len(), 50);

@@ -3,13 +3,16 @@
 //! [`report`] is a pure function of the [`Settings`] and the [`Observation`]s, which are plain data: whoever stores them can
 //! make the report again.
 
+mod compare;
 mod document;
 mod figures;
+mod index;
 mod observed;
 mod report;
 mod spread;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 pub use figures::{CONNECTIONS, SIZES, STREAMS, Section, Unit};
 pub use observed::{Case, End, Form, Moment, Observation, Seen, Settings, Target, Times, Window};

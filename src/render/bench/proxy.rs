@@ -90,10 +90,8 @@ fn heading(run: ProxyRun<'_>, report: &Report) -> String {
 
 /// A row of cells; the first is the name, the others are right-aligned.
 fn line(out: &mut dyn Write, name: &str, cells: &[String]) -> io::Result<()> {
-    let mut text = format!("{name:<NAME$}");
-    for cell in cells {
-        text.push_str(&format!("{cell:>CELL$}"));
-    }
+    let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:>CELL$}")).collect();
+    let text = format!("{name:<NAME$}{}", cells.concat());
     writeln!(out, "{}", text.trim_end())
 }
 
@@ -272,7 +270,7 @@ fn shown(value: f64, unit: Unit) -> String {
 
 /// The least and the greatest, as short as a cell needs; nothing where there is one value.
 fn range(spread: Spread) -> String {
-    let one_value = spread.max - spread.min < f64::EPSILON;
+    let one_value = spread.max <= spread.min;
     if one_value {
         String::new()
     } else {
@@ -283,7 +281,7 @@ fn range(spread: Spread) -> String {
 fn range_of_ratio(ratio: &Ratio) -> String {
     ratio
         .range
-        .filter(|(min, max)| max - min > f64::EPSILON)
+        .filter(|(min, max)| max > min)
         .map_or_else(String::new, |(min, max)| {
             if max >= 10.0 {
                 format!("{}–{}", brief(min), brief(max))
