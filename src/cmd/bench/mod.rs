@@ -2,6 +2,7 @@
 
 pub mod cost;
 mod machine;
+mod measured;
 mod price;
 mod receipt;
 mod recompute;

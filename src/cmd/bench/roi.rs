@@ -1,15 +1,16 @@
 //! `gpurouter bench roi`: what faster answers are worth.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use super::measured::Measured;
 use super::price;
 use crate::cli::Global;
 use crate::config::{self, Environment, Overrides};
 use crate::measure::{
-    Attention, Bench, Comparability, Evidence, Figure, Hardware, PayingApi, Power, Price, Report,
-    RoiInputs, Rounding, Unit, Workload, check,
+    Attention, Bench, Figure, Hardware, PayingApi, Power, Price, RoiInputs, Rounding, Unit,
+    Workload,
 };
-use crate::render::{Exit, Told};
+use crate::render::Told;
 
 /// Flags of `bench roi`.
 #[derive(Debug, clap::Args)]
@@ -19,7 +20,8 @@ Examples:
   gpurouter bench roi --slow 6 --fast 2 --developers 10 --per-developer 20 \\
     --days 250 --rate 50 --attention 0.1
   gpurouter bench roi --from live.jsonl --requests 200 --days 250 \\
-    --api-share 0.4 --retries 0.05 --idle-watts 25 --kwh 0.30 --capex 350 --life 4
+    --api-share 0.4 --retries 0.05 --idle-watts 25 --kwh 0.30 --capex 350 \\
+    --life 4
 
 The value of waiting: without --rate it is not counted, because people overlap
 waits. --rate alone is the source documents' arithmetic, in which every waited
@@ -34,7 +36,7 @@ pub struct Args {
     /// Seconds of the same request when it is routed
     #[arg(long, value_name = "S", value_parser = price::positive, required_unless_present = "from")]
     pub fast: Option<f64>,
-    /// A receipt of `bench live` that has both, and tokens and energy
+    /// A receipt of `bench live` that has both, and more
     #[arg(long, value_name = "FILE", conflicts_with_all = ["slow", "fast"])]
     pub from: Option<PathBuf>,
     /// Requests a day, of everybody together
@@ -171,61 +173,4 @@ pub(super) fn inputs(global: &Global, args: &Args) -> anyhow::Result<Bench> {
             life: Figure::given(args.life, Unit::Years),
         }),
     })))
-}
-
-/// What a live receipt measured of a request, as means; failures count at the time-out.
-struct Measured {
-    evidence: Evidence,
-    slow: Figure,
-    fast: Figure,
-    tokens_in: Figure,
-    tokens_cached: Figure,
-    tokens_out: Figure,
-    energy: Figure,
-}
-
-impl Measured {
-    /// Reads a receipt that holds, of answers that are as good.
-    fn read(file: &Path) -> anyhow::Result<Self> {
-        let refused = |told: String| Told {
-            message: format!("`{}`: {told}", file.display()),
-            hint: Some(format!(
-                "gpurouter bench --recompute {} says more",
-                file.display()
-            )),
-            exit: Exit::No,
-        };
-        let bytes = super::super::read_file(file)?;
-        let checked = check(&bytes)
-            .map_err(|error| Told::usage(format!("`{}` is no receipt: {error}", file.display())))?;
-        let Report::Live(report) = &checked.figures else {
-            return Err(super::super::usage(format!(
-                "`{}` is no receipt of `bench live`",
-                file.display()
-            )));
-        };
-        if !checked.findings.is_empty() {
-            return Err(refused("the receipt does not hold".to_owned()).into());
-        }
-        if report.quality != Comparability::Comparable {
-            return Err(refused("the answers are not comparable".to_owned()).into());
-        }
-        let all = report.all;
-        let seconds = |figure: Figure| figure.converted(1e-3, Unit::Seconds);
-        #[expect(clippy::cast_precision_loss, reason = "requests are far below 2^53")]
-        let requests = Figure::measured(all.routed.requests as f64, Unit::Count);
-        let each = |sum: Figure| sum.over(requests, Unit::Tokens);
-        Ok(Self {
-            evidence: Evidence {
-                sha256: checked.receipt.sha256.clone(),
-                pairs: all.pairs,
-            },
-            slow: seconds(all.today.total_mean),
-            fast: seconds(all.routed.total_mean),
-            tokens_in: each(all.routed.tokens_in),
-            tokens_cached: each(all.routed.tokens_cached),
-            tokens_out: each(all.routed.tokens_out),
-            energy: all.routed.energy_per_request,
-        })
-    }
 }

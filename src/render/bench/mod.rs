@@ -99,21 +99,27 @@ fn cost(out: &mut dyn Write, inputs: &CostInputs, report: &CostReport) -> io::Re
         price(inputs.price.cached_input),
         price(inputs.price.output),
     );
+    let whose = price_of(&inputs.price.basis);
     let told = match &inputs.price.basis {
-        PriceBasis::Sources => format!(
-            "{} tokens at the source documents' $0.02 per thousand, prompt and answer alike: nobody's price list, and no price is configured",
-            trimmed(tokens, 0)
-        ),
-        PriceBasis::Sheet { model, as_of } => format!(
-            "{} tokens of {model} at {input}, cached {cached}, answer {output} per million; prices {}",
-            trimmed(tokens, 0),
-            as_of
-                .as_ref()
-                .map_or_else(|| "without a date".to_owned(), |date| format!("of {date}"))
-        ),
-        PriceBasis::None => "no price is configured".to_owned(),
+        PriceBasis::Sheet { .. } => {
+            format!("{whose}, per million: prompt {input}, cached {cached}, answer {output}")
+        }
+        PriceBasis::Sources | PriceBasis::None => whose,
     };
-    sentence(out, "", &told)
+    sentence(out, "", &format!("{} tokens at {told}", trimmed(tokens, 0)))
+}
+
+/// Whose prices they are.
+fn price_of(basis: &PriceBasis) -> String {
+    match basis {
+        PriceBasis::Sources => "the source documents' $0.02 per thousand, prompt and answer alike: nobody's price list, and no price is configured".to_owned(),
+        PriceBasis::Sheet {
+            model,
+            as_of: Some(date),
+        } => format!("{model} as of {date}"),
+        PriceBasis::Sheet { model, as_of: None } => format!("{model}, without a date"),
+        PriceBasis::None => "no API price is configured".to_owned(),
+    }
 }
 
 /// A label, a value, and where the value comes from.

@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 
 use super::figure::{Currency, text, trimmed};
-use super::{row, sentence};
+use super::{price_of, row, sentence};
 use crate::measure::{
-    Basis, Figure, Missing, Note, Payback, PriceBasis, RoiInputs, RoiReport, Rounding, Span, Tag,
-    Unit, Workload,
+    Basis, Figure, Missing, Note, Payback, RoiInputs, RoiReport, Rounding, Span, Tag, Unit,
+    Workload,
 };
 
 pub(super) fn roi(out: &mut dyn Write, inputs: &RoiInputs, report: &RoiReport) -> io::Result<()> {
@@ -124,7 +124,6 @@ impl Told<'_> {
     /// The lines of a year, where anything was said about one of them.
     fn year(&self, out: &mut dyn Write, inputs: &RoiInputs, report: &RoiReport) -> io::Result<()> {
         writeln!(out)?;
-        let (api, power) = (&report.api, &report.electricity);
         let said = [
             inputs.api.share,
             inputs.api.tokens_in,
@@ -133,38 +132,7 @@ impl Told<'_> {
             inputs.power.idle,
         ];
         if said.iter().any(|figure| figure.is_known()) || inputs.hardware.is_some() {
-            let share = match &inputs.api.price.basis {
-                PriceBasis::Sheet { model, as_of } => format!(
-                    "{model}, prices {}",
-                    as_of
-                        .as_ref()
-                        .map_or_else(|| "without a date".to_owned(), |date| format!("of {date}"))
-                ),
-                PriceBasis::Sources | PriceBasis::None => "no price is configured".to_owned(),
-            };
-            self.line(out, "API not paid", api.avoided, &share)?;
-            let after_all = "answered here, then paid there";
-            self.line(out, "less retries", api.retries, after_all)?;
-            let detail = format!("{} above idle", text(power.energy));
-            self.line(out, "less energy", power.energy_cost, &detail)?;
-            let detail = format!(
-                "{}, {} for {} a day",
-                text(power.idle),
-                text(inputs.power.idle),
-                trimmed_hours(inputs.power.idle_hours)
-            );
-            self.line(out, "less idle power", power.idle_cost, &detail)?;
-            match (inputs.hardware, report.hardware) {
-                (Some(bought), Some(year)) => {
-                    let detail = format!(
-                        "{} over {}",
-                        self.currency.text(bought.capex),
-                        text(bought.life)
-                    );
-                    self.line(out, "less hardware", year, &detail)?;
-                }
-                _ => writeln!(out, "{:<22}not counted", "less hardware")?,
-            }
+            self.parts(out, inputs, report)?;
         }
         row(out, "net a year", &self.money(report.net), report.net)?;
         let payback = match report.payback {
@@ -185,6 +153,37 @@ impl Told<'_> {
             .map(|missing| flag(*missing))
             .collect();
         sentence(out, "the net needs: ", &flags.join(", "))
+    }
+
+    /// What the net is made of.
+    fn parts(&self, out: &mut dyn Write, inputs: &RoiInputs, report: &RoiReport) -> io::Result<()> {
+        let (api, power) = (&report.api, &report.electricity);
+        let mut prices = vec![price_of(&inputs.api.price.basis)];
+        if inputs.power.kwh.is_known() {
+            prices.push(self.currency.text(inputs.power.kwh));
+        }
+        sentence(out, "prices: ", &prices.join("; "))?;
+        self.line(out, "API not paid", api.avoided, "")?;
+        let after_all = "answered here, then paid there";
+        self.line(out, "less retries", api.retries, after_all)?;
+        let above_idle = detail(power.energy, || {
+            format!("{} above idle", text(power.energy))
+        });
+        self.line(out, "less energy", power.energy_cost, &above_idle)?;
+        let waiting = detail(power.idle, || {
+            let (idle, hours) = (inputs.power.idle, inputs.power.idle_hours.value());
+            let hours = trimmed(hours.unwrap_or_default(), 1);
+            format!("{}, {} for {hours} h a day", text(power.idle), text(idle))
+        });
+        self.line(out, "less idle power", power.idle_cost, &waiting)?;
+        match inputs.hardware.zip(report.hardware) {
+            Some((bought, year)) => {
+                let capex = self.currency.text(bought.capex);
+                let bought = format!("{capex} over {}", text(bought.life));
+                self.line(out, "less hardware", year, &bought)
+            }
+            None => writeln!(out, "{:<22}not counted", "less hardware"),
+        }
     }
 
     fn line(
@@ -257,10 +256,13 @@ fn requests(inputs: &RoiInputs, report: &RoiReport) -> String {
     }
 }
 
-fn trimmed_hours(hours: Figure) -> String {
-    hours.value().map_or_else(super::figure::unknown, |hours| {
-        format!("{} h", trimmed(hours, 1))
-    })
+/// Words beside a figure that is known.
+fn detail(figure: Figure, words: impl FnOnce() -> String) -> String {
+    if figure.is_known() {
+        words()
+    } else {
+        String::new()
+    }
 }
 
 /// The flag that says it.
@@ -270,7 +272,7 @@ fn flag(missing: Missing) -> &'static str {
         Missing::Days => "--days",
         Missing::Share => "--api-share",
         Missing::Retries => "--retries",
-        Missing::Tokens => "--tokens-in and --tokens-out",
+        Missing::Tokens => "--tokens-in, --tokens-cached, --tokens-out",
         Missing::Price => "--model with a price in [prices.models]",
         Missing::Energy => "--energy",
         Missing::IdlePower => "--idle-watts",
