@@ -63,18 +63,14 @@ impl Price {
 
     /// Cost of a request. `cached` counts those of the input tokens that the provider had read before; none of them need no price.
     pub(super) fn cost(&self, input: Figure, cached: Figure, output: Figure) -> Figure {
-        let part = |tokens: Figure, price: Figure| {
-            tokens
-                .times(price, Unit::Money)
-                .adjusted(Unit::Money, |money| money / 1e6)
-        };
+        // Summed before it is divided: prices in whole cents then give an exact sum.
+        let part = |tokens: Figure, price: Figure| tokens.times(price, Unit::Money);
         let fresh = part(input.minus(cached), self.input);
-        let whole = fresh.plus(part(output, self.output));
-        if cached.value() == Some(0.0) {
-            whole
-        } else {
-            whole.plus(part(cached, self.cached_input))
+        let mut sum = fresh.plus(part(output, self.output));
+        if cached.value() != Some(0.0) {
+            sum = sum.plus(part(cached, self.cached_input));
         }
+        sum.adjusted(Unit::Money, |millionths| millionths / 1e6)
     }
 }
 

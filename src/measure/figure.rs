@@ -155,6 +155,15 @@ impl Figure {
         value.map_or(Self::unknown(unit), |value| Self::configured(value, unit))
     }
 
+    /// This figure, or the other one where this is unknown.
+    #[must_use]
+    pub fn or(self, other: Option<Self>) -> Self {
+        match other {
+            Some(other) if !self.is_known() => other,
+            _ => self,
+        }
+    }
+
     /// The number; `None` when it is unknown.
     pub fn value(self) -> Option<f64> {
         self.value

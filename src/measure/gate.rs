@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::statistics::{Interval, wilson};
 
-/// Checks of answers: exact tool calls, JSON schemas, needles, unit checks. A request that failed did not pass its check.
+/// Checks of answers: exact tool calls, JSON schemas, needles, unit checks. A request that failed did not pass its check; each repeat of a
+/// request is checked by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Checks {
     /// Answers that passed.

@@ -31,8 +31,8 @@ pub use receipt::{
 };
 pub use report::{Bench, Document, Report, report};
 pub use roi::{
-    Attention, Avoided, Basis, Electricity, Hardware, Missing, Note, Payback, PayingApi, Power,
-    RoiInputs, RoiReport, Rounding, Span, Time, Workload, roi,
+    Attention, Avoided, Basis, Electricity, Evidence, Hardware, Missing, Note, Payback, PayingApi,
+    Power, RoiInputs, RoiReport, Rounding, Span, Time, Workload, roi,
 };
 pub use statistics::{
     Interval, MAX_RESAMPLES, RESAMPLES, bootstrap_mean, geometric_mean, mean, quantile, wilson,

@@ -1,7 +1,5 @@
 //! Percentiles, means, and intervals that say how sure they are.
 
-use serde::{Deserialize, Serialize};
-
 use super::random::Random;
 
 /// Resamples of a bootstrap interval, unless somebody asks for others.
@@ -12,7 +10,7 @@ pub const MAX_RESAMPLES: u32 = 100_000;
 const Z_95: f64 = 1.959_963_984_540_054;
 
 /// A 95 % interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
     /// Its lower end.
     pub low: f64,
@@ -20,7 +18,7 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// The value below which a share of the values lies: Hyndman and Fan's definition 7 (the default of R and of NumPy), linear between the two
+/// The value below which a share of the values lies: Hyndman and Fan's definition 7 (the default of R and of `NumPy`), linear between the two
 /// nearest ranks. `None` without values, with one that is not finite, or for a share outside 0 to 1.
 pub fn quantile(values: &[f64], share: f64) -> Option<f64> {
     if values.iter().any(|value| !value.is_finite()) {

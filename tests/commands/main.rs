@@ -4,6 +4,7 @@
 mod common;
 
 mod ask;
+mod bench;
 mod configuration;
 mod generated;
 mod questions;

@@ -43,7 +43,7 @@ fn validator(name: &str) -> Validator {
 }
 
 /// Fails with every violation.
-fn holds(name: &str, document: &Value) {
+pub(super) fn holds(name: &str, document: &Value) {
     let validator = validator(name);
     let errors: Vec<String> = validator
         .iter_errors(document)

@@ -2,6 +2,7 @@
 
 pub mod cost;
 mod machine;
+mod measured;
 mod price;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub mod proxy;

@@ -1,5 +1,8 @@
 //! `gpurouter bench roi`: what faster answers are worth.
 
+use std::path::PathBuf;
+
+use super::measured::Measured;
 use super::price;
 use crate::cli::Global;
 use crate::config::{self, Environment, Overrides};
@@ -16,9 +19,9 @@ Examples:
   gpurouter bench roi --slow 19 --fast 0.34 --requests 200 --days 250 --rate 50
   gpurouter bench roi --slow 6 --fast 2 --developers 10 --per-developer 20 \\
     --days 250 --rate 50 --attention 0.1
-  gpurouter bench roi --slow 6 --fast 2 --requests 200 --days 250 \\
-    --api-share 0.4 --retries 0.05 --tokens-in 2000 --tokens-out 300 \\
-    --energy 0.4 --idle-watts 25 --kwh 0.30 --capex 350 --life 4
+  gpurouter bench roi --from live.jsonl --requests 200 --days 250 \\
+    --api-share 0.4 --retries 0.05 --idle-watts 25 --kwh 0.30 --capex 350 \\
+    --life 4
 
 The value of waiting: without --rate it is not counted, because people overlap
 waits. --rate alone is the source documents' arithmetic, in which every waited
@@ -28,11 +31,14 @@ retries. What is not given is n/a, and so is what needs it.
 Exit codes: 0 done, 2 usage.")]
 pub struct Args {
     /// Seconds of a request today
-    #[arg(long, value_name = "S", value_parser = price::positive)]
-    pub slow: f64,
+    #[arg(long, value_name = "S", value_parser = price::positive, required_unless_present = "from")]
+    pub slow: Option<f64>,
     /// Seconds of the same request when it is routed
-    #[arg(long, value_name = "S", value_parser = price::positive)]
-    pub fast: f64,
+    #[arg(long, value_name = "S", value_parser = price::positive, required_unless_present = "from")]
+    pub fast: Option<f64>,
+    /// A receipt of `bench live` that has both, and more
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["slow", "fast"])]
+    pub from: Option<PathBuf>,
     /// Requests a day, of everybody together
     #[arg(long, value_name = "N", value_parser = price::number,
           conflicts_with_all = ["developers", "per_developer"])]
@@ -52,8 +58,9 @@ pub struct Args {
     /// Share of the waiting that is paid attention, 0 to 1
     #[arg(long, value_name = "X", value_parser = price::share, requires = "rate")]
     pub attention: Option<f64>,
-    /// `source`: round every step as the sources do
-    #[arg(long, value_name = "HOW", value_enum, default_value_t = Steps::Exact)]
+    /// `source`: each step as they print it [default: exact]
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Steps::Exact,
+          hide_default_value = true, hide_possible_values = true)]
     pub rounding: Steps,
     /// Share of the requests that would have gone to an API
     #[arg(long, value_name = "X", value_parser = price::share)]
@@ -64,7 +71,7 @@ pub struct Args {
     /// Prompt tokens of a request
     #[arg(long, value_name = "N", value_parser = price::number)]
     pub tokens_in: Option<f64>,
-    /// Those of them that the API had read before [default: 0]
+    /// Those of them that it had read before [default: 0]
     #[arg(long, value_name = "N", value_parser = price::number, requires = "tokens_in")]
     pub tokens_cached: Option<f64>,
     /// Answer tokens of a request
@@ -113,6 +120,8 @@ fn hours(text: &str) -> Result<f64, String> {
 pub(super) fn inputs(global: &Global, args: &Args) -> anyhow::Result<Bench> {
     let loaded = config::load(global, &Environment::of_process(), &Overrides::default())?;
     let prices = &loaded.config.prices;
+    let measured = args.from.as_deref().map(Measured::read).transpose()?;
+    let measured = measured.as_ref();
     let count = |value| Figure::given(value, Unit::Count);
     let tokens = |value| Figure::given(value, Unit::Tokens);
     let share = |value| Figure::given(value, Unit::Share);
@@ -125,8 +134,9 @@ pub(super) fn inputs(global: &Global, args: &Args) -> anyhow::Result<Bench> {
             Steps::Exact => Rounding::Exact,
             Steps::Source => Rounding::Source,
         },
-        slow: Figure::configured(args.slow, Unit::Seconds),
-        fast: Figure::configured(args.fast, Unit::Seconds),
+        evidence: measured.map(|measured| measured.evidence.clone()),
+        slow: measured.map_or(Figure::given(args.slow, Unit::Seconds), |one| one.slow),
+        fast: measured.map_or(Figure::given(args.fast, Unit::Seconds), |one| one.fast),
         workload: match args.developers {
             None => Workload::PerDay {
                 requests: count(args.requests),
@@ -146,13 +156,14 @@ pub(super) fn inputs(global: &Global, args: &Args) -> anyhow::Result<Bench> {
         api: PayingApi {
             share: share(args.api_share),
             retries: share(args.retries),
-            tokens_in: tokens(args.tokens_in),
-            tokens_cached: tokens(args.tokens_in.map(|_| args.tokens_cached.unwrap_or(0.0))),
-            tokens_out: tokens(args.tokens_out),
+            tokens_in: tokens(args.tokens_in).or(measured.map(|one| one.tokens_in)),
+            tokens_cached: tokens(args.tokens_in.map(|_| args.tokens_cached.unwrap_or(0.0)))
+                .or(measured.map(|one| one.tokens_cached)),
+            tokens_out: tokens(args.tokens_out).or(measured.map(|one| one.tokens_out)),
             price: price::of(prices, args.model.as_deref())?.unwrap_or_else(Price::unknown),
         },
         power: Power {
-            energy: Figure::given(args.energy, Unit::WattHours),
+            energy: Figure::given(args.energy, Unit::WattHours).or(measured.map(|one| one.energy)),
             idle: Figure::given(args.idle_watts, Unit::Watts),
             idle_hours: Figure::configured(args.idle_hours, Unit::Hours),
             kwh: Figure::given(args.kwh.or(prices.kwh), Unit::MoneyPerKilowattHour),

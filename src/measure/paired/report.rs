@@ -33,6 +33,8 @@ pub struct PolicySummary {
     pub ttft_p50: Figure,
     /// Time to the first token: 95 % are faster.
     pub ttft_p95: Figure,
+    /// Time to the end: the mean.
+    pub total_mean: Figure,
     /// Time to the end: the middle.
     pub total_p50: Figure,
     /// Time to the end: 95 % are faster.
@@ -248,6 +250,7 @@ fn summary(pairs: &[Pair<'_>], policy: Policy, checks: Checks, timeout_ms: f64) 
         failures: observations.iter().filter(|one| failed(one)).count() as u64,
         ttft_p50: known(quantile(&first, 0.5), Unit::Milliseconds),
         ttft_p95: known(quantile(&first, 0.95), Unit::Milliseconds),
+        total_mean: known(mean(&end), Unit::Milliseconds),
         total_p50: known(quantile(&end, 0.5), Unit::Milliseconds),
         total_p95: known(quantile(&end, 0.95), Unit::Milliseconds),
         prefill_speed: rate(&observations, |one| {

@@ -22,10 +22,9 @@ pub(super) fn of_pair(pair: Pair<'_>, time: Time, timeout_ms: f64) -> Option<(f6
     let of = |observation: &Observation| match time {
         _ if observation.outcome != Outcome::Ok => Some(timeout_ms),
         Time::FirstToken => observation.ttft_ms,
-        Time::End => observation.total_ms,
         Time::EndAtEqualLength if both_answered => at_length(observation, shorter?),
         // Against an answer that never came there is no shorter one.
-        Time::EndAtEqualLength => observation.total_ms,
+        Time::End | Time::EndAtEqualLength => observation.total_ms,
     };
     Some((of(pair.today)?, of(pair.routed)?))
 }

@@ -14,6 +14,8 @@ pub use check::{Checked, Finding, check};
 pub use read::{Receipt, ReceiptError};
 pub use write::Recorder;
 
+use std::fmt::Write;
+
 use ring::digest::{Context, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -95,8 +97,11 @@ impl Seal {
 
     fn hex(&self) -> String {
         let digest: Digest = self.0.clone().finish();
-        let digits = digest.as_ref().iter();
-        digits.map(|byte| format!("{byte:02x}")).collect()
+        digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
+            // A string takes whatever is written to it.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
     }
 }
 

@@ -175,7 +175,7 @@ fn header(line: &[u8]) -> Result<Header, ReceiptError> {
     let value: Value =
         serde_json::from_slice(line).map_err(|error| at(Problem::Malformed(error.to_string())))?;
     match value.get("schema") {
-        Some(schema) if *schema != Value::from(SCHEMA) => Err(ReceiptError::Schema {
+        Some(schema) if *schema != SCHEMA => Err(ReceiptError::Schema {
             found: schema.to_string(),
         }),
         _ => match parse(line).map_err(at)? {

@@ -119,6 +119,16 @@ pub struct Hardware {
     pub life: Figure,
 }
 
+/// The receipt that measured inputs were taken from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// SHA-256 of its lines before the report.
+    pub sha256: String,
+    /// Pairs in it.
+    pub pairs: u64,
+}
+
 /// Everything that `bench roi` has to know; what nobody said is an unknown figure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,6 +137,8 @@ pub struct RoiInputs {
     pub currency: String,
     /// Which numbers the arithmetic goes on with.
     pub rounding: Rounding,
+    /// Where measured inputs come from; `None` when nothing was measured.
+    pub evidence: Option<Evidence>,
     /// Seconds of a request today.
     pub slow: Figure,
     /// Seconds of the same request when it is routed.

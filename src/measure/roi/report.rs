@@ -333,7 +333,9 @@ fn payback(hardware: Option<Hardware>, left_per_year: Figure) -> Payback {
 
 fn missing(inputs: &RoiInputs) -> Vec<Missing> {
     let (api, power) = (&inputs.api, inputs.power);
-    let counted = api.tokens_in.is_known() && api.tokens_out.is_known();
+    let counted = [api.tokens_in, api.tokens_cached, api.tokens_out]
+        .iter()
+        .all(|tokens| tokens.is_known());
     let priced = if counted {
         api.price
             .cost(api.tokens_in, api.tokens_cached, api.tokens_out)

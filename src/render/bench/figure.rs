@@ -60,6 +60,7 @@ pub(super) fn text(figure: Figure) -> String {
         Unit::Milliseconds if value.abs() < 10.0 => format!("{value:.2} ms"),
         Unit::Milliseconds if value.abs() < 10_000.0 => format!("{value:.0} ms"),
         Unit::Milliseconds => format!("{:.1} s", value / 1000.0),
+        Unit::Seconds if value.abs() < 1.0 => format!("{} s", trimmed(value, 4)),
         Unit::Seconds => format!("{} s", trimmed(value, 3)),
         Unit::Minutes => format!("{} min", grouped(value, 2)),
         Unit::Hours => format!("{} h", grouped(value, 2)),

@@ -73,11 +73,11 @@ fn table(out: &mut dyn Write, name: &str, group: &Group) -> io::Result<()> {
     for (label, speedup) in [
         ("first token", group.ttft),
         ("end", group.end_to_end),
-        ("end at equal length", group.equal_length),
+        ("equal length", group.equal_length),
     ] {
         writeln!(
             out,
-            "  {:<42}{:>22}  {}",
+            "  {:<40}{:>24}  {}",
             format!("today / routed, {label}, {} pairs", speedup.pairs),
             ratio(&speedup),
             speedup.ratio.tag().as_str()
@@ -100,8 +100,9 @@ fn headline(out: &mut dyn Write, report: &PairedReport) -> io::Result<()> {
     };
     let all = &report.all;
     let told = format!(
-        "today takes {} as long as routed, failures at the time-out; {} loads were avoided",
+        "routed is {} as fast as today, by the time to the end over {} requests, failures at the time-out; {} loads were avoided",
         ratio(&speedup),
+        all.requests,
         all.loads_avoided
             .value()
             .map_or_else(super::figure::unknown, |loads| grouped_trimmed(loads, 0))

@@ -12,6 +12,9 @@ use crate::measure::{Bench, CostInputs, CostReport, Finding, PriceBasis, Receipt
 use figure::{Currency, trimmed};
 pub use proxy::{ProxyRun, proxy};
 
+/// Most findings that are told one by one.
+const MOST_FINDINGS: usize = 12;
+
 /// A report for a person.
 pub fn bench(out: &mut dyn Write, bench: &Bench, report: &Report) -> io::Result<()> {
     match (bench, report) {
@@ -29,12 +32,11 @@ pub fn verdict(out: &mut dyn Write, receipt: &Receipt, findings: &[Finding]) -> 
     let observations = receipt.observations.len();
     if findings.is_empty() {
         let told = format!(
-            "the receipt holds: the same report follows from its {} observations",
-            observations
+            "the receipt holds: the same report follows from its {observations} observations"
         );
         return sentence(out, "", &told);
     }
-    for finding in findings {
+    for finding in findings.iter().take(MOST_FINDINGS) {
         let told = match finding {
             Finding::NoReport { unpaired: 0 } => format!(
                 "there is no report at the end: the run did not end, or its end was cut off; what is above follows from {observations} observations"
@@ -52,11 +54,28 @@ pub fn verdict(out: &mut dyn Write, receipt: &Receipt, findings: &[Finding]) -> 
                 at,
                 stored,
                 computed,
-            } => format!("{at}: the report says {stored}, the observations say {computed}"),
+            } => format!(
+                "{at}: the report says {}, what it is computed from says {}",
+                short(stored),
+                short(computed)
+            ),
         };
         sentence(out, "does not hold: ", &told)?;
     }
-    Ok(())
+    match findings.len().saturating_sub(MOST_FINDINGS) {
+        0 => Ok(()),
+        more => writeln!(out, "               and {more} more; --json lists them all"),
+    }
+}
+
+/// A value of a report, cut where it is long.
+fn short(value: &serde_json::Value) -> String {
+    const LONGEST: usize = 40;
+    let text = value.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
 }
 
 fn cost(out: &mut dyn Write, inputs: &CostInputs, report: &CostReport) -> io::Result<()> {
@@ -82,21 +101,27 @@ fn cost(out: &mut dyn Write, inputs: &CostInputs, report: &CostReport) -> io::Re
         price(inputs.price.cached_input),
         price(inputs.price.output),
     );
+    let whose = price_of(&inputs.price.basis);
     let told = match &inputs.price.basis {
-        PriceBasis::Sources => format!(
-            "{} tokens at the source documents' $0.02 per thousand, prompt and answer alike: nobody's price list, and no price is configured",
-            trimmed(tokens, 0)
-        ),
-        PriceBasis::Sheet { model, as_of } => format!(
-            "{} tokens of {model} at {input}, cached {cached}, answer {output} per million; prices {}",
-            trimmed(tokens, 0),
-            as_of
-                .as_ref()
-                .map_or_else(|| "without a date".to_owned(), |date| format!("of {date}"))
-        ),
-        PriceBasis::None => "no price is configured".to_owned(),
+        PriceBasis::Sheet { .. } => {
+            format!("{whose}, per million: prompt {input}, cached {cached}, answer {output}")
+        }
+        PriceBasis::Sources | PriceBasis::None => whose,
     };
-    sentence(out, "", &told)
+    sentence(out, "", &format!("{} tokens at {told}", trimmed(tokens, 0)))
+}
+
+/// Whose prices they are.
+fn price_of(basis: &PriceBasis) -> String {
+    match basis {
+        PriceBasis::Sources => "the source documents' $0.02 per thousand, prompt and answer alike: nobody's price list, and no price is configured".to_owned(),
+        PriceBasis::Sheet {
+            model,
+            as_of: Some(date),
+        } => format!("{model} as of {date}"),
+        PriceBasis::Sheet { model, as_of: None } => format!("{model}, without a date"),
+        PriceBasis::None => "no API price is configured".to_owned(),
+    }
 }
 
 /// A label, a value, and where the value comes from.

@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 
 use super::figure::{Currency, text, trimmed};
-use super::{row, sentence};
+use super::{price_of, row, sentence};
 use crate::measure::{
-    Basis, Figure, Missing, Note, Payback, PriceBasis, RoiInputs, RoiReport, Rounding, Span, Tag,
-    Unit, Workload,
+    Basis, Figure, Missing, Note, Payback, RoiInputs, RoiReport, Rounding, Span, Tag, Unit,
+    Workload,
 };
 
 pub(super) fn roi(out: &mut dyn Write, inputs: &RoiInputs, report: &RoiReport) -> io::Result<()> {
@@ -19,6 +19,14 @@ pub(super) fn roi(out: &mut dyn Write, inputs: &RoiInputs, report: &RoiReport) -
     for note in &report.notes {
         writeln!(out)?;
         told.note(out, note)?;
+    }
+    if let Some(evidence) = &inputs.evidence {
+        writeln!(out)?;
+        let told = format!(
+            "{} pairs, whose digest is {}",
+            evidence.pairs, evidence.sha256
+        );
+        sentence(out, "measured: ", &told)?;
     }
     if report.speedup.tag() == Tag::Configured {
         writeln!(out)?;
@@ -78,8 +86,12 @@ impl Told<'_> {
         };
         writeln!(out, "{}", span("a day", report.day))?;
         writeln!(out, "{}\n", span("a year", report.year))?;
+        let of = match inputs.evidence {
+            Some(_) => " by mean times",
+            None => "",
+        };
         let faster = format!(
-            "{}, {} less time",
+            "{}{of}, {} less time",
             text(report.speedup),
             text(report.reduction)
         );
@@ -92,21 +104,26 @@ impl Told<'_> {
         )?;
         let worth = match report.time.basis {
             Basis::NotCounted => return Ok(()),
-            Basis::Sources => "every waited hour is paid".to_owned(),
-            Basis::Configured => format!("{} of it paid", text(report.time.attention)),
+            Basis::Sources => {
+                "the sources' arithmetic: every waited second is a paid one".to_owned()
+            }
+            Basis::Configured => {
+                let hours = self.duration(report.time.hours);
+                format!(
+                    "{} of it paid attention: {hours}",
+                    text(report.time.attention)
+                )
+            }
         };
         let rate = self.currency.text(inputs.rate);
-        let value = format!(
-            "{} a year at {rate}, {worth}",
-            self.money(report.time.money)
-        );
-        row(out, "value of the time", &value, report.time.money)
+        let value = format!("{} a year at {rate}", self.money(report.time.money));
+        row(out, "value of the time", &value, report.time.money)?;
+        writeln!(out, "{:<22}{worth}", "")
     }
 
     /// The lines of a year, where anything was said about one of them.
     fn year(&self, out: &mut dyn Write, inputs: &RoiInputs, report: &RoiReport) -> io::Result<()> {
         writeln!(out)?;
-        let (api, power) = (&report.api, &report.electricity);
         let said = [
             inputs.api.share,
             inputs.api.tokens_in,
@@ -115,38 +132,7 @@ impl Told<'_> {
             inputs.power.idle,
         ];
         if said.iter().any(|figure| figure.is_known()) || inputs.hardware.is_some() {
-            let share = match &inputs.api.price.basis {
-                PriceBasis::Sheet { model, as_of } => format!(
-                    "{model}, prices {}",
-                    as_of
-                        .as_ref()
-                        .map_or_else(|| "without a date".to_owned(), |date| format!("of {date}"))
-                ),
-                PriceBasis::Sources | PriceBasis::None => "no price is configured".to_owned(),
-            };
-            self.line(out, "API not paid", api.avoided, &share)?;
-            let after_all = "answered here, then paid there";
-            self.line(out, "less retries", api.retries, after_all)?;
-            let detail = format!("{} above idle", text(power.energy));
-            self.line(out, "less energy", power.energy_cost, &detail)?;
-            let detail = format!(
-                "{}, {} for {} a day",
-                text(power.idle),
-                text(inputs.power.idle),
-                trimmed_hours(inputs.power.idle_hours)
-            );
-            self.line(out, "less idle power", power.idle_cost, &detail)?;
-            match (inputs.hardware, report.hardware) {
-                (Some(bought), Some(year)) => {
-                    let detail = format!(
-                        "{} over {}",
-                        self.currency.text(bought.capex),
-                        text(bought.life)
-                    );
-                    self.line(out, "less hardware", year, &detail)?;
-                }
-                _ => writeln!(out, "{:<22}not counted", "less hardware")?,
-            }
+            self.parts(out, inputs, report)?;
         }
         row(out, "net a year", &self.money(report.net), report.net)?;
         let payback = match report.payback {
@@ -169,6 +155,37 @@ impl Told<'_> {
         sentence(out, "the net needs: ", &flags.join(", "))
     }
 
+    /// What the net is made of.
+    fn parts(&self, out: &mut dyn Write, inputs: &RoiInputs, report: &RoiReport) -> io::Result<()> {
+        let (api, power) = (&report.api, &report.electricity);
+        let mut prices = vec![price_of(&inputs.api.price.basis)];
+        if inputs.power.kwh.is_known() {
+            prices.push(self.currency.text(inputs.power.kwh));
+        }
+        sentence(out, "prices: ", &prices.join("; "))?;
+        self.line(out, "API not paid", api.avoided, "")?;
+        let after_all = "answered here, then paid there";
+        self.line(out, "less retries", api.retries, after_all)?;
+        let above_idle = detail(power.energy, || {
+            format!("{} above idle", text(power.energy))
+        });
+        self.line(out, "less energy", power.energy_cost, &above_idle)?;
+        let waiting = detail(power.idle, || {
+            let (idle, hours) = (inputs.power.idle, inputs.power.idle_hours.value());
+            let hours = trimmed(hours.unwrap_or_default(), 1);
+            format!("{}, {} for {hours} h a day", text(power.idle), text(idle))
+        });
+        self.line(out, "less idle power", power.idle_cost, &waiting)?;
+        match inputs.hardware.zip(report.hardware) {
+            Some((bought, year)) => {
+                let capex = self.currency.text(bought.capex);
+                let bought = format!("{capex} over {}", text(bought.life));
+                self.line(out, "less hardware", year, &bought)
+            }
+            None => writeln!(out, "{:<22}not counted", "less hardware"),
+        }
+    }
+
     fn line(
         &self,
         out: &mut dyn Write,
@@ -185,7 +202,7 @@ impl Told<'_> {
             Note::SourcesArithmetic => sentence(
                 out,
                 "note: ",
-                "the value of the time is the source documents' arithmetic: every waited second counts as paid time. People overlap waits; --attention says which share is paid, and without --rate it is 0.",
+                "people overlap waits. --attention X says which share of the waiting is paid; without --rate it is none, and the value of the time is never part of the net.",
             ),
             Note::NotLikeForLike {
                 logged,
@@ -217,6 +234,9 @@ impl Told<'_> {
 }
 
 fn requests(inputs: &RoiInputs, report: &RoiReport) -> String {
+    if !report.requests_per_day.is_known() {
+        return super::figure::unknown();
+    }
     let a_day = format!("{} a day", text(report.requests_per_day));
     let days = if inputs.days.is_known() {
         format!(", {} days a year", text(inputs.days))
@@ -236,10 +256,13 @@ fn requests(inputs: &RoiInputs, report: &RoiReport) -> String {
     }
 }
 
-fn trimmed_hours(hours: Figure) -> String {
-    hours.value().map_or_else(super::figure::unknown, |hours| {
-        format!("{} h", trimmed(hours, 1))
-    })
+/// Words beside a figure that is known.
+fn detail(figure: Figure, words: impl FnOnce() -> String) -> String {
+    if figure.is_known() {
+        words()
+    } else {
+        String::new()
+    }
 }
 
 /// The flag that says it.
@@ -249,7 +272,7 @@ fn flag(missing: Missing) -> &'static str {
         Missing::Days => "--days",
         Missing::Share => "--api-share",
         Missing::Retries => "--retries",
-        Missing::Tokens => "--tokens-in and --tokens-out",
+        Missing::Tokens => "--tokens-in, --tokens-cached, --tokens-out",
         Missing::Price => "--model with a price in [prices.models]",
         Missing::Energy => "--energy",
         Missing::IdlePower => "--idle-watts",
