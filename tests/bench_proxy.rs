@@ -32,6 +32,17 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Fails unless the document is as its schema says.
+fn holds(document: &Value) {
+    let schema = json(include_bytes!("schemas/bench-proxy.json"));
+    let validator = jsonschema::draft202012::new(&schema).expect("a schema");
+    let errors: Vec<String> = validator
+        .iter_errors(document)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+}
+
 fn rows(document: &Value) -> &Vec<Value> {
     document["figures"]["rows"].as_array().expect("rows")
 }
@@ -118,6 +129,7 @@ fn a_quick_run_measures_everything_there_is() {
         "{told:?}"
     );
     let document = json(&output.stdout);
+    holds(&document);
     assert_eq!(
         (document["schema"].as_u64(), &document["kind"]),
         (Some(1), &"proxy".into())

@@ -27,6 +27,7 @@ pub struct Settings {
 #[serde(rename_all = "snake_case")]
 pub enum Window {
     /// For this long, ms.
+    #[serde(rename = "time_ms")]
     Ms(u64),
     /// Until this many answers came; streams take as long as by default.
     Requests(u64),

@@ -1,10 +1,12 @@
 //! `gpurouter bench proxy`: what the router itself costs, beside the direct way and other proxies.
 
+mod targets;
+
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,19 +15,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::machine;
 use crate::cli::Global;
-use crate::cmd::{Exit, usage};
-use crate::load::{
-    self, Ask, Campaign, Clock, Lane, Part, Place, Plan, Processes, Router, Script, Single,
-    Upstream,
-};
+use crate::cmd::Exit;
+use crate::load::{self, Campaign, Clock, Lane, Part, Place, Plan, Router, Upstream};
 use crate::measure;
-use crate::measure::proxy::{
-    DIRECT, Form, MACHINE, MAX_ROUNDS, Observation, ROUTER, Settings, Target, Window, report,
-};
+use crate::measure::proxy::{MAX_ROUNDS, Observation, Window, report};
 use crate::render::{self, ProxyRun, Told};
+use targets::{lanes, settings, wait_ready};
 
-/// How long a proxy may take until a request through it is answered by the mock.
-const READY: Duration = Duration::from_secs(15);
 /// The longest window, and the most requests in one.
 const LONGEST: Duration = Duration::from_secs(600);
 const MOST_REQUESTS: u64 = 1_000_000_000;
@@ -186,131 +182,6 @@ fn plan(args: &Args) -> Plan {
 fn cannot_listen(port: u16, error: &io::Error) -> Told {
     Told::usage(format!("cannot start the mock on port {port}: {error}"))
         .hint("another program, perhaps another benchmark, has the port; choose one with --upstream-port N")
-}
-
-/// The direct way, the router, and the other proxies after a look at each.
-fn lanes(
-    args: &Args,
-    upstream: &Upstream,
-    router: &Router,
-    stop: &AtomicBool,
-) -> anyhow::Result<Vec<Lane>> {
-    let mut lanes = vec![
-        Lane {
-            name: DIRECT.to_owned(),
-            place: Place::at(upstream.addr()),
-            processes: None,
-        },
-        Lane {
-            name: ROUTER.to_owned(),
-            place: Place::at(router.addr()),
-            processes: Processes::of_pid(router.pid()),
-        },
-    ];
-    for (name, url) in &args.against {
-        if lanes.iter().any(|lane| lane.name == *name) || name == MACHINE {
-            return Err(usage(format!("--against {name}={url}: the name is taken")));
-        }
-        let place =
-            Place::of_url(url).map_err(|error| usage(format!("--against {name}: {error}")))?;
-        wait_ready(&place, upstream, stop)
-            .map_err(|error| does_not_answer(name, &place, upstream, &error))?;
-        let pid = args
-            .pids
-            .iter()
-            .find(|(of, _)| of == name)
-            .map(|(_, pid)| *pid);
-        let processes =
-            match pid {
-                Some(pid) => Some(Processes::of_pid(pid).ok_or_else(|| {
-                    usage(format!("--pid {name}={pid}: there is no such process"))
-                })?),
-                None => Processes::listening(place.addr),
-            };
-        lanes.push(Lane {
-            name: name.clone(),
-            place,
-            processes,
-        });
-    }
-    if let Some((name, _)) = args
-        .pids
-        .iter()
-        .find(|(name, _)| !args.against.iter().any(|(known, _)| known == name))
-    {
-        return Err(usage(format!("--pid {name}: no --against has that name")));
-    }
-    Ok(lanes)
-}
-
-fn does_not_answer(name: &str, place: &Place, upstream: &Upstream, error: &io::Error) -> Told {
-    let mock = upstream.addr();
-    Told::unreachable(format!("{name} at {place}: {error}")).hint(format!(
-        "it must run in front of the mock at http://{mock}: fix that port with --upstream-port N, configure and start the proxy, then run this again; --print-nginx and --print-haproxy show how"
-    ))
-}
-
-/// Whether a stream through it comes from this mock.
-fn look(place: &Place, upstream: &Upstream) -> io::Result<()> {
-    upstream.play(Script {
-        pieces: 2,
-        gap: Duration::from_millis(1),
-        cut: false,
-        watched: false,
-    });
-    let clock = upstream.clock();
-    let (start, mut sent) = (clock.now(), Vec::new());
-    Single::open(place)?.stream(&Ask::streamed(Form::Lines).to(place), |stamp| {
-        sent.push(stamp);
-    })?;
-    let now = start..=clock.now();
-    if sent.len() != 2 || !sent.iter().all(|stamp| now.contains(stamp)) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "it answers, but not from the mock",
-        ));
-    }
-    Ok(())
-}
-
-/// Looks until it answers; who listens but cannot reach the mock yet may need a moment to notice that it is there.
-fn wait_ready(place: &Place, upstream: &Upstream, stop: &AtomicBool) -> io::Result<()> {
-    let deadline = Instant::now() + READY;
-    loop {
-        let Err(error) = look(place, upstream) else {
-            return Ok(());
-        };
-        let lost = matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::InvalidData
-        );
-        if lost || Instant::now() > deadline || stop.load(Ordering::Relaxed) {
-            return Err(error);
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn settings(plan: &Plan, lanes: &[Lane]) -> Settings {
-    let target = |lane: &Lane| Target {
-        name: lane.name.clone(),
-        url: lane.place.to_string(),
-        program: lane.processes.as_ref().and_then(Processes::name),
-        pids: lane
-            .processes
-            .as_ref()
-            .map(|processes| processes.roots().to_vec())
-            .unwrap_or_default(),
-    };
-    Settings {
-        rounds: plan.rounds,
-        window: plan.window,
-        quick: plan.quick,
-        idle_streams: plan.idle,
-        threads: plan.threads,
-        cores: machine::this().cores,
-        targets: lanes.iter().map(target).collect(),
-    }
 }
 
 /// Measures, with a bar on a terminal.
