@@ -14,6 +14,8 @@ pub mod config;
 pub mod dialect;
 pub mod gpu;
 pub mod http;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub mod load;
 pub mod measure;
 pub mod render;
 pub mod routing;

@@ -33,7 +33,7 @@ const IMPURE: [&str; 22] = [
 ];
 
 /// Rooms that each room may use, itself aside. A room that is not listed may use whatever it likes, `cmd` aside.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("vram", &[]),
     ("measure", &[]),
     ("cluster", &["routing", "vram"]),
@@ -42,6 +42,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("routing", &["cluster"]),
     ("dialect", &["cluster", "routing"]),
     ("http", &[]),
+    ("load", &["measure"]),
     ("sim", &[]),
     ("config", &["cluster", "routing", "vram", "cli", "render"]),
     (

@@ -9,6 +9,7 @@ mod energy;
 mod figure;
 mod gate;
 mod paired;
+pub mod proxy;
 mod random;
 mod receipt;
 mod report;

@@ -101,7 +101,11 @@ mod tests {
         affinity.sent(&0, &[1, 2], 2);
         affinity.sent(&0, &[5, 6], 2);
         affinity.sent(&0, &[1, 2, 3], 2);
-        assert_eq!(affinity.cached_blocks(&0, &[5, 6, 7]), 2, "the other one was gone on from");
+        assert_eq!(
+            affinity.cached_blocks(&0, &[5, 6, 7]),
+            2,
+            "the other one was gone on from"
+        );
         affinity.sent(&0, &[8], 2);
         assert_eq!(affinity.cached_blocks(&0, &[5, 6, 7]), 0);
         assert_eq!(affinity.cached_blocks(&0, &[1, 2, 3]), 3);

@@ -4,6 +4,8 @@ pub mod cost;
 mod machine;
 mod measured;
 mod price;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub mod proxy;
 mod receipt;
 mod recompute;
 pub mod roi;
@@ -38,7 +40,7 @@ pub struct Args {
     /// What to do.
     #[command(subcommand)]
     pub bench: Option<Bench>,
-    /// Write what was observed and the report, as JSON lines
+    /// Write observations and report as JSON lines
     #[arg(long, global = true, value_name = "FILE")]
     pub receipt: Option<PathBuf>,
     /// Recompute a receipt's report (`-`: stdin) and compare
@@ -53,6 +55,9 @@ pub enum Bench {
     Roi(Box<roi::Args>),
     /// What a number of tokens costs at an API
     Cost(cost::Args),
+    /// What the router itself costs, beside other proxies
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    Proxy(Box<proxy::Args>),
 }
 
 /// Runs the command.
@@ -69,6 +74,12 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
             let bench = match bench {
                 Bench::Roi(args) => roi::inputs(global, args)?,
                 Bench::Cost(args) => cost::inputs(global, args)?,
+                #[cfg(any(target_os = "linux", target_os = "android"))]
+                Bench::Proxy(_) if args.receipt.is_some() => {
+                    return Err(super::usage("bench proxy writes no receipt yet"));
+                }
+                #[cfg(any(target_os = "linux", target_os = "android"))]
+                Bench::Proxy(args) => return proxy::run(global, args),
             };
             tell(global, &header(bench), args)
         }

@@ -2,6 +2,7 @@
 
 mod figure;
 mod live;
+mod proxy;
 mod roi;
 
 use std::io::{self, Write};
@@ -9,6 +10,7 @@ use std::io::{self, Write};
 use crate::measure::{Bench, CostInputs, CostReport, Finding, PriceBasis, Receipt, Report};
 
 use figure::{Currency, trimmed};
+pub use proxy::{ProxyRun, proxy};
 
 /// Most findings that are told one by one.
 const MOST_FINDINGS: usize = 12;
