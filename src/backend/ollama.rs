@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::cluster::{Capability, LoadedModel, Model, ModelName, Node, NodeState};
 
-use super::client::{Ask, Reply};
+use super::client::{Ask, Failure, Reply};
 use super::json::{Listing, entries, lenient};
 use super::probe::{Trouble, fetch, unreadable};
 use super::show::Contexts;
@@ -71,6 +71,11 @@ pub(super) fn look(before: &Node, ask: &Ask, contexts: &Contexts) -> Result<Node
         Err(trouble) => keep(&mut node, "the models", trouble)?,
     }
     Ok(node)
+}
+
+/// What is in memory.
+pub(super) fn in_memory(ask: &Ask) -> Result<Vec<LoadedModel>, Failure> {
+    list(ask, "/api/ps", |list| loaded(&list)).map_err(|trouble| Failure::Answered(trouble.told()))
 }
 
 fn list<T>(ask: &Ask, path: &str, read: impl FnOnce(Listing) -> T) -> Result<T, Trouble> {

@@ -189,6 +189,19 @@ impl Trouble {
     }
 }
 
+impl Trouble {
+    /// What happened, in words.
+    pub(super) fn told(self) -> String {
+        match self {
+            Self::Down(told)
+            | Self::Busy(told)
+            | Self::Loading(told)
+            | Self::Misconfigured(told)
+            | Self::WrongApi(told) => told,
+        }
+    }
+}
+
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
         Self::Down(failure.to_string())

@@ -22,7 +22,7 @@ pub use environment::Environment;
 pub use keys::{KEYS, Key};
 pub use origin::Origin;
 pub use page::manual_page;
-pub use settings::{
+pub use settings::{ContextSettings, LaneShares, 
     Admission, Config, GpuSettings, LogLevel, NodeConfig, Price, Prices, Security, Sources,
     Timeouts,
 };

@@ -137,7 +137,7 @@ fn route(x: &mut Exchange<'_, '_>) {
     };
     let snapshot = x.router.snapshot();
     match forward::decide_for(x, &parsed, &snapshot) {
-        Ok(decision) => {
+        Ok((decision, _)) => {
             let document_ = RouteDocument::of(&decision, "router");
             document(x, &document_);
         }
