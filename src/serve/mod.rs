@@ -206,12 +206,17 @@ impl Router {
         let snapshot = self.snapshot();
         let loads = self.loads(&snapshot);
         let inventory = self.gpus.fresh(local::FRESH_LIMIT);
-        Status::of(
+        let mut status = Status::of(
             &snapshot,
             Some(&loads),
             &self.measurements.now(),
             &inventory,
-        )
+        );
+        let counts = self.gates.counts(&snapshot.nodes);
+        for (node, (_, load)) in status.nodes.iter_mut().zip(counts) {
+            node.loading = load.map(status::LoadingStatus::of);
+        }
+        status
     }
 
     /// Where to look for servers when none is configured.

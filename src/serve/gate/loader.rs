@@ -99,7 +99,12 @@ impl Loader {
             }
             Err(error) => {
                 let text = format!("node `{}` could not load `{}`: {error}", node.name, call.model);
-                self.log.event(LogLevel::Warning, &text);
+                // A node that is out of reach is told once, as such.
+                let level = match &error {
+                    LoadFailure::Failed(Failure::Connect(_)) => LogLevel::Debug,
+                    _ => LogLevel::Warning,
+                };
+                self.log.event(level, &text);
                 let told = LoadError {
                     text,
                     status: match &error {

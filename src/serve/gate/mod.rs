@@ -2,6 +2,7 @@
 //!
 //! One mutex for each node, held for arithmetic only. A waiting request's own thread watches its client and keeps the scheduler's time.
 
+pub(super) mod figures;
 mod loader;
 mod state;
 
