@@ -456,7 +456,10 @@ impl Settings {
             return settings;
         }
         let generates = matches!(parsed.endpoint(), Endpoint::Chat | Endpoint::Generate);
-        settings.refuses_long = generates && window.tight && !parsed.says_truncate();
+        settings.refuses_long = generates
+            && !parsed.says_truncate()
+            && !parsed.load_only()
+            && window.context.is_some_and(|context| asked.may_exceed(context));
         let mut set = |name, value: String| settings.options.push((name, value));
         if let Some(context) = window.sent {
             set("num_ctx", context.to_string());

@@ -43,6 +43,8 @@ fn asked() -> Asked {
         settable: false,
         num_ctx: None,
         prompt_tokens: 10,
+        prompt_bytes: 40,
+        images: false,
         counted: None,
         max_tokens: None,
         runner: RunnerOptions::default(),
