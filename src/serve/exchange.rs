@@ -2,14 +2,16 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Router;
+use super::early::Early;
 use super::gate::Permit;
 use super::record::{Draft, Fallback, Outcome, RequestRecord, Timings, Tokens, millis};
 use crate::dialect::{ApiError, Dialect, Endpoint, ErrorKind, Usage, cors_answer};
-use crate::http::server::{Reply, Request};
+use crate::http::server::{Framing, Reply, Request};
 use crate::routing::{Candidate, Decision, Predicted};
 
 /// Headers that a page may read.
@@ -25,6 +27,8 @@ pub(super) struct Exchange<'x, 'c> {
     pub(super) draft: Draft,
     /// The slot of the node that is working on this request.
     pub(super) permit: Option<Permit>,
+    /// An answer that may begin before the node's.
+    pub(super) early: Option<Early>,
 }
 
 impl<'x, 'c> Exchange<'x, 'c> {
@@ -87,6 +91,7 @@ impl<'x, 'c> Exchange<'x, 'c> {
                 started: Instant::now(),
             },
             permit: None,
+            early: None,
         }
     }
 
@@ -193,16 +198,70 @@ impl<'x, 'c> Exchange<'x, 'c> {
                 .collect();
             add("X-Gpurouter-Fallback", &tried.join(", "));
         }
-        if let Some(origin) = self
-            .request
-            .headers()
-            .get_str("origin")
-            .filter(|origin| self.router.hosts.allows_origin(origin))
-        {
-            for (name, value) in cors_answer(origin, EXPOSED) {
-                add(name, &value);
-            }
+        for (name, value) in cors(self.router, self.request) {
+            add(name, &value);
         }
+    }
+
+    /// What is known of the answer before any node has said anything.
+    pub(super) fn early_fields(&self) -> Vec<(&'static str, String)> {
+        let record = &self.draft.record;
+        let optional = [
+            ("X-Gpurouter-Tier", record.tier.as_deref()),
+            ("X-Gpurouter-Plan", record.plan),
+        ];
+        let mut fields = vec![("X-Gpurouter-Id", record.id.clone())];
+        fields.extend(
+            optional
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, header_safe(value?)))),
+        );
+        fields.extend(cors(self.router, self.request));
+        fields
+    }
+
+    /// Starts the answer, unless it has begun before the node's.
+    pub(super) fn start(
+        &mut self,
+        status: u16,
+        headers: &[(&str, &str)],
+        framing: Framing,
+    ) -> io::Result<()> {
+        if self.early_started() {
+            return Ok(());
+        }
+        self.reply.start(status, headers, framing)
+    }
+
+    /// Sends the last piece; with what a head that went out early could not say, for a client that takes trailers.
+    pub(super) fn push_last(&mut self, last: &[&[u8]]) -> io::Result<()> {
+        if !self.early_started() {
+            return self.reply.push_last(last);
+        }
+        let record = &self.draft.record;
+        let tried: Vec<String> = record
+            .fallbacks
+            .iter()
+            .map(|tried| format!("{}={}", tried.node, tried.reason))
+            .collect();
+        let told = [
+            ("X-Gpurouter-Node", record.node.clone()),
+            ("X-Gpurouter-Model", record.model.clone()),
+            ("X-Gpurouter-Reason", Some(record.reason.clone())),
+            (
+                "X-Gpurouter-Fallback",
+                (!tried.is_empty()).then(|| tried.join(", ")),
+            ),
+        ];
+        let told: Vec<(&str, String)> = told
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, header_safe(&value?))))
+            .collect();
+        let trailers: Vec<(&str, &str)> = told
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        self.reply.end_with_trailers(last, &trailers)
     }
 
     /// Answers with a whole body made here.
@@ -238,6 +297,15 @@ impl<'x, 'c> Exchange<'x, 'c> {
         }
         self.draft.record.outcome = outcome;
         self.draft.record.detail.clone_from(&error.message);
+        if self.early_started() {
+            let event = error.in_band(&self.endpoint, &self.draft.record.id);
+            self.draft.record.status = 200;
+            self.node_done();
+            if self.push_last(&[&event]).is_err() {
+                self.draft.record.outcome = Outcome::ClientGone;
+            }
+            return;
+        }
         let body = error.body(self.dialect, &self.draft.record.id);
         let seconds = error.retry_after_s.unwrap_or(1).to_string();
         let retry = [("Retry-After", seconds.as_str())];
@@ -263,6 +331,15 @@ impl<'x, 'c> Exchange<'x, 'c> {
         }
         self.reply.abort();
     }
+}
+
+/// What a browser needs to let a page read the answer.
+fn cors(router: &Router, request: &Request<'_>) -> Vec<(&'static str, String)> {
+    let origin = request.headers().get_str("origin");
+    origin
+        .filter(|origin| router.hosts.allows_origin(origin))
+        .map(|origin| cors_answer(origin, EXPOSED).into_iter().collect())
+        .unwrap_or_default()
 }
 
 /// Short code of an error that the router told by itself.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::asked::{self, Asked};
+use super::early::Early;
 use super::exchange::Exchange;
 use super::gate::{Admitted, NotAdmitted, Refusal as NodeRefusal, written};
 use super::record::{Outcome, millis};
@@ -114,6 +115,7 @@ fn open(x: &mut Exchange<'_, '_>) -> Option<Won> {
         }
     };
     let candidates = x.decided(decision);
+    x.early = Early::of(x, &parsed);
     let mut failures: Vec<Failure> = Vec::new();
     let admitted = candidates.iter().enumerate();
     for (at, candidate) in admitted.filter(|(_, candidate)| candidate.admitted) {
@@ -512,9 +514,8 @@ fn admit(
     });
     let speed = x.router.measurements.now().get(&node.name, &name);
     let gate = x.router.gates.gate(node);
-    let reply = &*x.reply;
     let limit = x.router.config.timeouts.load;
-    let entered = gate.enter(node, &model, asked, &speed, limit, || reply.client_gone());
+    let entered = gate.enter(node, &model, asked, &speed, limit, || x.waits());
     match entered {
         Ok(admitted) => Ok(Some(admitted)),
         Err(NotAdmitted::ClientGone) => {
@@ -616,22 +617,25 @@ fn send(
         between: timeouts.idle,
         total: timeouts.total,
     };
-    let mut forwarded: Vec<(&str, &[u8])> = Vec::with_capacity(16);
-    let connection = x.request.headers().get_str("connection");
-    for (name, value) in x.request.headers().iter() {
-        if keep_request_header(name, connection) && !replaced(name, translated) {
-            forwarded.push((name, value));
+    let (router, watch) = (x.router, x.reply.watch());
+    x.while_waiting(|request, tick| {
+        let mut forwarded: Vec<(&str, &[u8])> = Vec::with_capacity(16);
+        let connection = request.headers().get_str("connection");
+        for (name, value) in request.headers().iter() {
+            if keep_request_header(name, connection) && !replaced(name, translated) {
+                forwarded.push((name, value));
+            }
         }
-    }
-    let outgoing = Outgoing {
-        method: x.request.method(),
-        target,
-        headers: &forwarded,
-        body: OutgoingBody::Bytes(body),
-    };
-    x.router
-        .client
-        .send(&origin, outgoing, &deadlines, Some(x.reply.watch()))
+        let outgoing = Outgoing {
+            method: request.method(),
+            target,
+            headers: &forwarded,
+            body: OutgoingBody::Bytes(body),
+        };
+        router
+            .client
+            .send_ticking(&origin, outgoing, &deadlines, Some(watch), tick)
+    })
 }
 
 /// Fields that no longer describe the body that is sent: its coding was taken off, and a translated one is another dialect's.

@@ -1,6 +1,7 @@
 //! The running router: shared state, connection handling, the relay, the monitor's results, and the router's own routes.
 
 mod asked;
+mod early;
 mod exchange;
 mod forward;
 mod gate;

@@ -7,6 +7,7 @@ mod admission;
 mod bytes;
 mod changes;
 mod classes;
+mod early;
 mod fallback;
 mod forms;
 mod lists;

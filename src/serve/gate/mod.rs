@@ -254,7 +254,7 @@ impl Gate {
         asked: &Asked,
         speed: &Speed,
         limit: Option<Duration>,
-        client_gone: impl Fn() -> bool,
+        mut client_gone: impl FnMut() -> bool,
     ) -> Result<Admitted, NotAdmitted> {
         let started = Instant::now();
         let mut state = self.state();
