@@ -19,7 +19,9 @@ fn prompt_of(server: &Server, model: &str, tokens: u64) -> String {
     let some = "The weather in the north is cold. ".repeat(20);
     let request = json!({"model": model, "prompt": some, "stream": false, "raw": true, "options": {"num_predict": 1}});
     let answer = client::post(server.addr, "/api/generate", &request);
-    let counted = parsed(&answer.body)["prompt_eval_count"].as_u64().expect("a count");
+    let counted = parsed(&answer.body)["prompt_eval_count"]
+        .as_u64()
+        .expect("a count");
     some.repeat(usize::try_from(tokens.div_ceil(counted) + 1).expect("few"))
 }
 
@@ -65,7 +67,10 @@ fn a_prompt_of_9000_tokens_is_never_cut_without_a_word() {
         .split(|c: char| !c.is_ascii_digit())
         .filter_map(|number| number.parse().ok())
         .collect();
-    assert!(numbers.contains(&8192) && numbers.iter().any(|n| *n >= 9000), "{text}");
+    assert!(
+        numbers.contains(&8192) && numbers.iter().any(|n| *n >= 9000),
+        "{text}"
+    );
     // Here a larger window is: all of it is read.
     let answer = generate(&router, "large", &prompt, 2048);
     assert_eq!(answer.status, 200, "{}", answer.text());

@@ -22,9 +22,9 @@ pub use environment::Environment;
 pub use keys::{KEYS, Key};
 pub use origin::Origin;
 pub use page::manual_page;
-pub use settings::{ContextSettings, LaneShares, 
-    Admission, Config, GpuSettings, LogLevel, NodeConfig, Price, Prices, Security, Sources,
-    Timeouts,
+pub use settings::{
+    Admission, Config, ContextSettings, GpuSettings, LaneShares, LogLevel, NodeConfig, Price,
+    Prices, Security, Sources, Timeouts,
 };
 pub use value::Kind;
 

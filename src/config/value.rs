@@ -184,7 +184,9 @@ impl Kind {
             Self::Time { endless: false } => {
                 "a duration from 1ms up to a year, such as \"2s\"".to_owned()
             }
-            Self::Pause => "\"off\" or a duration from 1ms up to a year, such as \"20s\"".to_owned(),
+            Self::Pause => {
+                "\"off\" or a duration from 1ms up to a year, such as \"20s\"".to_owned()
+            }
             Self::Slots => "\"auto\" or a whole number from 1".to_owned(),
             Self::Size => {
                 "a size from 1 byte to 1 TiB, such as \"64MiB\" or a number of bytes".to_owned()

@@ -59,7 +59,10 @@ pub(super) fn recognised(
     let small = model.is_some_and(|model| model.starts_with("claude-"));
     let size: usize = parsed.prompt_parts().map(str::len).sum();
     let marked = |part: &str| memchr::memmem::find(part.as_bytes(), TASK_MARK.as_bytes()).is_some();
-    let raw = matches!(parsed.endpoint(), Endpoint::Generate | Endpoint::Completions);
+    let raw = matches!(
+        parsed.endpoint(),
+        Endpoint::Generate | Endpoint::Completions
+    );
     let read = !embeds
         && size <= MOST_READ
         && (small || (raw && size > 0) || parsed.prompt_parts().any(marked));
@@ -139,7 +142,11 @@ impl Asked {
             requested: self.num_ctx.filter(|_| settable),
             prompt_low: low,
             prompt_high: high,
-            max_tokens: if self.embeds { Some(0) } else { self.max_tokens },
+            max_tokens: if self.embeds {
+                Some(0)
+            } else {
+                self.max_tokens
+            },
             usual_answer,
             settable,
         }

@@ -64,7 +64,10 @@ impl Early {
             for (name, value) in &self.fields {
                 reply.add_header(name, value.as_bytes());
             }
-            let head = [("Content-Type", self.content_type), ("X-Accel-Buffering", "no")];
+            let head = [
+                ("Content-Type", self.content_type),
+                ("X-Accel-Buffering", "no"),
+            ];
             reply.start(200, &head, Framing::Chunked)?;
             self.started = true;
         }
@@ -81,8 +84,7 @@ fn piece(endpoint: &Endpoint, model: &str) -> Vec<u8> {
     let text = match endpoint {
         Endpoint::Chat => {
             let message = json!({ "role": "assistant", "content": "" });
-            let line =
-                json!({ "model": model, "created_at": created_at, "message": message, "done": false });
+            let line = json!({ "model": model, "created_at": created_at, "message": message, "done": false });
             format!("{line}\n")
         }
         Endpoint::Generate => {
@@ -148,11 +150,20 @@ mod tests {
     #[test]
     fn pieces_say_nothing_in_the_client_s_own_form() {
         let text = |endpoint| String::from_utf8(piece(&endpoint, "m")).unwrap();
-        for (endpoint, content) in [(Endpoint::Chat, "/message/content"), (Endpoint::Generate, "/response")] {
+        for (endpoint, content) in [
+            (Endpoint::Chat, "/message/content"),
+            (Endpoint::Generate, "/response"),
+        ] {
             let text = text(endpoint);
-            assert!(text.ends_with("}\n") && text.trim_end().lines().count() == 1, "{text}");
+            assert!(
+                text.ends_with("}\n") && text.trim_end().lines().count() == 1,
+                "{text}"
+            );
             let line: serde_json::Value = serde_json::from_str(&text).unwrap();
-            assert_eq!((line.pointer(content), &line["done"]), (Some(&json!("")), &json!(false)));
+            assert_eq!(
+                (line.pointer(content), &line["done"]),
+                (Some(&json!("")), &json!(false))
+            );
         }
         assert_eq!(text(Endpoint::ChatCompletions), ": ping\n\n");
         assert!(text(Endpoint::Messages).starts_with("event: ping\ndata: {"));

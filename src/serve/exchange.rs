@@ -110,7 +110,10 @@ impl<'x, 'c> Exchange<'x, 'c> {
         let worked = parts.into_iter().try_fold(0.0, |sum, ms| Some(sum + ms?));
         if let Some((all, worked)) = usage.total_ms.zip(worked) {
             let left = Duration::try_from_secs_f64((all - worked).max(0.0) / 1000.0);
-            permit.waited(left.ok().and_then(|left| u64::try_from(left.as_millis()).ok()));
+            permit.waited(
+                left.ok()
+                    .and_then(|left| u64::try_from(left.as_millis()).ok()),
+            );
         }
     }
 

@@ -33,10 +33,10 @@ pub(super) fn own_route(x: &mut Exchange<'_, '_>) -> bool {
             let snapshot = x.router.snapshot();
             let loads = x.router.loads(&snapshot);
             let inventory = x.router.gpus.fresh(FRESH_LIMIT);
-            let mut text = x
-                .router
-                .metrics
-                .text(&snapshot, &loads, x.router.connections(), &inventory);
+            let mut text =
+                x.router
+                    .metrics
+                    .text(&snapshot, &loads, x.router.connections(), &inventory);
             let counts = x.router.gates.counts(&snapshot.nodes);
             let counts: Vec<_> = counts.into_iter().map(|(counts, _)| counts).collect();
             super::gate::figures::write(&mut text, &snapshot.nodes, &counts);

@@ -1,6 +1,7 @@
 //! The running router: shared state, connection handling, the relay, the monitor's results, and the router's own routes.
 
 mod asked;
+mod attempt;
 mod early;
 mod exchange;
 mod forward;
@@ -308,7 +309,9 @@ impl Router {
         };
         let name = ModelName::new(policy.alias(named).unwrap_or(named));
         let holders = snapshot.nodes.iter().filter_map(|node| node.model(&name));
-        let digests: Vec<&str> = holders.filter_map(|model| model.digest.as_deref()).collect();
+        let digests: Vec<&str> = holders
+            .filter_map(|model| model.digest.as_deref())
+            .collect();
         let same = |model: &&Model| {
             let digest = model.digest.as_deref();
             digest.is_some_and(|digest| digests.contains(&digest))
@@ -328,6 +331,16 @@ impl Router {
             }
         };
         snapshot.nodes.iter().map(forecast).collect()
+    }
+
+    /// A load of the router's own took so long.
+    fn measured_load(&self, node: &Node, model: &str, took: Duration) {
+        let usage = Usage {
+            load_ms: Some(took.as_secs_f64() * 1000.0),
+            ..Usage::default()
+        };
+        let model = ModelName::new(model);
+        self.measurements.learn(&node.name, &model, &usage);
     }
 
     /// A load found the node out of reach.

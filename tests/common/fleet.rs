@@ -107,7 +107,10 @@ pub fn ollama_trained_for(test: &str, models: &[(&str, u32)]) -> Option<Server> 
     let [program] = named(test, [OLLAMA])?;
     let server = bare_ollama(&program);
     for (name, context) in models {
-        let file = made(&format!("tiny-{context}.gguf"), &["--ctx", &context.to_string()]);
+        let file = made(
+            &format!("tiny-{context}.gguf"),
+            &["--ctx", &context.to_string()],
+        );
         server.create(&program, name, &file, "");
     }
     Some(server)

@@ -262,9 +262,8 @@ impl Stub {
 
     /// The loads that the router asked for so far, unloads left out.
     pub fn loads(&self) -> Vec<Request> {
-        let of_load = |request: &Request| {
-            is_own_load(request) && request.json()["keep_alive"] != json!(0)
-        };
+        let of_load =
+            |request: &Request| is_own_load(request) && request.json()["keep_alive"] != json!(0);
         self.probes().into_iter().filter(of_load).collect()
     }
 

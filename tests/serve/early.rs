@@ -69,7 +69,11 @@ fn early(answer: &Response, content_type: &str) {
         (200, End::Complete, Some(content_type)),
         "{answer:?}"
     );
-    assert!(answer.head_at < Duration::from_millis(600), "{:?}", answer.head_at);
+    assert!(
+        answer.head_at < Duration::from_millis(600),
+        "{:?}",
+        answer.head_at
+    );
 }
 
 #[test]
@@ -82,15 +86,27 @@ fn an_ollama_client_reads_empty_pieces_and_never_an_empty_line() {
     assert_eq!(documents[0]["message"]["content"], "");
     let said: String = documents
         .iter()
-        .map(|line| line["message"]["content"].as_str().expect("a message in every line"))
+        .map(|line| {
+            line["message"]["content"]
+                .as_str()
+                .expect("a message in every line")
+        })
         .collect();
     assert_eq!(said, "one two");
     assert!(documents.len() >= 5, "{documents:?}");
     let done: Vec<bool> = documents.iter().map(|line| line["done"] == true).collect();
     assert_eq!(done.iter().filter(|done| **done).count(), 1);
     assert_eq!(done.last(), Some(&true));
-    let told: Vec<&str> = answer.trailers.iter().map(|(name, _)| name.as_str()).collect();
-    assert!(told.iter().any(|name| name.eq_ignore_ascii_case("x-gpurouter-node")), "{told:?}");
+    let told: Vec<&str> = answer
+        .trailers
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert!(
+        told.iter()
+            .any(|name| name.eq_ignore_ascii_case("x-gpurouter-node")),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -104,7 +120,13 @@ fn an_openai_client_reads_comments() {
     let said: String = events
         .iter()
         .filter_map(|(_, data)| serde_json::from_str::<Value>(data).ok())
-        .filter_map(|data| Some(data.pointer("/choices/0/delta/content")?.as_str()?.to_owned()))
+        .filter_map(|data| {
+            Some(
+                data.pointer("/choices/0/delta/content")?
+                    .as_str()?
+                    .to_owned(),
+            )
+        })
         .collect();
     assert_eq!(said, "one two");
     assert_eq!(events.last().map(|(_, data)| data.as_str()), Some("[DONE]"));
@@ -141,7 +163,11 @@ fn a_cold_load_is_bridged_and_an_answer_that_is_no_stream_is_not() {
     let node = slow();
     let router = start(&[("only", node.url())], EARLY);
     let answer = post(&router, "/api/chat", &chat("m", "hi", false));
-    assert!(answer.head_at >= Duration::from_millis(600), "{:?}", answer.head_at);
+    assert!(
+        answer.head_at >= Duration::from_millis(600),
+        "{:?}",
+        answer.head_at
+    );
 }
 
 #[test]
@@ -159,11 +185,21 @@ fn another_node_takes_over_behind_an_early_answer() {
     early(&answer, "application/x-ndjson");
     assert_eq!(documents(&answer.text()).last().unwrap()["done"], true);
     let trailer = |name: &str| {
-        let mut found = answer.trailers.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
-        found.next().map(|(_, value)| value.clone()).unwrap_or_default()
+        let mut found = answer
+            .trailers
+            .iter()
+            .filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        found
+            .next()
+            .map(|(_, value)| value.clone())
+            .unwrap_or_default()
     };
     assert_eq!(trailer("x-gpurouter-node"), "good");
-    assert!(trailer("x-gpurouter-fallback").starts_with("broken="), "{:?}", answer.trailers);
+    assert!(
+        trailer("x-gpurouter-fallback").starts_with("broken="),
+        "{:?}",
+        answer.trailers
+    );
 }
 
 #[test]
@@ -177,14 +213,26 @@ fn what_goes_wrong_behind_an_early_answer_is_told_in_band() {
     let answer = post(&router, "/api/chat", &chat("m", "hi", true));
     early(&answer, "application/x-ndjson");
     let last = documents(&answer.text()).pop().unwrap();
-    assert!(last["error"].as_str().is_some_and(|text| text.contains("it broke")), "{last}");
+    assert!(
+        last["error"]
+            .as_str()
+            .is_some_and(|text| text.contains("it broke")),
+        "{last}"
+    );
     let answer = post(&router, "/v1/chat/completions", &chat("m", "hi", true));
     early(&answer, "text/event-stream");
-    assert!(events(&answer.text()).iter().any(|(_, data)| data.contains("it broke")));
+    assert!(
+        events(&answer.text())
+            .iter()
+            .any(|(_, data)| data.contains("it broke"))
+    );
     let mut request = chat("m", "hi", true);
     request["max_tokens"] = json!(5);
     let answer = post(&router, "/v1/messages", &request);
     early(&answer, "text/event-stream");
     let (name, data) = events(&answer.text()).pop().unwrap();
-    assert!(name == "error" && data.contains("it broke"), "{name} {data}");
+    assert!(
+        name == "error" && data.contains("it broke"),
+        "{name} {data}"
+    );
 }

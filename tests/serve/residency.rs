@@ -73,15 +73,27 @@ fn a_load_that_fails_is_told_in_the_client_s_dialect_or_another_node_answers() {
         let answer = client::post(router.addr, path, &request);
         assert_eq!(answer.status, 500, "{path}: {answer:?}");
         let error = &answer.json()["error"];
-        let text = if path == "/api/chat" { error } else { &error["message"] };
-        assert!(text.as_str().is_some_and(|text| text.contains("the test says so")), "{error}");
+        let text = if path == "/api/chat" {
+            error
+        } else {
+            &error["message"]
+        };
+        assert!(
+            text.as_str()
+                .is_some_and(|text| text.contains("the test says so")),
+            "{error}"
+        );
     }
     assert!(bad.requests().is_empty());
     let good = Stub::ollama(&["m"], reply::healthy);
     let router = start(&[("bad", bad.url()), ("good", good.url())], "");
     let answer = client::post(router.addr, "/api/chat", &chat("m", "hi", false));
     assert_eq!(
-        (answer.status, told(&answer, "node"), told(&answer, "fallback")),
+        (
+            answer.status,
+            told(&answer, "node"),
+            told(&answer, "fallback")
+        ),
         (200, "good", "bad=load_failed")
     );
 }
@@ -161,12 +173,18 @@ fn a_prompt_too_long_for_the_model_is_refused_with_both_numbers_in_each_dialect(
         let answer = client::post(router.addr, path, &request);
         assert_eq!(answer.status, 400, "{path}");
         let document = answer.json();
-        let told = document.pointer(text).and_then(Value::as_str).unwrap_or_default();
+        let told = document
+            .pointer(text)
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         let digits: Vec<u64> = told
             .split(|c: char| !c.is_ascii_digit())
             .filter_map(|number| number.parse().ok())
             .collect();
-        assert!(digits.contains(&8192) && digits.iter().any(|n| *n > 8192), "{path}: {told}");
+        assert!(
+            digits.contains(&8192) && digits.iter().any(|n| *n > 8192),
+            "{path}: {told}"
+        );
         if path == "/v1/chat/completions" {
             assert_eq!(document["error"]["code"], "context_length_exceeded");
         }
@@ -178,12 +196,19 @@ fn a_prompt_too_long_for_the_model_is_refused_with_both_numbers_in_each_dialect(
 fn a_longer_prompt_gets_a_larger_window() {
     let node = Stub::ollama(&["m"], reply::healthy);
     let router = start(&[("only", node.url())], "");
-    assert_eq!(client::post(router.addr, "/api/chat", &chat_with("m", 2048)).status, 200);
+    assert_eq!(
+        client::post(router.addr, "/api/chat", &chat_with("m", 2048)).status,
+        200
+    );
     let mut long = chat("m", &"word ".repeat(3000), false);
     long["options"] = json!({"num_ctx": 2048});
     assert_eq!(client::post(router.addr, "/api/chat", &long).status, 200);
     let sent = node.requests()[1].json();
-    assert!(sent["options"]["num_ctx"].as_u64() >= Some(4096), "{}", sent["options"]);
+    assert!(
+        sent["options"]["num_ctx"].as_u64() >= Some(4096),
+        "{}",
+        sent["options"]
+    );
 }
 
 #[test]
@@ -206,7 +231,11 @@ fn what_the_node_counts_beats_the_estimate() {
     let answer = client::post(router.addr, "/api/chat", &request);
     assert_eq!(answer.status, 200, "{}", answer.text());
     let last = node.requests().pop().unwrap().json();
-    assert!(last["options"]["num_ctx"].as_u64() >= Some(5000), "{}", last["options"]);
+    assert!(
+        last["options"]["num_ctx"].as_u64() >= Some(5000),
+        "{}",
+        last["options"]
+    );
 }
 
 /// Two models on a node with room for one.
@@ -258,7 +287,10 @@ fn while_batch_saturates_interactive_goes_first_and_nobody_starves() {
     let order: Arc<Mutex<Vec<String>>> = Arc::default();
     let seen = Arc::clone(&order);
     let node = Stub::ollama(&["m"], move |request, peer| {
-        let text = request.json()["messages"][0]["content"].as_str().unwrap().to_owned();
+        let text = request.json()["messages"][0]["content"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         seen.lock().unwrap().push(text);
         thread::sleep(Duration::from_millis(60));
         reply::healthy(request, peer);
@@ -298,10 +330,15 @@ fn housekeeping_goes_to_the_helper() {
     );
     let router = super::Router::start(&["--log-format", "json"], &config);
     router.wait_ready(2);
-    let title = "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history.";
+    let title =
+        "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history.";
     let answer = client::post(router.addr, "/api/chat", &chat("m", title, false));
     assert_eq!((answer.status, told(&answer, "node")), (200, "helper"));
-    let answer = client::post(router.addr, "/api/chat", &chat("m", "What is a title?", false));
+    let answer = client::post(
+        router.addr,
+        "/api/chat",
+        &chat("m", "What is a title?", false),
+    );
     assert_eq!(answer.status, 200);
     record(&router, &answer);
 }
@@ -321,7 +358,11 @@ fn slots_of_an_ollama_that_does_not_tell_them_are_learned() {
         drop(guard);
         let mut answer = reply::ollama_whole("m", "text");
         answer["total_duration"] = json!(150_000_000 + u64::try_from(waited.as_nanos()).unwrap());
-        for (key, value) in [("load_duration", 1), ("prompt_eval_duration", 50_000_000), ("eval_duration", 99_000_000)] {
+        for (key, value) in [
+            ("load_duration", 1),
+            ("prompt_eval_duration", 50_000_000),
+            ("eval_duration", 99_000_000),
+        ] {
             answer[key] = json!(value);
         }
         now.fetch_sub(1, Ordering::SeqCst);
@@ -345,4 +386,61 @@ fn slots_of_an_ollama_that_does_not_tell_them_are_learned() {
     });
     // Nobody was told, and a client that comes late looks like one that did not have to wait.
     assert!(learned, "{}", most.load(Ordering::SeqCst));
+}
+
+#[test]
+fn embeddings_never_evict_a_chat_model() {
+    let node = Stub::ollama(&["chat", "embed"], |request, peer| {
+        if request.path() == "/api/embed" {
+            let answer = json!({"model": "embed", "embeddings": [[0.1]], "prompt_eval_count": 1});
+            peer.send(&reply::json(200, &answer));
+        } else {
+            reply::healthy(request, peer);
+        }
+    });
+    let model = |name: &str, capability: &str| {
+        json!({"name": name, "model": name, "size": 1_000_000, "digest": name, "modified_at": "2026-11-01T00:00:00Z",
+               "details": {"context_length": 8192}, "capabilities": [capability]})
+    };
+    let models = json!({"models": [model("chat", "completion"), model("embed", "embedding")]});
+    node.set_document("/api/tags", models);
+    let config = format!(
+        "[[node]]\nname = \"only\"\nurl = \"{}\"\nvram = \"1500000B\"\n",
+        node.url()
+    );
+    let router = super::Router::start(&["--log-format", "json"], &config);
+    router.wait_ready(1);
+    let answer = client::post(router.addr, "/api/chat", &chat("chat", "hi", false));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let request = json!({"model": "embed", "input": "some text"});
+    let answer = client::post(router.addr, "/api/embed", &request);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let loads = node.loads();
+    assert_eq!(loads.len(), 2);
+    // There is no room for it on the GPU, so it goes into main memory.
+    assert_eq!(
+        (loads[1].path(), &loads[1].json()["options"]["num_gpu"]),
+        ("/api/embed", &json!(0))
+    );
+    let unloaded = node
+        .probes()
+        .iter()
+        .any(|probe| probe.path() == "/api/generate" && probe.json()["keep_alive"] == json!(0));
+    assert!(!unloaded);
+}
+
+#[test]
+fn a_form_that_cannot_ask_for_a_window_is_refused_before_the_node_cuts_it() {
+    let node = Stub::ollama(&["m"], reply::healthy);
+    let router = start(&[("only", node.url())], "");
+    // The model was trained for 8192, but this form gets what the node takes by itself: 4096.
+    let long = chat("m", &"word ".repeat(8000), false);
+    let answer = client::post(router.addr, "/v1/chat/completions", &long);
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert_eq!(answer.json()["error"]["code"], "context_length_exceeded");
+    assert!(answer.text().contains("4096"), "{}", answer.text());
+    assert!(node.requests().is_empty());
+    let short = chat("m", "hi", false);
+    let answer = client::post(router.addr, "/v1/chat/completions", &short);
+    assert_eq!((answer.status, node.loads().len()), (200, 1));
 }

@@ -1,3 +1,5 @@
+//! Gates under many threads: slots, queues, limits, panics.
+
 use super::*;
 use crate::backend::Prober;
 use crate::cluster::{ModelName, NodeKind};
