@@ -2,7 +2,7 @@
 
 mod common;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use common::client::{self, Response};
 use common::fleet::{self, Server};
@@ -74,12 +74,12 @@ fn a_prompt_of_9000_tokens_is_never_cut_without_a_word() {
     // Here a larger window is: all of it is read.
     let answer = generate(&router, "large", &prompt, 2048);
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let read = parsed(&answer.body)["prompt_eval_count"].clone();
-    assert!(read.as_u64() >= Some(9000), "{read}");
+    let counted = parsed(&answer.body)["prompt_eval_count"].clone();
+    assert!(counted.as_u64() >= Some(9000), "{counted}");
     let chat = json!({"model": "large", "stream": false, "options": {"num_ctx": 2048, "num_predict": 2},
                       "messages": [{"role": "user", "content": prompt}]});
     let answer = client::post(router.addr, "/api/chat", &chat);
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let read: Value = parsed(&answer.body)["prompt_eval_count"].clone();
-    assert!(read.as_u64() >= Some(9000), "{read}");
+    let counted = parsed(&answer.body)["prompt_eval_count"].clone();
+    assert!(counted.as_u64() >= Some(9000), "{counted}");
 }

@@ -52,7 +52,7 @@ const AWAITED: [&str; 2] = [
 ];
 
 /// Tokens with which a small model reads code to be filled in.
-const FILL_IN_MARKS: [&str; 4] = ["<|fim_prefix|>", "<fim_prefix>", "<PRE>", "[SUFFIX]"];
+pub const FILL_IN_MARKS: [&str; 4] = ["<|fim_prefix|>", "<fim_prefix>", "<PRE>", "[SUFFIX]"];
 
 /// Words in the `User-Agent` of programs that work on their own for a while.
 const AGENTS: [&str; 8] = [

@@ -23,7 +23,7 @@ pub use classify::{
 };
 pub use decide::{Candidate, Decision, NodeLoad, Plan, Predicted, Refusal, decide};
 pub use facts::{RequestFacts, Task};
-pub use lane::{Recognised, Signs, TASK_MARK, recognise};
+pub use lane::{FILL_IN_MARKS, Recognised, Signs, TASK_MARK, recognise};
 pub use policy::{ClassTarget, Policy, Tier};
 pub use speed::{Learner, Observation, Speed, Speeds};
 pub use tier::{TierChoice, target, tier_of};

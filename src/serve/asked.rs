@@ -10,7 +10,7 @@ use crate::cluster::Node;
 use crate::dialect::{Endpoint, Parsed};
 use crate::routing::queue::{ClientId, Lane};
 use crate::routing::window::{RunnerOptions, Wanted};
-use crate::routing::{RequestFacts, Signs, TASK_MARK, Task, recognise};
+use crate::routing::{FILL_IN_MARKS, RequestFacts, Signs, TASK_MARK, Task, recognise};
 
 /// Bytes of a prompt as it is written that count as a block of its prefix.
 const BLOCK: usize = 1024;
@@ -58,14 +58,16 @@ pub(super) fn recognised(
     let model = parsed.model();
     let small = model.is_some_and(|model| model.starts_with("claude-"));
     let size: usize = parsed.prompt_parts().map(str::len).sum();
-    let marked = |part: &str| memchr::memmem::find(part.as_bytes(), TASK_MARK.as_bytes()).is_some();
     let raw = matches!(
         parsed.endpoint(),
         Endpoint::Generate | Endpoint::Completions
     );
-    let read = !embeds
-        && size <= MOST_READ
-        && (small || (raw && size > 0) || parsed.prompt_parts().any(marked));
+    let holds =
+        |part: &str, mark: &str| memchr::memmem::find(part.as_bytes(), mark.as_bytes()).is_some();
+    let marked = |part: &str| {
+        holds(part, TASK_MARK) || (raw && FILL_IN_MARKS.iter().any(|mark| holds(part, mark)))
+    };
+    let read = !embeds && size <= MOST_READ && (small || parsed.prompt_parts().any(marked));
     let last_turn = read.then(|| parsed.last_turn()).flatten();
     let found = recognise(&Signs {
         named: headers.get_str("x-gpurouter-lane"),

@@ -125,13 +125,14 @@ impl Loader {
                     },
                     timed_out: matches!(error, LoadFailure::Failed(Failure::Timeout(_))),
                 };
+                let memory = error.out_of_memory();
+                gate.change(|state, _| state.load_failed(order, told, memory));
+                // Afterwards: a node that is down starts anew, and whoever waits would cause another load.
                 if let LoadFailure::Failed(Failure::Connect(text)) = &error
                     && let Some(router) = self.router()
                 {
                     router.unreachable(node, text.clone());
                 }
-                let memory = error.out_of_memory();
-                gate.change(|state, _| state.load_failed(order, told, memory));
             }
         }
         if let Some(router) = self.router() {
