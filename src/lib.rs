@@ -1,8 +1,8 @@
 //! One address in front of your GPUs and model servers.
 //!
 //! Data flows one way: gather → decide → act → tell. What decides is pure ([`vram`], [`cluster`], [`routing`], [`dialect`]): no I/O, no clock,
-//! no environment, no threads. What gathers, acts and tells are the edges ([`gpu`], [`source`], [`http`], [`backend`], [`serve`], [`sim`],
-//! [`render`], [`cmd`]).
+//! no environment, no threads. What gathers, acts and tells are the edges ([`gpu`], [`source`], [`http`], [`backend`], [`keeper`], [`serve`],
+//! [`sim`], [`render`], [`cmd`]).
 
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 
@@ -14,6 +14,7 @@ pub mod config;
 pub mod dialect;
 pub mod gpu;
 pub mod http;
+pub mod keeper;
 pub mod render;
 pub mod routing;
 pub mod serve;

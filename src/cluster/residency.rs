@@ -131,6 +131,12 @@ pub struct Change {
     /// The node where the same model must have been loaded first.
     #[serde(skip)]
     pub after: Option<String>,
+    /// What a load takes of each GPU in bytes, by the GPU's index at that node.
+    #[serde(skip)]
+    pub needs: Vec<(u32, u64)>,
+    /// Whether all of what is loaded is to be on GPUs.
+    #[serde(skip)]
+    pub whole: bool,
 }
 
 /// Where a wanted model is now.
@@ -358,6 +364,8 @@ impl Planner<'_> {
             reason: "It is loaded, and would be unloaded when idle".to_owned(),
             context: loaded.context,
             after: None,
+            needs: Vec::new(),
+            whole: false,
         };
         self.ground.pin(at, &model.name);
         self.plan.changes.push(change);
@@ -393,6 +401,8 @@ impl Planner<'_> {
             reason: choice.reason.clone(),
             context: choice.context,
             after: None,
+            needs: choice.needs.clone(),
+            whole: choice.whole,
         });
         self.ground.load(choice.at, &model.name, &choice.needs);
         self.leave_others(model, choice);
@@ -433,6 +443,8 @@ impl Planner<'_> {
             reason,
             context: None,
             after,
+            needs: Vec::new(),
+            whole: false,
         };
         self.plan.changes.push(change);
         self.ground.unload(at, name);

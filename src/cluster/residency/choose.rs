@@ -25,6 +25,8 @@ pub(super) struct Choice {
     pub(super) reason: String,
     /// Context to ask for; `None`: the node's own.
     pub(super) context: Option<u64>,
+    /// Whether all of it is on GPUs then.
+    pub(super) whole: bool,
 }
 
 impl Choice {
@@ -239,6 +241,7 @@ impl Case<'_> {
                 reason: answer.reason.clone(),
                 evicts,
                 context,
+                whole: true,
             },
         }))
     }
@@ -429,6 +432,7 @@ impl Case<'_> {
                     reason: answer.reason.clone(),
                     needs,
                     context,
+                    whole: false,
                 };
                 best = Some((key, choice));
             }
