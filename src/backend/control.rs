@@ -121,7 +121,11 @@ impl Prober {
         if let (Some(context), Some(body)) = (context, body.as_object_mut()) {
             body.insert("options".to_owned(), json!({ "num_ctx": context }));
         }
-        let path = if embeds { "/api/embed" } else { "/api/generate" };
+        let path = if embeds {
+            "/api/embed"
+        } else {
+            "/api/generate"
+        };
         send(ask, path, &body)
     }
 
@@ -223,9 +227,9 @@ fn loads_nothing() -> Failure {
 /// The model's entry, under whichever of its names.
 fn find(node: &Node, loaded: Vec<LoadedModel>, name: &ModelName) -> Option<LoadedModel> {
     let digest = node.model(name).and_then(|model| model.digest.clone());
-    loaded.into_iter().find(|loaded| {
-        loaded.name == *name || (digest.is_some() && loaded.digest == digest)
-    })
+    loaded
+        .into_iter()
+        .find(|loaded| loaded.name == *name || (digest.is_some() && loaded.digest == digest))
 }
 
 /// The name as the node writes it.

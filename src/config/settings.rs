@@ -80,7 +80,10 @@ impl Default for Residency {
         Self {
             check_interval: Duration::from_secs(300),
             auto: true,
-            models: vec!["mxbai-embed-large".to_owned(), "nomic-embed-text".to_owned()],
+            models: vec![
+                "mxbai-embed-large".to_owned(),
+                "nomic-embed-text".to_owned(),
+            ],
         }
     }
 }

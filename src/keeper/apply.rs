@@ -94,7 +94,8 @@ pub fn after(snapshot: &ClusterSnapshot, changes: &[Change], done: &[Done]) -> C
         };
         let node = Arc::make_mut(node);
         let held = node.loaded(&change.model).map(|loaded| loaded.name.clone());
-        node.loaded.retain(|loaded| Some(&loaded.name) != held.as_ref());
+        node.loaded
+            .retain(|loaded| Some(&loaded.name) != held.as_ref());
         node.loaded.extend(done.landed.clone());
     }
     ClusterSnapshot { nodes }
@@ -143,7 +144,10 @@ impl Keeper {
         });
         let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         (0..plan.changes.len())
-            .map(|at| done.remove(&at).unwrap_or_else(|| skipped("it was not begun")))
+            .map(|at| {
+                done.remove(&at)
+                    .unwrap_or_else(|| skipped("it was not begun"))
+            })
             .collect()
     }
 

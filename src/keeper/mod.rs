@@ -180,7 +180,9 @@ impl Keeper {
             let loaded = node.loaded(name);
             loaded.is_some_and(|loaded| loaded.gpu_percent() == Some(100))
         });
-        let model = snapshot.usable().find_map(|node| node.model(name))?;
+        let Some(model) = snapshot.usable().find_map(|node| node.model(name)) else {
+            return need::catalogued(config, name).map(Arc::new);
+        };
         let known = lock(&self.needs).get(model.digest.as_deref());
         if known.is_some() || placed {
             return known;

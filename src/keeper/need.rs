@@ -7,9 +7,7 @@ use crate::backend::Prober;
 use crate::cluster::{ClusterSnapshot, ModelName, ModelNeed, NodeKind};
 use crate::config::Config;
 use crate::source::{self, Finder, Found, Places, Spec};
-use crate::vram::{
-    Basis, Extras, NamedModel, Runtime, Settings, Shape, Subject, find_known,
-};
+use crate::vram::{Basis, Extras, NamedModel, Runtime, Settings, Shape, Subject, find_known};
 
 /// Models whose needs are remembered; more than anybody keeps on GPUs.
 const MOST: usize = 256;
@@ -96,9 +94,23 @@ pub(super) fn ask(
     understand(found, runtime)
 }
 
+/// What the user's own sizes and the catalogue say of a model that no node has.
+pub(super) fn catalogued(config: &Config, name: &ModelName) -> Option<Understood> {
+    find_known(name.as_str(), &config.models)?;
+    ask(
+        &Prober::new(),
+        &ClusterSnapshot::default(),
+        config,
+        name.as_str(),
+    )
+}
+
 /// By the rules of `estimate` and `fit`: the header's shape, else a size that stands for everything.
 fn understand(found: Found, runtime: Runtime) -> Option<Understood> {
-    let shape = found.header.as_ref().and_then(|header| Shape::of(header).ok());
+    let shape = found
+        .header
+        .as_ref()
+        .and_then(|header| Shape::of(header).ok());
     let subject = match shape {
         Some(shape) => Subject::Shaped(Box::new(shape)),
         None => Subject::Sized {

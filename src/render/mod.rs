@@ -2,6 +2,7 @@
 
 mod estimate;
 mod fit;
+mod optimize;
 mod tables;
 
 use std::io::{self, Write};
@@ -10,6 +11,7 @@ use serde::Serialize;
 
 pub use estimate::{counted, estimate, verification};
 pub use fit::fit;
+pub use optimize::optimize;
 pub use tables::{models, route, signals, status, why};
 
 /// Exit codes of every command.

@@ -34,10 +34,10 @@ pub(super) fn own_route(x: &mut Exchange<'_, '_>) -> bool {
             let snapshot = x.router.snapshot();
             let loads = x.router.loads(&snapshot);
             let inventory = x.router.gpus.fresh(FRESH_LIMIT);
-            let mut text = x
-                .router
-                .metrics
-                .text(&snapshot, &loads, x.router.connections(), &inventory);
+            let mut text =
+                x.router
+                    .metrics
+                    .text(&snapshot, &loads, x.router.connections(), &inventory);
             text.push_str(&x.router.optimizer.metrics());
             x.answer(
                 200,

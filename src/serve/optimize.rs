@@ -325,7 +325,9 @@ impl Router {
             let idle = humantime::parse_rfc3339(&record.ts)
                 .ok()
                 .and_then(|then| now.duration_since(then).ok())
-                .map_or(0, |idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX));
+                .map_or(0, |idle| {
+                    u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)
+                });
             let entry = uses
                 .entry((node.clone(), model.clone()))
                 .or_insert_with(|| Usage {
@@ -387,10 +389,12 @@ impl Router {
         let until = Instant::now() + SEEN_WITHIN;
         let stale = || {
             let now = self.snapshot();
-            names.iter().any(|name| match (before.node(name), now.node(name)) {
-                (Some(before), Some(now)) => Arc::ptr_eq(before, now),
-                _ => false,
-            })
+            names
+                .iter()
+                .any(|name| match (before.node(name), now.node(name)) {
+                    (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+                    _ => false,
+                })
         };
         while stale() && Instant::now() < until && !self.optimizer.stopped() {
             thread::sleep(LOOK);

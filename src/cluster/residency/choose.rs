@@ -75,24 +75,33 @@ pub(super) fn choose(
     let impossible = |reason: String, answered: Option<&Answered>| {
         Box::new(Impossible {
             model: model.name.clone(),
-            need_bytes: answered.map(|answered| answered.need_bytes),
+            need_bytes: answered
+                .map(|answered| answered.need_bytes)
+                .filter(|bytes| *bytes > 0),
             largest_usable_bytes: answered.and_then(|answered| answered.largest_usable),
             absent: holders.is_empty(),
             reason,
         })
     };
-    if usable.is_empty() {
-        return Err(impossible(unreachable(model, &holders), None));
-    }
-    let Some(need) = model.need else {
-        let text = "Nothing tells how large it is: set its size in [models]";
-        return Err(impossible(text.to_owned(), None));
-    };
-    let case = Case {
+    let case = model.need.map(|need| Case {
         scene,
         model,
         need,
         rank,
+    });
+    if usable.is_empty() {
+        let told = case
+            .filter(|_| holders.is_empty())
+            .map(|case| case.absent(ground.sites()));
+        let reason = unreachable(model, &holders);
+        return Err(match told {
+            Some(told) if !told.reason.is_empty() => impossible(told.reason.clone(), Some(&told)),
+            told => impossible(reason, told.as_ref()),
+        });
+    }
+    let Some(case) = case else {
+        let text = "Nothing tells how large it is: set its size in [models]";
+        return Err(impossible(text.to_owned(), None));
     };
     let answered = case.answer(&usable);
     let best = answered
@@ -159,6 +168,35 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
+    /// What the sites say of a model that no node has: how much it needs, and whether it would fit anywhere if one had it.
+    fn absent(&self, sites: &[Site]) -> Answered {
+        let mut answered = Answered {
+            candidates: Vec::new(),
+            need_bytes: 0,
+            largest_usable: None,
+            reason: String::new(),
+        };
+        let answers: Vec<(Fit, SiteFit)> = sites
+            .iter()
+            .filter(|site| site.live())
+            .filter_map(|site| self.asks(site, self.need.settings))
+            .collect();
+        for (fit, site) in &answers {
+            answered.need_bytes = answered.need_bytes.max(fit.need_bytes);
+            answered.largest_usable = answered.largest_usable.max(site.usable_bytes);
+        }
+        if let Some(usable) = answered.largest_usable
+            && answered.need_bytes > usable
+        {
+            answered.reason = format!(
+                "Model too large ({}MB > {}MB usable VRAM), and no node has it",
+                answered.need_bytes.div_ceil(1 << 20),
+                usable >> 20
+            );
+        }
+        answered
+    }
+
     fn answer(&self, usable: &[(usize, &Site, &Arc<Node>)]) -> Answered {
         let mut answered = Answered {
             candidates: Vec::new(),

@@ -328,10 +328,18 @@ fn a_model_that_no_node_has_is_never_loaded() {
     let plan = plan(&["gone:7b"], &[node("a", 24_576)]);
     assert!(plan.settled());
     assert!(plan.impossible[0].absent);
-    assert_eq!(plan.impossible[0].need_bytes, None);
+    assert_eq!(plan.impossible[0].largest_usable_bytes, Some(19_660 * MIB));
     assert_eq!(
         plan.impossible[0].reason,
         "No node has it, and gpurouter never pulls: ollama pull gone:7b"
+    );
+    let mut without = node("a", 8192);
+    without.models.clear();
+    let large = self::plan(&["llama3.1:70b"], &[without]);
+    assert!(large.impossible[0].absent);
+    assert_eq!(
+        large.impossible[0].reason,
+        "Model too large (40000MB > 6553MB usable VRAM), and no node has it"
     );
 }
 
