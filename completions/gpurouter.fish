@@ -115,19 +115,19 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -l batch -
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -l flash-attn -d 'Flash attention' -r -f -a "on\t'Yes'
 off\t'No'"
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -l ngl -d 'Layers on GPUs, the output layer counted' -r
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -l runtime -d 'Program that runs it: llama-server, llama-cli, ollama or vllm' -r -f -a "llama-server\t'llama.cpp\'s server'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -l runtime -d 'llama-server, llama-cli, ollama or vllm' -r -f -a "llama-server\t'llama.cpp\'s server'
 llama-cli\t'llama-cli, llama-bench, older servers'
 ollama\t'Ollama'
 vllm\t'vLLM'"
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -l unified-kv -d 'Whether the sequences share one KV cache' -r -f -a "on\t'Yes'
 off\t'No'"
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -l tokens -d 'Count the tokens of a text instead, as MODEL\'s family would (`-`: stdin)' -r -F
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -l verify -d 'Compare with a runtime\'s log (`-`: stdin); without LOG with an installed llama-fit-params' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -l tokens -d 'Count a text\'s tokens instead (`-`: stdin)' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -l verify -d 'Compare with a runtime\'s log (`-`: stdin), or without LOG with an installed llama-fit-params' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -l node -d 'A node, instead of the configured ones (repeatable)' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -l gpus -d 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -l offline -d 'Ask no registry'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -l learn -d 'Remember what the runtime takes on this machine\'s GPU beside its buffers'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -l learn -d 'Remember what the runtime takes beside buffers'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -l json -d 'Print one JSON document instead of text'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -s v -l verbose -d 'Say more (repeatable)'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand estimate" -s q -l quiet -d 'Say only what went wrong'
@@ -142,7 +142,7 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand fit" -l batch -d 'Ba
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand fit" -l flash-attn -d 'Flash attention' -r -f -a "on\t'Yes'
 off\t'No'"
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand fit" -l ngl -d 'Layers on GPUs, the output layer counted' -r
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand fit" -l runtime -d 'Program that runs it: llama-server, llama-cli, ollama or vllm' -r -f -a "llama-server\t'llama.cpp\'s server'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand fit" -l runtime -d 'llama-server, llama-cli, ollama or vllm' -r -f -a "llama-server\t'llama.cpp\'s server'
 llama-cli\t'llama-cli, llama-bench, older servers'
 ollama\t'Ollama'
 vllm\t'vLLM'"
