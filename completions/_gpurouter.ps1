@@ -189,7 +189,7 @@ Register-ArgumentCompleter -Native -CommandName 'gpurouter' -ScriptBlock {
             [CompletionResult]::new('--gpus', '--gpus', [CompletionResultType]::ParameterName, 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB')
             [CompletionResult]::new('--offline', '--offline', [CompletionResultType]::ParameterName, 'Ask no registry')
             [CompletionResult]::new('--max-ctx', '--max-ctx', [CompletionResultType]::ParameterName, 'Answer for the largest context that fits')
-            [CompletionResult]::new('--nodes-only', '--nodes-only', [CompletionResultType]::ParameterName, 'Leave the GPUs of this machine out that no node uses')
+            [CompletionResult]::new('--nodes-only', '--nodes-only', [CompletionResultType]::ParameterName, 'Leave this machine''s GPUs out that no node uses')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print one JSON document instead of text')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Say more (repeatable)')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Say more (repeatable)')

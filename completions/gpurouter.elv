@@ -179,7 +179,7 @@ set edit:completion:arg-completer[gpurouter] = {|@words|
             cand --gpus 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB'
             cand --offline 'Ask no registry'
             cand --max-ctx 'Answer for the largest context that fits'
-            cand --nodes-only 'Leave the GPUs of this machine out that no node uses'
+            cand --nodes-only 'Leave this machine''s GPUs out that no node uses'
             cand --json 'Print one JSON document instead of text'
             cand -v 'Say more (repeatable)'
             cand --verbose 'Say more (repeatable)'

@@ -154,7 +154,7 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand fit" -l node -d 'A n
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand fit" -l gpus -d 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand fit" -l offline -d 'Ask no registry'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand fit" -l max-ctx -d 'Answer for the largest context that fits'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand fit" -l nodes-only -d 'Leave the GPUs of this machine out that no node uses'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand fit" -l nodes-only -d 'Leave this machine\'s GPUs out that no node uses'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand fit" -l json -d 'Print one JSON document instead of text'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand fit" -s v -l verbose -d 'Say more (repeatable)'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand fit" -s q -l quiet -d 'Say only what went wrong'
