@@ -14,6 +14,8 @@ Environment:
   ENABLE_DUAL_GPU     false: one node only, OLLAMA_BASE or else gpu0
   OLLAMA_BASE         The only node, where no other one is configured
   OLLAMA_HOST         An Ollama to look for when no node is configured
+  GPUROUTER_NVML_LIB  Path of libnvidia-ml.so.1, where it is not found
+  GPUROUTER_SYSFS_ROOT  Where sysfs is mounted (/sys), for containers
   NO_COLOR            Plain output
 
 A flag goes before the environment, that before the configuration file.
@@ -29,6 +31,11 @@ const CONFIG_HELP: &str = "\
 Configuration file [default: $GPUROUTER_CONFIG, else
 ./gpurouter.toml, ~/.config/gpurouter/config.toml,
 /etc/gpurouter/config.toml, else none]";
+
+/// Broken by hand, like [`CONFIG_HELP`].
+const GPUS_HELP: &str = "\
+GPUs of this machine, told instead of looked for:
+a JSON file, or sizes such as 24GiB,8GiB";
 
 /// One address in front of your GPUs and model servers.
 #[derive(Debug, Parser)]
@@ -58,6 +65,10 @@ pub struct Global {
     /// A node, instead of the configured ones (repeatable)
     #[arg(long = "node", global = true, value_name = "[NAME=]URL")]
     pub nodes: Vec<String>,
+    /// The GPUs of this machine, told instead of looked for.
+    // `sim` has a `--gpu` of its own, whose values are called `gpus`.
+    #[arg(long, id = "inventory", global = true, value_name = "FILE|LIST", help = GPUS_HELP)]
+    pub gpus: Option<String>,
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     pub json: bool,
@@ -82,11 +93,17 @@ pub enum Command {
     Classify(cmd::classify::Args),
     /// Tell where a request would go, without sending it
     Route(cmd::route::Args),
+    /// Tell what memory a model takes, part by part, before it is loaded
+    Estimate(cmd::estimate::Args),
+    /// Tell where a model fits, next to what is loaded
+    Fit(cmd::fit::Args),
+    /// List known models and what the nodes offer
+    Models(cmd::models::Args),
     /// Show nodes, loaded models, queues, speeds and warnings
     Status(cmd::status::Args),
     /// Explain the recorded decision of a request
     Why(cmd::why::Args),
-    /// Compute figures that anyone can recompute: speed-up, money, receipts
+    /// Figures that anyone can recompute: speed-up, money, receipts
     Bench(cmd::bench::Args),
     /// Run simulated nodes
     Sim(cmd::sim::Args),

@@ -30,8 +30,8 @@ pub enum Failure {
     Timeout(Duration),
     /// The connection ended or carried something that is not HTTP.
     Broken(String),
-    /// The answer is larger than any list or description of models.
-    TooLarge,
+    /// The answer is larger than any list or description of models; the limit in bytes.
+    TooLarge(u64),
     /// It answered, but not with what was asked for; the text says with what.
     Answered(String),
     /// The client itself could not be set up.
@@ -46,7 +46,7 @@ impl std::fmt::Display for Failure {
                 write!(f, "no complete answer within {:.1} s", limit.as_secs_f32())
             }
             Self::Broken(text) => write!(f, "the connection failed: {text}"),
-            Self::TooLarge => write!(f, "the answer exceeds {} MiB", BODY_LIMIT >> 20),
+            Self::TooLarge(limit) => write!(f, "the answer exceeds {} MiB", limit >> 20),
             Self::Answered(text) => f.write_str(text),
             Self::Client(text) => write!(f, "the HTTP client could not start: {text}"),
         }
@@ -97,6 +97,7 @@ impl Client {
             base: base.trim_end_matches('/'),
             limit,
             until: Instant::now() + limit,
+            largest: BODY_LIMIT,
         }
     }
 
@@ -108,20 +109,24 @@ impl Client {
     }
 }
 
-fn build(https: bool, limit: Option<Duration>) -> Result<Http, String> {
+/// The TLS of every reqwest client here; without `https`, one that trusts nobody and costs nothing. A ready configuration keeps reqwest
+/// from looking for a process-wide provider and for the platform's certificate store.
+pub(crate) fn tls(https: bool) -> Result<rustls::ClientConfig, String> {
     let mut roots = rustls::RootCertStore::empty();
     if https {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
-    // A ready configuration keeps reqwest from looking for a process-wide provider and for the platform's certificate store.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_no_client_auth())
+}
+
+fn build(https: bool, limit: Option<Duration>) -> Result<Http, String> {
     Http::builder()
-        .tls_backend_preconfigured(tls)
+        .tls_backend_preconfigured(tls(https)?)
         .no_proxy()
         .redirect(Policy::none())
         .connect_timeout(CONNECT_LIMIT)
@@ -147,9 +152,16 @@ pub(super) struct Ask<'a> {
     base: &'a str,
     limit: Duration,
     until: Instant,
+    /// Largest answer in bytes.
+    largest: u64,
 }
 
 impl Ask<'_> {
+    /// The same calls with another limit for an answer's size, in bytes.
+    pub(super) fn up_to(self, largest: u64) -> Self {
+        Self { largest, ..self }
+    }
+
     /// The node's base URL.
     pub(super) fn base(&self) -> &str {
         self.base
@@ -204,8 +216,8 @@ impl Ask<'_> {
                 Err(error) => return Err(Failure::Broken(cause(&error))),
             };
             body.extend_from_slice(chunk.get(..count).unwrap_or_default());
-            if body.len() as u64 > BODY_LIMIT {
-                return Err(Failure::TooLarge);
+            if body.len() as u64 > self.largest {
+                return Err(Failure::TooLarge(self.largest));
             }
         }
     }
@@ -226,7 +238,7 @@ impl Ask<'_> {
 }
 
 /// The innermost cause: the layers above it only say "error sending request", with the URL and whatever password it carries.
-fn cause(error: &dyn std::error::Error) -> String {
+pub(crate) fn cause(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;

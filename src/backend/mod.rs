@@ -11,10 +11,13 @@ mod monitor;
 mod ollama;
 mod openai;
 mod probe;
+mod remote;
 mod show;
 
 pub use client::{Failure, router_client};
+pub(crate) use client::{cause, tls};
 pub use discover::{candidates, discover, discover_at};
 pub use monitor::{Monitor, OnChange, Outcome, POLL_INTERVAL, Rediscovery};
 pub use probe::{PROBE_LIMIT, Prober, gather};
+pub use remote::RemoteGpus;
 pub use show::{LlamaProps, Shown};

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -14,6 +15,12 @@ use super::probe::Prober;
 
 /// Models whose trained context is remembered; more than one machine's store holds.
 const CONTEXTS: usize = 1024;
+
+/// Largest verbose description in bytes: all token texts, scores and merges of a vocabulary of 262,144 take less than half of it.
+const VERBOSE_LIMIT: u64 = 64 * 1024 * 1024;
+
+/// The longest that a node may take to describe a model verbosely; Ollama reads the file's header anew each time, from a slow disk perhaps.
+const VERBOSE_TIME: Duration = Duration::from_secs(30);
 
 /// Trained context lengths by digest: a digest never changes its content, so an entry is true for ever.
 #[derive(Debug, Default)]
@@ -99,6 +106,24 @@ impl Prober {
             self.contexts.put(digest, context);
         }
         Ok(Shown { context, body })
+    }
+
+    /// A node's answer to `/api/show` with everything in the model's file: all metadata, the tensor table. JSON text of up to 64 MiB.
+    ///
+    /// # Errors
+    /// When the node gives no answer within half a minute, or does not describe the model.
+    pub fn show_verbose(&self, node: &Node, model: &Model) -> Result<Vec<u8>, Failure> {
+        let body = serde_json::json!({ "model": model.id, "verbose": true }).to_string();
+        let ask = (self.client.ask(&node.url, VERBOSE_TIME)).up_to(VERBOSE_LIMIT);
+        let reply = ask.post("/api/show", body.into_bytes())?;
+        if reply.ok() {
+            Ok(reply.body)
+        } else {
+            let status = reply.status;
+            Err(Failure::Answered(format!(
+                "POST /api/show answered {status}"
+            )))
+        }
     }
 
     /// Context length the model was trained with, in tokens: from its list, from memory, else asked for with [`Self::show`] (Ollama

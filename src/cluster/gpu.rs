@@ -86,3 +86,46 @@ pub struct Gpu {
     /// Processes that hold memory of it.
     pub processes: Vec<GpuProcess>,
 }
+
+impl Gpu {
+    /// A GPU of which nothing but this is known.
+    pub fn unmeasured(vendor: Vendor, name: impl Into<String>) -> Self {
+        Self {
+            node: None,
+            index: 0,
+            name: name.into(),
+            uuid: None,
+            pci_bus_id: None,
+            vendor,
+            state: GpuState::Ok,
+            cause: None,
+            unified: false,
+            total_bytes: None,
+            used_bytes: None,
+            free_bytes: None,
+            utilization: None,
+            temperature_c: None,
+            power_w: None,
+            energy_j: None,
+            compute_capability: None,
+            multiprocessors: None,
+            bandwidth: None,
+            processes: Vec::new(),
+        }
+    }
+
+    /// The same GPU in that state: what was measured is dropped, because it no longer holds; what it is stays.
+    #[must_use]
+    pub fn failed(mut self, state: GpuState, cause: impl Into<String>) -> Self {
+        self.state = state;
+        self.cause = Some(cause.into());
+        self.used_bytes = None;
+        self.free_bytes = None;
+        self.utilization = None;
+        self.temperature_c = None;
+        self.power_w = None;
+        self.energy_j = None;
+        self.processes.clear();
+        self
+    }
+}

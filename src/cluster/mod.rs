@@ -2,15 +2,28 @@
 //!
 //! How the data was obtained is the business of [`crate::backend`]; what follows from it is decided in [`crate::routing`].
 
+mod fit;
 mod gpu;
+mod ledger;
+mod memory;
 mod name;
 mod node;
 mod place;
+mod sites;
 
+pub use fit::{
+    Advice, Best, Eviction, Fit, Launch, Question, Run, SiteFit, SitePlacement, Target, Variant,
+    Verdict, fit,
+};
 pub use gpu::{Gpu, GpuProcess, GpuState, Vendor};
+pub use ledger::{Claim, Ledger, Refused, Ticket, claims};
+pub use memory::{Bound, GpuKey, Measure, MemoryPolicy, Room, Skipped, size_only};
 pub use name::ModelName;
 pub use node::{Capability, LoadedModel, Model, Native, Node, NodeKind, NodeState, Role};
-pub use place::Strategy;
+pub use place::{
+    Demand, Layers, Need, Placement, PlacementKind, Rules, Strategy, place, place_on_gpus,
+};
+pub use sites::{Knowledge, Site, Surroundings, on_this_machine};
 
 use std::sync::Arc;
 

@@ -11,6 +11,7 @@ use super::Exit;
 use super::running::{Running, error_text};
 use crate::cli::Global;
 use crate::config::{self, Environment, LogLevel, Overrides};
+use crate::gpu;
 use crate::http::server::Stopper;
 use crate::render::{self, Told};
 use crate::serve::{Bound, Log, LogFormat};
@@ -80,7 +81,7 @@ impl Asked {
             level: (verbose > 0).then_some(LogLevel::Info),
             format: LogFormat::Text,
         };
-        let bound = Bound::new(config, &nodes, log)?;
+        let bound = Bound::new(config, &nodes, &gpu::Settings::disabled(), log)?;
         let router = Running::at(&format!("http://{}", bound.address()))?;
         let stopper = bound.stopper();
         let thread = thread::Builder::new()

@@ -12,6 +12,7 @@ use super::running::Running;
 use crate::cli::Global;
 use crate::cluster::{NodeKind, Role};
 use crate::config::{Config, LogLevel, NodeConfig};
+use crate::gpu;
 use crate::render;
 use crate::routing::ClassTarget;
 use crate::serve::{Bound, Log, LogFormat};
@@ -74,6 +75,8 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let bound = Bound::new(
         config,
         &nodes,
+        // Those of this machine have nothing to do with the simulated ones.
+        &gpu::Settings::disabled(),
         Log {
             level: Some(level),
             format: LogFormat::Text,

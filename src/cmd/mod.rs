@@ -5,7 +5,11 @@ pub mod bench;
 pub mod classify;
 pub mod completions;
 pub mod demo;
+pub mod estimate;
+pub mod fit;
 pub mod man;
+pub mod model;
+pub mod models;
 pub mod route;
 mod running;
 pub mod serve;
@@ -16,12 +20,14 @@ pub mod why;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::cli::{Cli, Command};
-use crate::config::{Config, NodeConfig};
+use crate::cli::{Cli, Command, Global};
+use crate::cluster::ClusterSnapshot;
+use crate::config::{Config, Environment, NodeConfig};
+use crate::gpu;
 pub use crate::render::Exit;
 use crate::render::Told;
 use crate::routing::Refusal;
@@ -40,6 +46,9 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Ask(args) => ask::run(global, args),
         Command::Classify(args) => classify::run(global, args),
         Command::Route(args) => route::run(global, args),
+        Command::Estimate(args) => estimate::run(global, args),
+        Command::Fit(args) => fit::run(global, args),
+        Command::Models(args) => models::run(global, args),
         Command::Status(args) => status::run(global, args),
         Command::Why(args) => why::run(global, args),
         Command::Bench(args) => bench::run(global, args),
@@ -65,6 +74,41 @@ fn discover(config: &Config) -> Vec<NodeConfig> {
         .parse()
         .unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 8512)));
     crate::backend::discover(config.ollama_host.as_deref(), own)
+}
+
+/// Where this machine's GPUs are looked for: `--gpus`, the environment, the configuration.
+///
+/// # Errors
+/// The inventory of `--gpus` is refused.
+fn gpus(
+    global: &Global,
+    environment: &Environment,
+    config: &Config,
+) -> Result<gpu::Settings, Told> {
+    let fixed = global.gpus.as_deref().map(gpu::Fixed::new).transpose();
+    let fixed = fixed.map_err(|error| Told {
+        hint: error.hint,
+        ..Told::usage(error.message)
+    })?;
+    let path = |name: &str| environment.get(name).map(PathBuf::from);
+    let usual = gpu::Settings::default();
+    Ok(gpu::Settings {
+        enabled: config.gpu.enabled,
+        fixed,
+        nvml_library: path("GPUROUTER_NVML_LIB"),
+        sysfs: path("GPUROUTER_SYSFS_ROOT").unwrap_or(usual.sysfs),
+        procfs: usual.procfs,
+    })
+}
+
+/// The nodes and this machine's GPUs, asked at the same time.
+fn gather<I>(nodes: &[NodeConfig], look: impl FnOnce() -> I) -> (ClusterSnapshot, I) {
+    std::thread::scope(|scope| {
+        let snapshot = scope.spawn(|| crate::backend::gather(nodes));
+        let inventory = look();
+        // A panic was told when it happened; no node was seen then.
+        (snapshot.join().unwrap_or_default(), inventory)
+    })
 }
 
 /// A usage error.

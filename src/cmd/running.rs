@@ -16,9 +16,9 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// The router at the configured address; `None` when none answers there, or when nodes were named by flag.
+    /// The router at the configured address; `None` when none answers there, or when nodes or GPUs were named by flag.
     pub(super) fn find(global: &Global, config: &Config) -> Option<Self> {
-        if !global.nodes.is_empty() {
+        if !global.nodes.is_empty() || global.gpus.is_some() {
             return None;
         }
         let running = Self::at(&format!("http://{}", config.listen)).ok()?;

@@ -8,11 +8,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::Exit;
-use crate::backend;
 use crate::cli::Global;
 use crate::cluster::NodeState;
 use crate::config::{self, Environment, Loaded, LogLevel, NodeConfig, Overrides};
+use crate::gpu;
 use crate::render::{self, Told};
+use crate::routing::Speeds;
 use crate::serve::{Bound, Log, LogFormat, Status};
 
 /// Flags of `serve`.
@@ -48,7 +49,9 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let overrides = Overrides {
         listen: args.listen.clone(),
     };
-    let loaded = config::load(global, &Environment::of_process(), &overrides)?;
+    let environment = Environment::of_process();
+    let loaded = config::load(global, &environment, &overrides)?;
+    let gpus = super::gpus(global, &environment, &loaded.config)?;
     if args.print_config {
         return print_config(global, &loaded);
     }
@@ -60,12 +63,12 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         log.event(LogLevel::Warning, notice);
     }
     if args.check {
-        return check(global, &loaded);
+        return check(global, &loaded, &gpus);
     }
     let nodes = known_nodes(&loaded, log);
     let listen = loaded.config.listen.clone();
-    let bound =
-        Bound::new(loaded.config, &nodes, log).map_err(|error| cannot_listen(&listen, &error))?;
+    let bound = Bound::new(loaded.config, &nodes, &gpus, log)
+        .map_err(|error| cannot_listen(&listen, &error))?;
     let stopper = bound.stopper();
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot watch for signals")?;
     let handle = signals.handle();
@@ -127,14 +130,14 @@ fn cannot_listen(listen: &str, error: &io::Error) -> Told {
     told
 }
 
-fn check(global: &Global, loaded: &Loaded) -> anyhow::Result<Exit> {
+fn check(global: &Global, loaded: &Loaded, gpus: &gpu::Settings) -> anyhow::Result<Exit> {
     let nodes = if loaded.config.nodes.is_empty() {
         super::discover(&loaded.config)
     } else {
         loaded.config.nodes.clone()
     };
-    let snapshot = backend::gather(&nodes);
-    let status = Status::of(&snapshot, None, &crate::routing::Speeds::default());
+    let (snapshot, inventory) = super::gather(&nodes, || gpu::look(gpus));
+    let status = Status::of(&snapshot, None, &Speeds::default(), &inventory);
     if global.json {
         render::json(&status)?;
     } else {

@@ -1,17 +1,24 @@
-//! `gpurouter status`: nodes, loaded models, queues, speeds, warnings.
+//! `gpurouter status`: nodes, GPUs, loaded models, queues, speeds, warnings.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use super::Exit;
 use super::running::{self, Running};
-use crate::backend;
 use crate::cli::Global;
 use crate::config::{self, Environment, Overrides};
+use crate::gpu::{self, Sampler};
 use crate::render;
 use crate::routing::Speeds;
 use crate::serve::Status;
+
+/// Time between two looks at the GPUs that nobody asks for …
+const WATCH_INTERVAL: Duration = Duration::from_secs(60);
+/// … how long the first is waited for, and how long each that `--watch` asks for.
+const FIRST_LOOK: Duration = Duration::from_secs(6);
+const FRESH_LIMIT: Duration = Duration::from_secs(1);
 
 /// Flags of `status`.
 #[derive(Debug, clap::Args)]
@@ -27,8 +34,9 @@ pub struct Args {
 
 /// Runs the command.
 pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
+    let mut sampler = None;
     loop {
-        let exit = once(global, args.watch.is_some())?;
+        let exit = once(global, args.watch.is_some(), &mut sampler)?;
         match args.watch {
             Some(seconds) => thread::sleep(Duration::from_secs(seconds)),
             None => return Ok(exit),
@@ -36,8 +44,11 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     }
 }
 
-fn once(global: &Global, again: bool) -> anyhow::Result<Exit> {
-    let loaded = config::load(global, &Environment::of_process(), &Overrides::default())?;
+/// `sampler` keeps the driver open between the looks of `--watch`: to start it anew may take seconds.
+fn once(global: &Global, again: bool, sampler: &mut Option<Sampler>) -> anyhow::Result<Exit> {
+    let environment = Environment::of_process();
+    let loaded = config::load(global, &environment, &Overrides::default())?;
+    let gpus = super::gpus(global, &environment, &loaded.config)?;
     if let Some(router) = Running::find(global, &loaded.config) {
         let text = router.get("/gpurouter/api/status")?;
         let document: serde_json::Value = serde_json::from_str(&text)?;
@@ -53,8 +64,21 @@ fn once(global: &Global, again: bool) -> anyhow::Result<Exit> {
         });
     }
     let nodes = super::nodes(&loaded.config);
-    let snapshot = backend::gather(&nodes);
-    let status = Status::of(&snapshot, None, &Speeds::default());
+    if again && sampler.is_none() {
+        *sampler = Some(Sampler::start(
+            &gpus,
+            Some(WATCH_INTERVAL),
+            Box::new(|_| {}),
+        )?);
+    }
+    let (snapshot, inventory) = super::gather(&nodes, || match sampler {
+        Some(sampler) => {
+            sampler.wait_for_first(FIRST_LOOK);
+            sampler.fresh(FRESH_LIMIT)
+        }
+        None => Arc::new(gpu::look(&gpus)),
+    });
+    let status = Status::of(&snapshot, None, &Speeds::default(), &inventory);
     if global.json {
         render::json(&status)?;
     } else {

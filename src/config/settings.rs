@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{NodeKind, Role, Strategy};
+use crate::cluster::{MemoryPolicy, NodeKind, Role, Strategy};
 use crate::routing::Policy;
 use crate::vram::GpuCard;
 
@@ -57,24 +57,6 @@ impl Default for Config {
             gpu: GpuSettings::default(),
             sources: Sources::default(),
             models: BTreeMap::new(),
-        }
-    }
-}
-
-/// How much of a GPU's memory counts as usable.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct MemoryPolicy {
-    /// Share of the memory that may be used; `None`: decided by how sure an estimate is.
-    pub safety_margin: Option<f64>,
-    /// What a need is multiplied by.
-    pub headroom_factor: f64,
-}
-
-impl Default for MemoryPolicy {
-    fn default() -> Self {
-        Self {
-            safety_margin: None,
-            headroom_factor: 1.0,
         }
     }
 }

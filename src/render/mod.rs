@@ -1,6 +1,8 @@
 //! What a person sees: tables, JSON, errors, colour and width rules.
 
 mod bench;
+mod estimate;
+mod fit;
 mod tables;
 
 use std::io::{self, Write};
@@ -8,7 +10,9 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 pub use bench::{ProxyRun, bench, proxy, verdict};
-pub use tables::{route, signals, status, why};
+pub use estimate::{counted, estimate, verification};
+pub use fit::fit;
+pub use tables::{models, route, signals, status, why};
 
 /// Exit codes of every command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,13 +2,15 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
+
+use crate::vram::KnownModel;
 
 /// Columns that every table fits in.
 const WIDTH: u16 = 80;
 
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -18,14 +20,14 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn print(out: &mut dyn Write, table: &Table) -> io::Result<()> {
+pub(super) fn print(out: &mut dyn Write, table: &Table) -> io::Result<()> {
     for line in table.lines() {
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
@@ -33,7 +35,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn array(value: &Value) -> &[Value] {
+pub(super) fn array(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
@@ -55,7 +57,7 @@ pub(super) fn sentence(out: &mut dyn Write, label: &str, value: &Value) -> io::R
 }
 
 /// A size in the unit that a person reads at a glance.
-fn size(value: &Value) -> String {
+pub(super) fn size(value: &Value) -> String {
     let Some(bytes) = value.as_u64() else {
         return "-".to_owned();
     };
@@ -70,6 +72,15 @@ fn size(value: &Value) -> String {
         Some((name, unit)) => format!("{:.1} {name}", bytes / unit),
         None => format!("{bytes} B"),
     }
+}
+
+/// A card's name without its maker's, which everybody knows.
+pub(super) fn card(name: &Value) -> String {
+    let name = text(name);
+    let short = ["NVIDIA GeForce ", "NVIDIA ", "AMD Radeon ", "AMD "]
+        .iter()
+        .find_map(|maker| name.strip_prefix(maker));
+    short.map_or_else(|| name.clone(), str::to_owned)
 }
 
 fn rounded(value: &Value, unit: &str) -> String {
@@ -103,6 +114,7 @@ pub fn status(out: &mut dyn Write, document: &Value) -> io::Result<()> {
     } else {
         print(out, &nodes)?;
     }
+    gpus(out, document)?;
     let mut loaded = table(&["LOADED", "NODE", "SIZE", "ON GPU", "CONTEXT"]);
     let mut speeds = table(&["MEASURED", "NODE", "PREFILL", "DECODE", "LOAD", "SAMPLES"]);
     for node in array(&document["nodes"]) {
@@ -141,8 +153,83 @@ pub fn status(out: &mut dyn Write, document: &Value) -> io::Result<()> {
         writeln!(out)?;
     }
     for warning in warnings {
-        sentence(out, "warning: ", &warning["text"])?;
+        // Room that nothing uses is no trouble.
+        let label = match warning["code"].as_str() {
+            Some("gpu_memory_free") => "   note: ",
+            _ => "warning: ",
+        };
+        sentence(out, label, &warning["text"])?;
         sentence(out, "   cure: ", &warning["cure"])?;
+    }
+    Ok(())
+}
+
+/// `models`.
+pub fn models(out: &mut dyn Write, models: &[KnownModel], nodes: &Value) -> io::Result<()> {
+    let mut known = table(&["KNOWN", "MB", "GB"]);
+    align_right(&mut known, &[1, 2]);
+    for model in models {
+        known.add_row(vec![model.name.clone(), model.mb.to_string(), model.gb()]);
+    }
+    print(out, &known)?;
+    let mut offered = table(&["MODEL", "NODE", "SIZE", "CONTEXT", "CAN"]);
+    for node in array(nodes) {
+        for model in array(&node["models"]) {
+            let can: Vec<String> = array(&model["capabilities"]).iter().map(text).collect();
+            offered.add_row(vec![
+                text(&model["name"]),
+                text(&node["node"]),
+                size(&model["size_bytes"]),
+                text(&model["context"]),
+                can.join(", "),
+            ]);
+        }
+    }
+    if offered.row_count() > 0 {
+        writeln!(out)?;
+        print(out, &offered)?;
+    }
+    Ok(())
+}
+
+pub(super) fn align_right(table: &mut Table, columns: &[usize]) {
+    for column in columns {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+/// The GPUs of `status`.
+fn gpus(out: &mut dyn Write, document: &Value) -> io::Result<()> {
+    let mut gpus = table(&["GPU", "NAME", "STATE", "MEMORY", "USE", "TEMP", "POWER"]);
+    for gpu in array(&document["gpus"]) {
+        let memory = match &gpu["used_bytes"] {
+            Value::Null => size(&gpu["total_bytes"]),
+            used => format!("{} of {}", size(used), size(&gpu["total_bytes"])),
+        };
+        let whole = |name: &str, unit: &str| {
+            gpu[name]
+                .as_u64()
+                .map_or_else(|| "-".to_owned(), |number| format!("{number} {unit}"))
+        };
+        gpus.add_row(vec![
+            text(&gpu["index"]),
+            card(&gpu["name"]),
+            text(&gpu["state"]),
+            memory,
+            whole("utilization", "%"),
+            whole("temperature_c", "C"),
+            rounded(&gpu["power_w"], " W"),
+        ]);
+    }
+    if gpus.row_count() > 0 {
+        writeln!(out)?;
+        return print(out, &gpus);
+    }
+    let mut sources = array(&document["gpu_sources"]).iter();
+    if sources.any(|source| source["state"] == "disabled") {
+        writeln!(out, "\nGPUs are switched off (gpu.enabled)")?;
     }
     Ok(())
 }
@@ -263,12 +350,17 @@ mod tests {
         let name = "a-node-with-a-rather-long-name";
         let model = json!({ "model": "hf.co/somebody/some-model-with-a-long-name:Q4_K_M", "size_bytes": 5_000_000_000_u64, "gpu_percent": 47, "context": 8192 });
         let node = json!({ "name": name, "kind": "ollama", "state": "up", "active": 1, "queued": 2, "slots": null, "models": ["a"], "url": "http://a-host-with-a-long-name.local:11434", "loaded": [model], "speeds": [] });
-        let document = json!({ "nodes": [node], "warnings": [] });
+        let gpu = json!({ "index": 12, "name": "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", "state": "error", "total_bytes": 102_641_958_912_u64, "used_bytes": 98_784_247_808_u64, "utilization": 100, "temperature_c": 101, "power_w": 1299.96 });
+        let document = json!({ "nodes": [node], "gpus": [gpu], "warnings": [] });
         let mut out = Vec::new();
         status(&mut out, &document).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(
             text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        assert!(
+            text.contains("95.6 GiB") && text.contains("101 C") && text.contains("1300.0 W"),
             "{text}"
         );
         assert!(

@@ -2,13 +2,17 @@
 
 use super::exchange::Exchange;
 use super::forward;
+use super::health::health;
 use super::record::{Outcome, RequestRecord};
-use super::status::health;
 use crate::dialect::{self, ApiError, Endpoint, ErrorKind, parse};
 use crate::http::server::BodyError;
 use serde::Serialize;
+use std::time::Duration;
 
 const JSON: &str = "application/json; charset=utf-8";
+
+/// How long a document waits for a fresh look at the GPUs; after that it tells the last one.
+pub(super) const FRESH_LIMIT: Duration = Duration::from_millis(100);
 
 /// Decisions that `/gpurouter/api/decisions` tells when the client names no limit.
 const USUAL_DECISIONS: usize = 100;
@@ -19,16 +23,20 @@ pub(super) fn own_route(x: &mut Exchange<'_, '_>) -> bool {
     let reading = matches!(x.request.method(), "GET" | "HEAD");
     match path.as_str() {
         "/health" if reading => {
-            let body = health(&x.router.snapshot());
-            x.answer(200, JSON, &body);
+            let inventory = x.router.gpus.fresh(FRESH_LIMIT);
+            match health(&x.router.snapshot(), &inventory, &x.router.config) {
+                Ok(body) => x.answer(200, JSON, &body),
+                Err(error) => x.tell(&internal(&error), Outcome::Refused),
+            }
         }
         "/metrics" if reading => {
             let snapshot = x.router.snapshot();
             let loads = x.router.loads(&snapshot);
+            let inventory = x.router.gpus.fresh(FRESH_LIMIT);
             let text = x
                 .router
                 .metrics
-                .text(&snapshot, &loads, x.router.connections());
+                .text(&snapshot, &loads, x.router.connections(), &inventory);
             x.answer(
                 200,
                 "text/plain; version=0.0.4; charset=utf-8",
@@ -183,11 +191,12 @@ impl<'a> RouteDocument<'a> {
 fn document(x: &mut Exchange<'_, '_>, value: &impl Serialize) {
     match serde_json::to_vec(value) {
         Ok(body) => x.answer(200, JSON, &body),
-        Err(error) => x.tell(
-            &ApiError::new(ErrorKind::Internal, error.to_string()),
-            Outcome::Refused,
-        ),
+        Err(error) => x.tell(&internal(&error), Outcome::Refused),
     }
+}
+
+fn internal(error: &serde_json::Error) -> ApiError {
+    ApiError::new(ErrorKind::Internal, error.to_string())
 }
 
 /// Answers a list from the snapshot; false when the endpoint is none.

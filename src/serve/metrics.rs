@@ -1,11 +1,12 @@
-//! Counters and histograms of the request path, in Prometheus' text form.
+//! Counters and histograms of the request path, and the figures of the GPUs, in Prometheus' text form.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 
 use super::record::{Outcome, RequestRecord};
-use crate::cluster::ClusterSnapshot;
+use crate::cluster::{ClusterSnapshot, Gpu, GpuState};
+use crate::gpu::Inventory;
 use crate::routing::NodeLoad;
 
 /// Upper bounds of the duration buckets in seconds: from a cached embedding to a cold load of a large model.
@@ -216,6 +217,7 @@ impl Metrics {
         snapshot: &ClusterSnapshot,
         loads: &[NodeLoad],
         connections: usize,
+        inventory: &Inventory,
     ) -> String {
         let mut out = String::with_capacity(8192);
         {
@@ -312,7 +314,89 @@ impl Metrics {
                 load.queued
             );
         }
+        gpus(&mut out, &inventory.gpus);
         out
+    }
+}
+
+/// A family of the GPUs: its name, kind and help, and a GPU's figure, without which the GPU is absent from it.
+type GpuFamily = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&Gpu) -> Option<f64>,
+);
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "bytes of a GPU's memory are far below 2^53"
+)]
+const GPU_FAMILIES: [GpuFamily; 8] = [
+    (
+        "gpurouter_gpu_up",
+        "gauge",
+        "1 when the GPU answers.",
+        |gpu| Some(f64::from(u8::from(gpu.state == GpuState::Ok))),
+    ),
+    (
+        "gpurouter_gpu_memory_total_bytes",
+        "gauge",
+        "Memory of the GPU.",
+        |gpu| gpu.total_bytes.map(|bytes| bytes as f64),
+    ),
+    (
+        "gpurouter_gpu_memory_used_bytes",
+        "gauge",
+        "Memory in use, by anybody.",
+        |gpu| gpu.used_bytes.map(|bytes| bytes as f64),
+    ),
+    (
+        "gpurouter_gpu_memory_free_bytes",
+        "gauge",
+        "Memory that is free, as the driver says.",
+        |gpu| gpu.free_bytes.map(|bytes| bytes as f64),
+    ),
+    (
+        "gpurouter_gpu_utilization_ratio",
+        "gauge",
+        "Share of time at work, from 0 to 1.",
+        |gpu| gpu.utilization.map(|percent| f64::from(percent) / 100.0),
+    ),
+    (
+        "gpurouter_gpu_temperature_celsius",
+        "gauge",
+        "Temperature.",
+        |gpu| gpu.temperature_c.map(f64::from),
+    ),
+    ("gpurouter_gpu_power_watts", "gauge", "Power draw.", |gpu| {
+        gpu.power_w
+    }),
+    (
+        "gpurouter_gpu_energy_joules_total",
+        "counter",
+        "Energy since the driver was loaded.",
+        |gpu| gpu.energy_j,
+    ),
+];
+
+/// Figures of the GPUs; what is unknown is absent.
+fn gpus(out: &mut String, gpus: &[Gpu]) {
+    for (name, kind, help, figure) in GPU_FAMILIES {
+        let mut figures = gpus
+            .iter()
+            .filter_map(|gpu| Some((gpu, figure(gpu)?)))
+            .peekable();
+        if figures.peek().is_some() {
+            head(out, name, kind, help);
+        }
+        for (gpu, figure) in figures {
+            let labels = labels(&[
+                ("gpu", &gpu.index.to_string()),
+                ("uuid", gpu.uuid.as_deref().unwrap_or_default()),
+                ("name", &gpu.name),
+            ]);
+            let _ = writeln!(out, "{name}{{{labels}}} {figure}");
+        }
     }
 }
 

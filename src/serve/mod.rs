@@ -3,21 +3,26 @@
 mod admission;
 mod exchange;
 mod forward;
+mod gpus;
 mod guard;
+mod health;
 mod local;
 mod log;
 mod measure;
 mod metrics;
 mod record;
 mod relay;
+mod reserve;
 mod ring;
 mod spread;
 mod status;
 mod trouble;
 
+pub use gpus::GpuStatus;
 pub use local::RouteDocument;
 pub use log::{Log, LogFormat};
 pub use record::{Outcome, RequestRecord};
+pub use reserve::{Reservation, Reservations};
 pub use status::{Status, Warning};
 
 use std::collections::HashMap;
@@ -31,6 +36,7 @@ use crate::backend::{self, Monitor, Prober};
 use crate::cluster::{ClusterSnapshot, Model, Node, NodeState};
 use crate::config::{Config, LogLevel, NodeConfig};
 use crate::dialect::{self, ApiError, Dialect, Endpoint, ErrorKind, Usage};
+use crate::gpu::{self, Sampler};
 use crate::http::client::{Client, Origin, SendError};
 use crate::http::server::{Handler, Limits, Refusal, Refused, Reply, Request, Server, Stopper};
 use crate::routing::NodeLoad;
@@ -40,6 +46,8 @@ use record::Outcome as Ended;
 
 /// How long the start waits for the first look at the nodes, so that the first request finds them.
 const FIRST_LOOK: Duration = Duration::from_secs(3);
+/// How much longer it waits for the first look at the GPUs: nothing is refused without it.
+const FIRST_GPU_LOOK: Duration = Duration::from_secs(1);
 /// How long running requests may take to end after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -56,6 +64,7 @@ pub struct Router {
     prober: Arc<Prober>,
     origins: Mutex<HashMap<String, Arc<Origin>>>,
     monitor: OnceLock<Monitor>,
+    gpus: Sampler,
     hosts: HostRule,
     log: Log,
     ids: AtomicU64,
@@ -70,11 +79,16 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Binds the listen address, starts the monitor, and waits a bounded time for the first look at every node.
+    /// Binds the listen address, starts to look at nodes and GPUs, and waits a bounded time for the first look at each.
     ///
     /// # Errors
     /// The address cannot be bound, or the control plane cannot be set up.
-    pub fn new(config: Config, nodes: &[NodeConfig], log: Log) -> io::Result<Self> {
+    pub fn new(
+        config: Config,
+        nodes: &[NodeConfig],
+        gpus: &gpu::Settings,
+        log: Log,
+    ) -> io::Result<Self> {
         crate::http::raise_file_limit();
         let limits = Limits {
             max_connections: config.admission.max_connections,
@@ -84,6 +98,11 @@ impl Bound {
         };
         let server = Server::bind(&config.listen, limits)?;
         let unseen = nodes.iter().map(|node| Arc::new(unseen(node))).collect();
+        let interval = config
+            .gpu
+            .monitoring
+            .then_some(config.gpu.monitoring_interval);
+        let gpus = Sampler::start(gpus, interval, gpus::logging(log, nodes))?;
         let hosts = HostRule::new(&config.security.hosts, own_name());
         let router = Arc::new(Router {
             snapshot: Mutex::new(Arc::new(ClusterSnapshot { nodes: unseen })),
@@ -95,6 +114,7 @@ impl Bound {
             prober: Arc::new(Prober::new()),
             origins: Mutex::new(HashMap::new()),
             monitor: OnceLock::new(),
+            gpus,
             hosts,
             log,
             ids: AtomicU64::new(first_id()),
@@ -113,6 +133,7 @@ impl Bound {
         )?;
         router.monitor.get_or_init(|| monitor);
         router.wait_for_first_look();
+        router.gpus.wait_for_first(FIRST_GPU_LOOK);
         Ok(Self { router, server })
     }
 
@@ -135,6 +156,7 @@ impl Bound {
         if let Some(monitor) = self.router.monitor.get() {
             monitor.stop();
         }
+        self.router.gpus.stop();
         Ok(left)
     }
 }
@@ -177,7 +199,13 @@ impl Router {
     pub fn status(&self) -> Status {
         let snapshot = self.snapshot();
         let loads = self.loads(&snapshot);
-        Status::of(&snapshot, Some(&loads), &self.measurements.now())
+        let inventory = self.gpus.fresh(local::FRESH_LIMIT);
+        Status::of(
+            &snapshot,
+            Some(&loads),
+            &self.measurements.now(),
+            &inventory,
+        )
     }
 
     /// Where to look for servers when none is configured.
@@ -349,6 +377,10 @@ impl Router {
                     .and_then(crate::cluster::LoadedModel::gpu_percent)
             })
             .map(|percent| percent >= ON_GPU_PERCENT);
+        if record.gpu.is_none() && record.gpu_used == Some(true) {
+            let inventory = self.gpus.current();
+            record.gpu = gpus::behind(node, &inventory).map(|gpu| gpu.name.clone());
+        }
     }
 
     /// Writes everything down: log line, ring, metrics.

@@ -1,10 +1,10 @@
-//! The documents `status` and `health`, from the snapshot and what the router itself knows.
-
-use std::fmt::Write;
+//! The document `status`, from the snapshot, the GPUs and what the router itself knows.
 
 use serde::Serialize;
 
+use super::gpus::{self, GpuStatus};
 use crate::cluster::{ClusterSnapshot, Node, NodeState};
+use crate::gpu::{Inventory, SourceStatus};
 use crate::routing::{NodeLoad, Speeds};
 
 /// `status --json` and `/gpurouter/api/status`.
@@ -18,8 +18,10 @@ pub struct Status {
     pub version: &'static str,
     /// One entry per node, in configuration order.
     pub nodes: Vec<NodeStatus>,
-    /// GPUs; empty until gpurouter inventories them.
-    pub gpus: Vec<serde_json::Value>,
+    /// This machine's GPUs, in PCI bus order.
+    pub gpus: Vec<GpuStatus>,
+    /// Where they were looked for, and what came of it.
+    pub gpu_sources: Vec<SourceStatus>,
     /// What needs attention.
     pub warnings: Vec<Warning>,
 }
@@ -100,7 +102,12 @@ pub struct Warning {
 
 impl Status {
     /// Puts the document together. `loads` is parallel to the snapshot's nodes; `None` when no router runs.
-    pub fn of(snapshot: &ClusterSnapshot, loads: Option<&[NodeLoad]>, speeds: &Speeds) -> Self {
+    pub fn of(
+        snapshot: &ClusterSnapshot,
+        loads: Option<&[NodeLoad]>,
+        speeds: &Speeds,
+        inventory: &Inventory,
+    ) -> Self {
         let nodes: Vec<NodeStatus> = snapshot
             .nodes
             .iter()
@@ -114,8 +121,12 @@ impl Status {
             source: if loads.is_some() { "router" } else { "probe" },
             version: env!("CARGO_PKG_VERSION"),
             nodes,
-            gpus: Vec::new(),
-            warnings: warnings(snapshot),
+            gpus: gpus::told(inventory),
+            gpu_sources: inventory.sources.clone(),
+            warnings: warnings(snapshot)
+                .into_iter()
+                .chain(gpus::warnings(snapshot, inventory))
+                .collect(),
         }
     }
 }
@@ -192,21 +203,4 @@ fn warnings(snapshot: &ClusterSnapshot) -> Vec<Warning> {
         });
     }
     warnings
-}
-
-/// `/health`: always 200 while serving; the GPU pool is empty until gpurouter inventories GPUs.
-pub(super) fn health(snapshot: &ClusterSnapshot) -> Vec<u8> {
-    let up = snapshot.usable().count();
-    let mut out = String::new();
-    // Writing to a String cannot fail.
-    let _ = write!(
-        out,
-        "{{\"status\":\"{}\",\"version\":\"{}\",\"gpu_pool_status\":{{\"total_gpus\":null,\"available_gpus\":null,\"total_vram\":null,\"available_vram\":null,\
-         \"total_vram_bytes\":null,\"available_vram_bytes\":null,\"gpu_list\":[],\"allocation_strategy\":null,\"gpu_available\":null}},\
-         \"nodes\":{{\"up\":{up},\"total\":{}}},\"servers\":[]}}",
-        if up > 0 { "ok" } else { "degraded" },
-        env!("CARGO_PKG_VERSION"),
-        snapshot.nodes.len()
-    );
-    out.into_bytes()
 }

@@ -81,6 +81,7 @@ fn fleet(nodes: usize) -> (ClusterSnapshot, Speeds) {
                 load_ms: Some(4_000.0),
                 completion_tokens: Some(200.0),
                 samples: 20,
+                ..Speed::default()
             };
             speeds
                 .by_node_and_model

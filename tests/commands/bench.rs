@@ -557,6 +557,10 @@ fn a_live_receipt_is_told() {
 }
 
 #[test]
+#[expect(
+    clippy::print_stderr,
+    reason = "what a test has to say goes to the test runner's stderr"
+)]
 fn the_other_program_agrees() {
     let user = User::alone(PRICES);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/recompute_receipt.py");

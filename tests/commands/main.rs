@@ -6,7 +6,9 @@ mod common;
 mod ask;
 mod bench;
 mod configuration;
+mod fit;
 mod generated;
+mod models;
 mod questions;
 mod schemas;
 

@@ -17,6 +17,8 @@ use super::{LIMIT, Scratch, eventually};
 const OLLAMA: &str = "GPUROUTER_TEST_OLLAMA";
 const LLAMA_SERVER: &str = "GPUROUTER_TEST_LLAMA_SERVER";
 const OLLAMA_GPU: &str = "GPUROUTER_TEST_OLLAMA_GPU";
+/// A llama-server with the software GPU of `get-llama-server.sh` beside it.
+const LLAMA_GPU: &str = "GPUROUTER_TEST_LLAMA_GPU";
 
 /// The model that only the llama-server has.
 pub const SOLO: &str = "solo";
@@ -61,7 +63,7 @@ impl Fleet {
 
     fn start(programs: &Programs) -> Self {
         Self {
-            ollama: [ollama(&programs.ollama), ollama(&programs.ollama)],
+            ollama: [ollama(&programs.ollama, ""), ollama(&programs.ollama, "")],
             llama: llama_server(programs, SOLO),
         }
     }
@@ -77,7 +79,77 @@ impl Fleet {
 /// named.
 pub fn gpu_and_cpu(test: &str) -> Option<[Server; 2]> {
     let programs = named(test, [OLLAMA_GPU, OLLAMA])?;
-    Some(programs.map(|program| ollama(&program)))
+    Some(programs.map(|program| ollama(&program, "")))
+}
+
+/// One Ollama with `tiny` ([`tiny_gguf`], `num_ctx` 4096).
+pub struct TinyOllama(Server);
+
+impl TinyOllama {
+    /// Starts it; `None`, told on stderr, where the program is not named.
+    pub fn start(test: &str) -> Option<Self> {
+        let [program] = named(test, [OLLAMA])?;
+        Some(Self(ollama(&program, "PARAMETER num_ctx 4096\n")))
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        self.0.url()
+    }
+
+    /// The directory of its models.
+    pub fn models(&self) -> PathBuf {
+        self.0.home.path().join("models")
+    }
+}
+
+/// The file that `tiny` was made of.
+pub fn tiny_gguf() -> &'static Path {
+    &models_files().0
+}
+
+/// What a llama-server said while it loaded a model.
+pub struct LlamaLog(String);
+
+impl LlamaLog {
+    /// Loads the model, on the software GPU or on the CPU, and stops; `None`, told on stderr, where the program is not named.
+    pub fn of(test: &str, gpu: bool, model: &Path, args: &[&str]) -> Option<Self> {
+        let [program] = named(test, [if gpu { LLAMA_GPU } else { LLAMA_SERVER }])?;
+        let home = Scratch::new();
+        let mut command = Command::new(&program);
+        command.arg("-m").arg(model).args(args);
+        command.args(["--host", "127.0.0.1", "--port", "0", "-v", "--no-warmup"]);
+        if gpu {
+            let driver = program.with_file_name("../lvp.json");
+            command.env("VK_DRIVER_FILES", driver);
+            command.env("GGML_VK_VISIBLE_DEVICES", "0");
+        }
+        let server = Server::spawn(&program, home, &mut command);
+        let log = server.home.path().join("log");
+        let mut text = String::new();
+        // The thread pool is set up when every buffer is there; a slow GPU compiles for a minute before it listens.
+        let loaded = eventually(4 * LIMIT, || {
+            text = fs::read_to_string(&log).unwrap_or_default();
+            text.contains("threadpool init") || text.contains("failed to load")
+        });
+        let told = text.lines().rev().take(20).collect::<Vec<_>>().join("\n");
+        assert!(
+            loaded && text.contains("threadpool init"),
+            "the model is not loaded: {told}"
+        );
+        Some(Self(text))
+    }
+
+    /// The log.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The directory of a llama-fit-params; `None`, told on stderr, where no llama-server is named beside which it would be.
+pub fn fit_params_directory(test: &str) -> Option<PathBuf> {
+    let [server] = named(test, [LLAMA_SERVER])?;
+    server.parent().map(Path::to_owned)
 }
 
 impl Server {
@@ -97,20 +169,8 @@ impl Server {
     }
 
     fn start(program: &Path, home: Scratch, command: &mut Command) -> Self {
-        let log = home.path().join("log");
-        let file = fs::File::create(&log).expect("a writable scratch directory");
-        let child = command
-            .env("HOME", home.path())
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().expect("a descriptor"))
-            .stderr(file)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-        let mut server = Self {
-            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
-            child,
-            home,
-        };
+        let mut server = Self::spawn(program, home, command);
+        let log = server.home.path().join("log");
         let listens = eventually(LIMIT, || {
             let text = fs::read_to_string(&log).unwrap_or_default();
             announced(&text).map(|addr| server.addr = addr).is_some()
@@ -118,6 +178,23 @@ impl Server {
         let text = fs::read_to_string(&log).unwrap_or_default();
         assert!(listens, "{} does not listen: {text}", program.display());
         server
+    }
+
+    /// Starts it without waiting for anything; its output is in `log`.
+    fn spawn(program: &Path, home: Scratch, command: &mut Command) -> Self {
+        let file = fs::File::create(home.path().join("log")).expect("a writable scratch directory");
+        let child = command
+            .env("HOME", home.path())
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a descriptor"))
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        Self {
+            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            child,
+            home,
+        }
     }
 }
 
@@ -146,21 +223,22 @@ fn programs(test: &str) -> Option<Programs> {
 }
 
 /// The programs that these variables name.
-fn named(test: &str, variables: [&str; 2]) -> Option<[PathBuf; 2]> {
+fn named<const N: usize>(test: &str, variables: [&str; N]) -> Option<[PathBuf; N]> {
     let value = |variable| std::env::var_os(variable).filter(|value| !value.is_empty());
-    if let [Some(one), Some(two)] = variables.map(value) {
-        return Some([one.into(), two.into()]);
+    let programs = variables.map(value);
+    if programs.iter().all(Option::is_some) {
+        return Some(programs.map(|program| program.unwrap_or_default().into()));
     }
-    let [one, two] = variables;
+    let variables = variables.join(" and ");
     // Past libtest's capture, which would hide it in a passing test; in one write, so that no other test's line parts it.
-    let line = format!(
-        "skipped: {test}: set {one} and {two} (bash tests/tools/real-servers.sh get .real)\n"
-    );
+    let line =
+        format!("skipped: {test}: set {variables} (bash tests/tools/real-servers.sh get .real)\n");
     io::stderr().write_all(line.as_bytes()).expect("stderr");
     None
 }
 
-fn ollama(program: &Path) -> Server {
+/// An Ollama with `tiny` and `tiny-embed`, which have these lines in their Modelfiles too.
+fn ollama(program: &Path, parameters: &str) -> Server {
     let home = Scratch::new();
     let models = home.path().join("models");
     let mut command = Command::new(program);
@@ -174,7 +252,7 @@ fn ollama(program: &Path) -> Server {
     for (name, file) in [("tiny", &files.0), ("tiny-embed", &files.1)] {
         // One thread: workers that spin for each other make a token a thousand times slower on a busy machine.
         let text = format!(
-            "FROM {}\nPARAMETER num_thread 1\nPARAMETER num_predict 256\n",
+            "FROM {}\nPARAMETER num_thread 1\nPARAMETER num_predict 256\n{parameters}",
             file.display()
         );
         let modelfile = server.home.write("Modelfile", &text);

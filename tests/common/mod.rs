@@ -16,6 +16,9 @@
 
 pub mod client;
 pub mod fleet;
+pub mod gguf;
+pub mod nvml;
+pub mod registry;
 mod router;
 mod sim;
 mod stub;

@@ -36,9 +36,15 @@ impl Router {
     /// Starts `gpurouter serve --listen 127.0.0.1:0 --config FILE args…` with `config` (TOML) as the file, in an
     /// empty directory and an environment that holds nothing of the developer's, and waits for its address.
     pub fn start(args: &[&str], config: &str) -> Self {
+        Self::start_in(&[], args, config)
+    }
+
+    /// The same, with these environment variables too.
+    pub fn start_in(environment: &[(&str, &str)], args: &[&str], config: &str) -> Self {
         let scratch = Scratch::new();
         let file = scratch.write("gpurouter.toml", config);
         let mut child = command(&scratch)
+            .envs(environment.iter().copied())
             .arg("serve")
             .args(["--listen", "127.0.0.1:0", "--config"])
             .arg(file)
@@ -202,6 +208,12 @@ pub fn command(scratch: &Scratch) -> Command {
         .env("HOME", scratch.path())
         .env("XDG_CONFIG_HOME", scratch.path())
         .env("XDG_STATE_HOME", scratch.path())
+        // Nor a GPU of the developer's.
+        .env(
+            "GPUROUTER_NVML_LIB",
+            scratch.path().join("libnvidia-ml.so.1"),
+        )
+        .env("GPUROUTER_SYSFS_ROOT", scratch.path().join("sys"))
         .env("RUST_BACKTRACE", "1");
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);

@@ -458,7 +458,7 @@ fn special(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
         let error = json!({"error": {"message": "missing request body"}});
         return Some(reply::json(if has { 400 } else { 404 }, &error));
     }
-    if request.method != "GET" {
+    if request.method != "GET" && path != "/api/show" {
         return None;
     }
     let documents = shared.documents.lock().unwrap();

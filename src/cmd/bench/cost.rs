@@ -22,7 +22,7 @@ pub struct Args {
     /// Prompt tokens
     #[arg(long, value_name = "N")]
     pub tokens_in: u32,
-    /// Those of them that the API had read before
+    /// Those of them that it had read before
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub tokens_cached: u32,
     /// Answer tokens

@@ -28,7 +28,7 @@ waits. --rate alone is the source documents' arithmetic, in which every waited
 second is a paid one; --attention X says which share of it is. It is never
 part of the net, which is the API's money less energy, idle power, hardware and
 retries. What is not given is n/a, and so is what needs it.
-Exit codes: 0 done, 2 usage.")]
+Exit codes: 0 done, 1 the receipt of --from does not serve, 2 usage.")]
 pub struct Args {
     /// Seconds of a request today
     #[arg(long, value_name = "S", value_parser = price::positive, required_unless_present = "from")]
@@ -86,7 +86,7 @@ pub struct Args {
     /// Watts of the machine when it waits
     #[arg(long, value_name = "W", value_parser = price::number)]
     pub idle_watts: Option<f64>,
-    /// Hours a day for which it is on, every day of the year
+    /// Hours for which it is on every day
     #[arg(long, value_name = "H", value_parser = hours, default_value_t = 24.0)]
     pub idle_hours: f64,
     /// Price of a kilowatt hour [default: `prices.kwh`]

@@ -31,9 +31,11 @@ pub fn verdict(out: &mut dyn Write, receipt: &Receipt, findings: &[Finding]) -> 
     writeln!(out)?;
     let observations = receipt.observations.len();
     if findings.is_empty() {
-        let told = format!(
-            "the receipt holds: the same report follows from its {observations} observations"
-        );
+        let source = match observations {
+            0 => "its settings".to_owned(),
+            count => format!("its {count} observations"),
+        };
+        let told = format!("the receipt holds: the same report follows from {source}");
         return sentence(out, "", &told);
     }
     for finding in findings.iter().take(MOST_FINDINGS) {

@@ -1,0 +1,293 @@
+//! This machine's GPUs beside the nodes: which one serves a node, how much of it can be had, and how both are told.
+
+use serde::Serialize;
+
+use super::{Log, Warning};
+use crate::cluster::{ClusterSnapshot, Gpu, GpuProcess, GpuState, LoadedModel, Measure, Node};
+use crate::config::{Config, LogLevel, NodeConfig};
+use crate::gpu::{Inventory, OnChange};
+use crate::http::client::Origin;
+use crate::vram::{Basis, Learned};
+
+/// Words in front of a card's name that people leave away.
+const MAKERS: [&str; 7] = ["nvidia", "geforce", "amd", "radeon", "intel", "r", "tm"];
+
+/// One GPU of [`super::Status`].
+#[derive(Debug, Clone, Serialize)]
+pub struct GpuStatus {
+    /// Node it belongs to; `None`: this machine.
+    pub node: Option<String>,
+    /// Position in PCI bus order.
+    pub index: u32,
+    /// Product name.
+    pub name: String,
+    /// The driver's UUID.
+    pub uuid: Option<String>,
+    /// What it can be relied on for.
+    pub state: GpuState,
+    /// Bytes of memory.
+    pub total_bytes: Option<u64>,
+    /// Bytes in use, by anybody.
+    pub used_bytes: Option<u64>,
+    /// Bytes free, as the driver says.
+    pub free_bytes: Option<u64>,
+    /// Percent of time at work.
+    pub utilization: Option<u32>,
+    /// Degrees Celsius.
+    pub temperature_c: Option<u32>,
+    /// Watts.
+    pub power_w: Option<f64>,
+    /// Joules since the driver was loaded.
+    pub energy_j: Option<f64>,
+    /// CUDA compute capability (`8.9`).
+    pub compute_capability: Option<String>,
+    /// Processes that hold memory of it.
+    pub processes: Vec<GpuProcess>,
+}
+
+impl GpuStatus {
+    fn of(gpu: &Gpu) -> Self {
+        Self {
+            node: gpu.node.clone(),
+            index: gpu.index,
+            name: gpu.name.clone(),
+            uuid: gpu.uuid.clone(),
+            state: gpu.state,
+            total_bytes: gpu.total_bytes,
+            used_bytes: gpu.used_bytes,
+            free_bytes: gpu.free_bytes,
+            utilization: gpu.utilization,
+            temperature_c: gpu.temperature_c,
+            power_w: gpu.power_w,
+            energy_j: gpu.energy_j,
+            compute_capability: capability(gpu),
+            processes: gpu.processes.clone(),
+        }
+    }
+}
+
+/// The GPUs as [`super::Status`] tells them.
+pub(super) fn told(inventory: &Inventory) -> Vec<GpuStatus> {
+    inventory.gpus.iter().map(GpuStatus::of).collect()
+}
+
+/// Compute capability as people write it.
+pub(super) fn capability(gpu: &Gpu) -> Option<String> {
+    gpu.compute_capability
+        .map(|(major, minor)| format!("{major}.{minor}"))
+}
+
+/// What of the GPUs needs attention. That there is none concerns nobody whose nodes are all on other machines.
+pub(super) fn warnings(snapshot: &ClusterSnapshot, inventory: &Inventory) -> Vec<Warning> {
+    let local = |node: &&std::sync::Arc<Node>| is_local(&node.url);
+    let mut locals = snapshot.nodes.iter().filter(local).peekable();
+    let elsewhere = locals.peek().is_none() && !snapshot.nodes.is_empty();
+    if elsewhere && inventory.gpus.is_empty() {
+        return Vec::new();
+    }
+    let serving = locals.any(|node| !node.loaded.is_empty());
+    let warning = |advice: crate::gpu::Advice| Warning {
+        code: advice.code,
+        text: advice.text,
+        cure: advice.cure,
+    };
+    inventory.advice(serving).into_iter().map(warning).collect()
+}
+
+/// Writes the GPUs to the log when they are first known, and when others are there or their states change.
+pub(super) fn logging(log: Log, nodes: &[NodeConfig]) -> OnChange {
+    let elsewhere = !nodes.is_empty() && !nodes.iter().any(|node| is_local(&node.url));
+    Box::new(move |inventory| {
+        let well = inventory.gpus.iter().all(|gpu| gpu.state == GpuState::Ok);
+        let missing = inventory.missing().is_some();
+        let level = if (missing && !elsewhere) || !well {
+            LogLevel::Warning
+        } else {
+            LogLevel::Info
+        };
+        log.event(level, &inventory.summary());
+    })
+}
+
+/// Whether an address is one of this machine's own, as far as it says so itself.
+fn is_local(url: &str) -> bool {
+    let Ok(origin) = Origin::parse(url) else {
+        return false;
+    };
+    let host = origin.host();
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+/// The GPU behind a node: that of this machine which the node's configuration names, by UUID or name; without a name the only one
+/// there is. `None` for a node on another machine, and where it would be a guess.
+pub(super) fn behind<'i>(node: &Node, inventory: &'i Inventory) -> Option<&'i Gpu> {
+    if !is_local(&node.url) {
+        return None;
+    }
+    let Some(named) = &node.gpu else {
+        return inventory.only_gpu();
+    };
+    let is_named = |gpu: &&Gpu| {
+        let uuid = gpu.uuid.as_deref();
+        uuid.is_some_and(|uuid| uuid.eq_ignore_ascii_case(named))
+            || plain(&gpu.name) == plain(named)
+    };
+    let mut matching = inventory.gpus.iter().filter(is_named);
+    matching.next().filter(|_| matching.next().is_none())
+}
+
+/// The words that tell a card from another: `NVIDIA GeForce RTX 4080 SUPER` and `RTX 4080 Super` are one.
+fn plain(name: &str) -> Vec<String> {
+    name.to_lowercase()
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty() && !MAKERS.contains(word))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The models in that GPU's memory, as far as their nodes tell.
+pub(super) fn held<'s>(
+    gpu: &Gpu,
+    snapshot: &'s ClusterSnapshot,
+    inventory: &Inventory,
+) -> Vec<&'s LoadedModel> {
+    let mut held = Vec::new();
+    for node in &snapshot.nodes {
+        if behind(node, inventory).is_some_and(|behind| behind.index == gpu.index) {
+            let on_gpu = |loaded: &&LoadedModel| loaded.vram_bytes.is_some_and(|bytes| bytes > 0);
+            held.extend(node.loaded.iter().filter(on_gpu));
+        }
+    }
+    held
+}
+
+/// Bytes of each GPU's memory that a further model may take, in the order of the inventory: by the rule of every placement
+/// ([`Measure::rooms`]), for a model whose size is known from its header. `None` where the size of the memory is unknown; 0 on a GPU that
+/// cannot be relied on.
+pub(super) fn available(
+    snapshot: &ClusterSnapshot,
+    inventory: &Inventory,
+    config: &Config,
+) -> Vec<Option<u64>> {
+    let loaded = snapshot
+        .nodes
+        .iter()
+        .filter(|node| is_local(&node.url))
+        .flat_map(|node| &node.loaded)
+        .filter_map(|loaded| loaded.vram_bytes)
+        .fold(0, u64::saturating_add);
+    let measure = Measure {
+        policy: config.memory,
+        basis: Basis::Header,
+        learned: &Learned::default(),
+        cards: &config.gpu.cards,
+    };
+    let (rooms, _) = measure.rooms(&inventory.gpus, loaded);
+    let room = |gpu: &Gpu| rooms.iter().find(|room| room.index == gpu.index);
+    inventory
+        .gpus
+        .iter()
+        .map(|gpu| match room(gpu) {
+            Some(room) => Some(room.free_bytes),
+            None => gpu.total_bytes.map(|_| 0),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Vendor;
+
+    fn gpu(name: &str, uuid: &str, total: u64) -> Gpu {
+        Gpu {
+            uuid: Some(uuid.to_owned()),
+            total_bytes: Some(total),
+            ..Gpu::unmeasured(Vendor::Nvidia, name)
+        }
+    }
+
+    fn machine(gpus: Vec<Gpu>) -> Inventory {
+        let gpus = (0..).zip(gpus).map(|(index, gpu)| Gpu { index, ..gpu });
+        Inventory {
+            gpus: gpus.collect(),
+            sources: Vec::new(),
+        }
+    }
+
+    fn node(url: &str, gpu: Option<&str>) -> Node {
+        Node {
+            gpu: gpu.map(str::to_owned),
+            ..Node::unseen("n", url)
+        }
+    }
+
+    #[test]
+    fn free_is_usable_without_what_is_loaded_and_never_more_than_the_driver_says() {
+        let mut config = Config::default();
+        config.memory.safety_margin = Some(0.8);
+        let loaded = LoadedModel {
+            vram_bytes: Some(705 << 20),
+            ..LoadedModel::default()
+        };
+        let mut node = node("http://127.0.0.1:11434", None);
+        let with = |node: &Node| ClusterSnapshot {
+            nodes: vec![std::sync::Arc::new(node.clone())],
+        };
+        let mut card = gpu("x", "a", 4096 << 20);
+        let of = |card: &Gpu, node: &Node| {
+            available(&with(node), &machine(vec![card.clone()]), &config)[0]
+        };
+        assert_eq!(of(&card, &node), Some(3276 << 20));
+        node.loaded = vec![loaded];
+        assert_eq!(of(&card, &node), Some(2571 << 20));
+        card.free_bytes = Some(100 << 20);
+        assert_eq!(of(&card, &node), Some(100 << 20));
+        card.state = GpuState::Lost;
+        assert_eq!(of(&card, &node), Some(0));
+        card.total_bytes = None;
+        assert_eq!(of(&card, &node), None);
+    }
+
+    #[test]
+    fn a_node_has_the_gpu_that_it_names_or_the_only_one() {
+        let one = machine(vec![gpu("NVIDIA GeForce RTX 4080", "GPU-a", 1)]);
+        let two = machine(vec![
+            gpu("NVIDIA GeForce RTX 4080", "GPU-a", 1),
+            gpu("NVIDIA GeForce RTX 4080 SUPER", "GPU-b", 1),
+        ]);
+        let index = |node: &Node, inventory| behind(node, inventory).map(|gpu| gpu.index);
+        let here = "http://127.0.0.1:11434";
+        assert_eq!(index(&node(here, None), &one), Some(0));
+        assert_eq!(index(&node("http://[::1]:1", None), &one), Some(0));
+        assert_eq!(index(&node("http://10.0.0.5:11434", None), &one), None);
+        assert_eq!(index(&node(here, None), &two), None);
+        assert_eq!(index(&node(here, Some("rtx 4080 super")), &two), Some(1));
+        assert_eq!(index(&node(here, Some("GeForce RTX 4080")), &two), Some(0));
+        assert_eq!(index(&node(here, Some("gpu-B")), &two), Some(1));
+        assert_eq!(index(&node(here, Some("RTX 3090")), &one), None);
+        assert_eq!(
+            index(&node("http://10.0.0.5:1", Some("RTX 4080")), &one),
+            None,
+            "another machine's"
+        );
+        let twins = machine(vec![
+            gpu("RTX 3090", "GPU-a", 1),
+            gpu("RTX 3090", "GPU-b", 1),
+        ]);
+        assert_eq!(index(&node(here, Some("RTX 3090")), &twins), None);
+    }
+
+    #[test]
+    fn integrated_graphics_without_a_size_are_not_the_only_gpu() {
+        let laptop = machine(vec![
+            Gpu::unmeasured(Vendor::Intel, "Intel integrated graphics"),
+            gpu("NVIDIA GeForce RTX 4060 Laptop GPU", "GPU-a", 8 << 30),
+        ]);
+        let behind = behind(&node("http://localhost:11434", None), &laptop);
+        assert_eq!(behind.map(|gpu| gpu.index), Some(1));
+    }
+}
