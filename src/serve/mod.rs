@@ -10,6 +10,7 @@ mod local;
 mod log;
 mod measure;
 mod metrics;
+mod optimize;
 mod record;
 mod relay;
 mod reserve;
@@ -65,6 +66,7 @@ pub struct Router {
     origins: Mutex<HashMap<String, Arc<Origin>>>,
     monitor: OnceLock<Monitor>,
     gpus: Sampler,
+    optimizer: optimize::Optimizer,
     hosts: HostRule,
     log: Log,
     ids: AtomicU64,
@@ -104,6 +106,7 @@ impl Bound {
             .then_some(config.gpu.monitoring_interval);
         let gpus = Sampler::start(gpus, interval, gpus::logging(log, nodes))?;
         let hosts = HostRule::new(&config.security.hosts, own_name());
+        let prober = Arc::new(Prober::new());
         let router = Arc::new(Router {
             snapshot: Mutex::new(Arc::new(ClusterSnapshot { nodes: unseen })),
             admission: admission::Admission::default(),
@@ -111,7 +114,8 @@ impl Bound {
             metrics: metrics::Metrics::default(),
             ring: ring::Ring::default(),
             client: Client::new().map_err(io::Error::other)?,
-            prober: Arc::new(Prober::new()),
+            optimizer: optimize::Optimizer::new(Arc::clone(&prober)),
+            prober,
             origins: Mutex::new(HashMap::new()),
             monitor: OnceLock::new(),
             gpus,
@@ -152,7 +156,9 @@ impl Bound {
     /// # Errors
     /// The listener cannot be watched.
     pub fn serve(self) -> io::Result<usize> {
+        optimize::start(&self.router)?;
         let left = self.server.run(Arc::clone(&self.router))?.cut;
+        self.router.optimizer.stop();
         if let Some(monitor) = self.router.monitor.get() {
             monitor.stop();
         }
@@ -237,6 +243,9 @@ impl Router {
         };
         if before == Some(node.state) {
             return;
+        }
+        if node.state.usable() && before.is_some_and(|before| !before.usable()) {
+            self.optimizer.wake();
         }
         let cause = node
             .cause
