@@ -191,13 +191,13 @@ impl Session {
                     if exit == Exit::Unreachable {
                         self.log.event(LogLevel::Warning, "no node answers");
                     }
-                    self.warn(&document);
                     // What has not changed is not told again.
                     let news = Value::from(vec![
                         document["changes"].clone(),
                         document["impossible"].clone(),
                         document["failed"].clone(),
                     ]);
+                    self.warn(&document, told != news);
                     if self.global.json || told != news {
                         self.print(&document)?;
                     }
@@ -209,13 +209,20 @@ impl Session {
         }
     }
 
-    /// Names what fits nowhere, once in every cycle.
-    fn warn(&self, document: &Value) {
+    /// Names what is not placed: what fits nowhere once in every cycle, the rest when it is new.
+    fn warn(&self, document: &Value, news: bool) {
         for one in document["impossible"].as_array().into_iter().flatten() {
             let name = one["model"].as_str().unwrap_or_default();
             let reason = one["reason"].as_str().unwrap_or_default();
             let text = format!("{name} is not placed: {reason}");
-            self.log.event(LogLevel::Warning, &text);
+            let usable = one["largest_usable_bytes"].as_u64();
+            let nowhere = usable.is_some() && one["need_bytes"].as_u64() > usable;
+            let level = if news || nowhere {
+                LogLevel::Warning
+            } else {
+                LogLevel::Debug
+            };
+            self.log.event(level, &text);
         }
     }
 
@@ -293,8 +300,7 @@ impl Session {
             return Document::planned("probe", planned);
         }
         if planned.plan.settled() {
-            let now = self.planned(&snapshot, &inventory);
-            return Document::applied("probe", planned, &[], now);
+            return Document::settled("probe", planned);
         }
         let stop = AtomicBool::new(false);
         let limits = Limits {

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Keeper, lock};
+use crate::backend::Failure;
 use crate::cluster::{Action, Change, ClusterSnapshot, LoadedModel, ModelName, ResidencyPlan};
 
 /// How often a step that waits for another looks whether all of it was stopped.
@@ -169,17 +170,19 @@ impl Keeper {
         }
         tell(Event::Begun(change));
         let began = Instant::now();
-        let result = self.call(change, snapshot, limits.load);
-        let (landed, error) = match result {
+        let (landed, failure) = match self.call(change, snapshot, limits.load) {
             Ok(landed) => (landed, None),
-            Err(error) => (None, Some(error)),
+            Err(failure) => (None, Some(failure)),
         };
+        // A node that went away says nothing of the next try.
+        let gone = matches!(failure, Some(Failure::Connect(_) | Failure::Broken(_)));
+        let error = failure.map(|failure| failure.to_string());
         let done = Done {
-            error: error.or_else(|| self.missed(change, landed.as_ref())),
+            error: error.or_else(|| missed(change, landed.as_ref())),
             landed,
             took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
-        if change.action == Action::Load {
+        if change.action == Action::Load && !gone {
             let mut tries = lock(&self.tries);
             match &done.error {
                 Some(why) => tries.failed(&change.node, &change.model, why.clone()),
@@ -195,30 +198,29 @@ impl Keeper {
         change: &Change,
         snapshot: &ClusterSnapshot,
         limit: Duration,
-    ) -> Result<Option<LoadedModel>, String> {
+    ) -> Result<Option<LoadedModel>, Failure> {
         let node = snapshot
             .node(&change.node)
-            .ok_or_else(|| "the node is no longer there".to_owned())?;
+            .ok_or_else(|| Failure::Connect("the node is no longer known".to_owned()))?;
         let prober = &self.prober;
-        let result = match change.action {
+        match change.action {
             Action::Load | Action::Pin => prober
                 .load(node, &change.model, change.context, limit)
                 .map(Some),
             Action::Unload => prober.unload(node, &change.model).map(|()| None),
-        };
-        result.map_err(|failure| failure.to_string())
-    }
-
-    /// What is wrong with a load that the node calls done: it was to be on the GPU and is not.
-    fn missed(&self, change: &Change, landed: Option<&LoadedModel>) -> Option<String> {
-        match landed?.gpu_percent()? {
-            100 => None,
-            _ if !change.whole => None,
-            0 => Some("the node loaded it on the CPU though its GPU has room".to_owned()),
-            percent => Some(format!(
-                "the node loaded only {percent}% of it on the GPU though that has room for all"
-            )),
         }
+    }
+}
+
+/// What is wrong with a load that the node calls done: it was to be on the GPU and is not.
+fn missed(change: &Change, landed: Option<&LoadedModel>) -> Option<String> {
+    match landed?.gpu_percent()? {
+        100 => None,
+        _ if change.action != Action::Load || !change.whole => None,
+        0 => Some("the node loaded it on the CPU though its GPU has room".to_owned()),
+        percent => Some(format!(
+            "the node loaded only {percent}% of it on the GPU though that has room for all"
+        )),
     }
 }
 

@@ -54,6 +54,14 @@ impl Document {
         }
     }
 
+    /// What there is to say when there is nothing to do.
+    pub fn settled(source: &'static str, planned: Planned) -> Self {
+        Self {
+            applied: true,
+            ..Self::planned(source, planned)
+        }
+    }
+
     /// What came of a plan; `now`: the plan for what is there afterwards.
     pub fn applied(source: &'static str, before: Planned, done: &[Done], now: Planned) -> Self {
         let failed = before.plan.changes.iter().zip(done);

@@ -14,7 +14,7 @@ pub use told::told;
 
 use crate::backend::Prober;
 use crate::cluster::{
-    self, ClusterSnapshot, Goal, Gpu, Measure, ModelName, NodeReport, ResidencyPlan, Scene, Site,
+    self, Action, Change, Claim, ClusterSnapshot, Goal, Gpu, Measure, ModelName, NodeReport, ResidencyPlan, Scene, Site,
     Surroundings, Usage, Wanted,
 };
 use crate::config::Config;
@@ -24,6 +24,31 @@ use tries::Tries;
 
 /// Most models that are planned for at once; a plan costs some placements per model and node.
 pub const MOST_WANTED: usize = 64;
+
+impl Planned {
+    /// What the plan's loads take of each GPU of a node. What the plan frees there before counts as free.
+    pub fn claims(&self, node: &str) -> Vec<Claim> {
+        let here = |change: &&Change| change.node == node;
+        let freed: u64 = (self.plan.changes.iter().filter(here))
+            .filter(|change| change.action == Action::Unload)
+            .fold(0, |sum, change| sum.saturating_add(change.bytes));
+        let rooms = self.sites.iter().find(|site| site.name() == Some(node));
+        let rooms = rooms.map_or(&[][..], |site| &site.rooms);
+        let loads = self.plan.changes.iter().filter(here);
+        loads
+            .flat_map(|change| &change.needs)
+            .filter_map(|(index, bytes)| {
+                let room = rooms.iter().find(|room| room.index == *index)?;
+                let free = room.free_bytes.saturating_add(room.reserved_bytes);
+                Some(Claim {
+                    gpu: room.key(),
+                    bytes: *bytes,
+                    free_bytes: free.saturating_add(freed),
+                })
+            })
+            .collect()
+    }
+}
 
 /// What is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +122,8 @@ pub struct Planned {
     pub plan: ResidencyPlan,
     /// The nodes' memory before it.
     pub nodes: Vec<NodeReport>,
+    /// The same in detail, as the plan saw it.
+    pub sites: Vec<Site>,
 }
 
 /// Plans, carries plans out, and remembers what came of it.
@@ -115,6 +142,11 @@ impl Keeper {
             needs: Mutex::default(),
             tries: Mutex::default(),
         }
+    }
+
+    /// Forgets what failed at a node: it was away and has come back.
+    pub fn forget(&self, node: &str) {
+        lock(&self.tries).forget(node);
     }
 
     /// Begins a cycle: what failed some cycles ago may be tried again. Returns its number, from 1.
@@ -165,6 +197,7 @@ impl Keeper {
         let known = known_models(&config.models);
         Planned {
             nodes: cluster::report(&sites, &known, config.memory),
+            sites,
             plan,
         }
     }

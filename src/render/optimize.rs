@@ -46,6 +46,11 @@ pub fn optimize(out: &mut dyn Write, document: &Value, full: bool) -> io::Result
     sentence(out, "Result: ", &Value::from(result(document)))
 }
 
+/// A line that may be too long, broken at blanks.
+pub fn told(out: &mut dyn Write, line: &str) -> io::Result<()> {
+    sentence(out, "", &Value::from(line))
+}
+
 fn nodes(out: &mut dyn Write, nodes: &[Value]) -> io::Result<()> {
     if nodes.is_empty() {
         return writeln!(out, "no nodes");

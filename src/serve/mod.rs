@@ -67,6 +67,8 @@ pub struct Router {
     monitor: OnceLock<Monitor>,
     gpus: Sampler,
     optimizer: optimize::Optimizer,
+    /// Memory that is promised to loads which are under way.
+    reservations: Arc<Reservations>,
     hosts: HostRule,
     log: Log,
     ids: AtomicU64,
@@ -115,6 +117,7 @@ impl Bound {
             ring: ring::Ring::default(),
             client: Client::new().map_err(io::Error::other)?,
             optimizer: optimize::Optimizer::new(Arc::clone(&prober)),
+            reservations: Arc::default(),
             prober,
             origins: Mutex::new(HashMap::new()),
             monitor: OnceLock::new(),
@@ -245,7 +248,7 @@ impl Router {
             return;
         }
         if node.state.usable() && before.is_some_and(|before| !before.usable()) {
-            self.optimizer.wake();
+            self.optimizer.wake(&node.name);
         }
         let cause = node
             .cause

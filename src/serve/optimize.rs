@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Router, local, lock};
+use super::{Reservation, Router, local, lock};
 use crate::backend::{LONGEST_LOAD, Prober};
 use crate::cluster::{Action, Change, ClusterSnapshot, Goal, Impossible, ModelName, Site, Usage};
 use crate::config::LogLevel;
@@ -64,7 +64,8 @@ impl Optimizer {
     }
 
     /// Wants a cycle now: a node has come back, perhaps with nothing in memory.
-    pub(super) fn wake(&self) {
+    pub(super) fn wake(&self, node: &str) {
+        self.keeper.forget(node);
         self.state().due = true;
         self.bell.notify_all();
     }
@@ -259,12 +260,10 @@ impl Router {
         let snapshot = self.snapshot();
         let planned = self.planned(wish, &snapshot);
         if planned.plan.settled() {
-            let now = Planned {
-                plan: planned.plan.clone(),
-                nodes: planned.nodes.clone(),
-            };
-            return Document::applied("router", planned, &[], now);
+            return Document::settled("router", planned);
         }
+        let mut planned = planned;
+        let promises = self.promise(&mut planned);
         let tell = |event: Event<'_>| self.tell_step(event);
         let limits = Limits {
             load: self.config.timeouts.load.unwrap_or(LONGEST_LOAD),
@@ -280,7 +279,40 @@ impl Router {
         let now = keeper::after(&snapshot, &planned.plan.changes, &done);
         let document = Document::applied("router", planned, &done, self.planned(wish, &now));
         self.look_again(&document.changes, &snapshot);
+        // From here on the nodes themselves tell what they hold.
+        drop(promises);
         document
+    }
+
+    /// Reserves what the plan's loads take, node by node. A node whose memory was promised to somebody else since the plan was made is left alone.
+    fn promise(&self, planned: &mut Planned) -> Vec<Reservation> {
+        let mut nodes: Vec<String> = planned
+            .plan
+            .changes
+            .iter()
+            .map(|change| change.node.clone())
+            .collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        let mut promises = Vec::new();
+        let mut refused: Vec<String> = Vec::new();
+        for node in nodes {
+            match self.reservations.claim(&planned.claims(&node)) {
+                Ok(promise) => promises.push(promise),
+                Err(_) => refused.push(node),
+            }
+        }
+        while let Some(node) = refused.pop() {
+            let text = format!("memory of `{node}` was promised to another load");
+            self.log.event(LogLevel::Debug, &text);
+            // What waited for a load there falls away too, with all that was to follow it.
+            let waiting = (planned.plan.changes.iter())
+                .filter(|change| change.after.as_ref() == Some(&node))
+                .map(|change| change.node.clone());
+            refused.extend(waiting);
+            planned.plan.changes.retain(|change| change.node != node);
+        }
+        promises
     }
 
     fn planned(&self, wish: &Wish, snapshot: &ClusterSnapshot) -> Planned {
@@ -299,7 +331,15 @@ impl Router {
             local: inventory.known().then_some(inventory.gpus.as_slice()),
             learned: &Learned::default(),
             ram_free: None,
-            promised: &|sites: Vec<Site>| sites,
+            promised: &|sites: Vec<Site>| {
+                sites
+                    .into_iter()
+                    .map(|site| Site {
+                        rooms: self.reservations.rooms(&site.rooms),
+                        ..site
+                    })
+                    .collect()
+            },
             usage: &usage,
         };
         self.optimizer.keeper.plan(&self.config, wish, view)

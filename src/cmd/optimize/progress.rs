@@ -1,7 +1,7 @@
 //! What is shown while changes are made: a spinner per load on a terminal, one line per step that is over.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::cli::Global;
 use crate::cluster::{Action, Change};
 use crate::keeper::{Event, told};
+use crate::render;
 use crate::serve::Log;
 
 /// Time between two frames of a spinner.
@@ -118,7 +119,7 @@ impl Progress {
     fn line(&self, text: &str) {
         let write = || {
             // A closed pipe is found by the document that follows.
-            let _ = writeln!(io::stdout().lock(), "{text}");
+            let _ = render::told(&mut io::stdout().lock(), text);
         };
         match &self.bars {
             Some(bars) => bars.suspend(write),
