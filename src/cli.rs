@@ -105,6 +105,8 @@ pub enum Command {
     Status(cmd::status::Args),
     /// Explain the recorded decision of a request
     Why(cmd::why::Args),
+    /// Figures that anyone can recompute: speed-up, money, receipts
+    Bench(cmd::bench::Args),
     /// Run simulated nodes
     Sim(cmd::sim::Args),
     /// Print a shell's completion script

@@ -1,8 +1,8 @@
 //! One address in front of your GPUs and model servers.
 //!
-//! Data flows one way: gather → decide → act → tell. What decides is pure ([`vram`], [`cluster`], [`routing`], [`dialect`]): no I/O, no clock,
-//! no environment, no threads. What gathers, acts and tells are the edges ([`gpu`], [`source`], [`http`], [`backend`], [`keeper`], [`serve`],
-//! [`sim`], [`render`], [`cmd`]).
+//! Data flows one way: gather → decide → act → tell. What decides is pure ([`vram`], [`cluster`], [`routing`], [`dialect`], [`measure`]): no
+//! I/O, no clock, no environment, no threads. What gathers, acts and tells are the edges ([`gpu`], [`source`], [`http`], [`backend`],
+//! [`keeper`], [`serve`], [`sim`], [`render`], [`cmd`]).
 
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 
@@ -15,6 +15,9 @@ pub mod dialect;
 pub mod gpu;
 pub mod http;
 pub mod keeper;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub mod load;
+pub mod measure;
 pub mod render;
 pub mod routing;
 pub mod serve;

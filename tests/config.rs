@@ -131,6 +131,8 @@ fn the_file_with_every_key_sets_every_value() {
     assert_eq!(config.routing.aliases["claude-*"], "qwen2.5-coder:7b");
     assert_eq!(config.prices.as_of.as_deref(), Some("2026-11-01"));
     assert!((config.prices.models["gpt-5-mini"].output - 2.0).abs() < f64::EPSILON);
+    assert_eq!(config.prices.models["gpt-5-mini"].cached_input, Some(0.025));
+    assert_eq!(config.prices.kwh, Some(0.3));
     assert_eq!(config.prices.reference.as_deref(), Some("gpt-5-mini"));
     assert_eq!(config.security.hosts, ["router.lan"]);
     assert_eq!(config.security.max_body, 1 << 20);
@@ -581,7 +583,15 @@ fn configuration() -> impl Strategy<Value = Config> {
             config.prices.reference = prices.keys().next().cloned();
             config.prices.models = prices
                 .into_iter()
-                .map(|(model, (input, output))| (model, config::Price { input, output }))
+                .map(|(model, (input, output))| {
+                    let cached_input = (input > 1.0).then_some(input / 10.0);
+                    let price = config::Price {
+                        input,
+                        cached_input,
+                        output,
+                    };
+                    (model, price)
+                })
                 .collect();
             config.timeouts.load = scalars.0;
             config.timeouts.idle = scalars.1;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms that do no I/O, have no clock, no environment, no threads and print nothing.
-const PURE: [&str; 4] = ["vram", "cluster", "routing", "dialect"];
+const PURE: [&str; 5] = ["vram", "cluster", "routing", "dialect", "measure"];
 
 /// What a pure room must not name. `std::io` itself is allowed for its traits (`Read` over bytes in memory).
 const IMPURE: [&str; 22] = [
@@ -33,14 +33,16 @@ const IMPURE: [&str; 22] = [
 ];
 
 /// Rooms that each room may use, itself aside. A room that is not listed may use whatever it likes, `cmd` aside.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("vram", &[]),
+    ("measure", &[]),
     ("cluster", &["routing", "vram"]),
     ("gpu", &["cluster"]),
     ("source", &["vram", "cluster", "backend"]),
     ("routing", &["cluster"]),
     ("dialect", &["cluster", "routing"]),
     ("http", &[]),
+    ("load", &["measure"]),
     ("sim", &[]),
     ("config", &["cluster", "routing", "vram", "cli", "render"]),
     (
@@ -48,7 +50,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
         &["cluster", "dialect", "routing", "config", "http"],
     ),
     ("keeper", &["backend", "cluster", "config", "source", "vram"]),
-    ("render", &["cluster", "routing", "vram"]),
+    ("render", &["cluster", "measure", "routing", "vram"]),
     (
         "serve",
         &[

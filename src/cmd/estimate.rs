@@ -10,7 +10,7 @@ use super::model::verify::{self, Against, Verification};
 use super::model::{self, EstimateDocument, Model, RunArgs};
 use crate::backend::Prober;
 use crate::cli::Global;
-use crate::cluster::{Gpu, GpuProcess, Measure, Rules};
+use crate::cluster::{Gpu, GpuProcess, Measure, PlacementKind, Rules};
 use crate::config::{self, Config, Environment, Overrides};
 use crate::gpu;
 use crate::render;
@@ -35,21 +35,25 @@ pub struct Args {
     model: Option<String>,
     #[command(flatten)]
     run: RunArgs,
-    /// Count the tokens of a text instead, as MODEL's family would (`-`: stdin)
+    /// Count a text's tokens instead (`-`: stdin)
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
     /// Compare with what a runtime allocated.
+    #[expect(
+        clippy::option_option,
+        reason = "whether it was said, and then whether a log was named"
+    )]
     #[arg(long, value_name = "LOG", num_args = 0..=1, require_equals = true, conflicts_with = "tokens", help = VERIFY_HELP)]
     verify: Option<Option<PathBuf>>,
-    /// Remember what the runtime takes on this machine's GPU beside its buffers
+    /// Remember what the runtime takes beside buffers
     #[arg(long, requires = "verify")]
     learn: bool,
 }
 
 /// Broken by hand to fit 80 columns.
 const VERIFY_HELP: &str = "\
-Compare with a runtime's log (`-`: stdin); without LOG
-with an installed llama-fit-params";
+Compare with a runtime's log (`-`: stdin), or
+without LOG with an installed llama-fit-params";
 
 /// Runs the command.
 pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
@@ -63,10 +67,24 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let prober = Prober::new();
     let snapshot = prober.gather(&super::nodes(config));
     let nodes = Some((&prober, &snapshot));
-    let mut model = model::find(written, &args.run, config, &environment, nodes, global.quiet)?;
+    let mut model = model::find(
+        written,
+        &args.run,
+        config,
+        &environment,
+        nodes,
+        global.quiet,
+    )?;
     if let Some(log) = &args.verify {
         let against = log.clone().map_or(Against::FitParams, Against::Log);
-        return verified(global, args, &loaded.config, &environment, &mut model, &against);
+        return verified(
+            global,
+            args,
+            &loaded.config,
+            &environment,
+            &mut model,
+            &against,
+        );
     }
     let learned = model::learned::load(config, &environment)?;
     let document = if global.gpus.is_some() {
@@ -129,7 +147,11 @@ fn verified(
     } else {
         render::verification(&mut io::stdout().lock(), &serde_json::to_value(&document)?)?;
     }
-    Ok(if verification.holds { Exit::Yes } else { Exit::No })
+    Ok(if verification.holds {
+        Exit::Yes
+    } else {
+        Exit::No
+    })
 }
 
 /// Names of processes that run models.
@@ -164,7 +186,10 @@ fn learn(
             gpu.name
         )));
     };
-    let on_gpu = verification.parts.iter().filter(|part| part.device != "host");
+    let on_gpu = verification
+        .parts
+        .iter()
+        .filter(|part| part.device != "host");
     let buffers: u64 = on_gpu.map(|part| part.actual_bytes).sum();
     let runtime_bytes = used.saturating_sub(buffers);
     let mut learned = model::learned::load(config, environment)?;
@@ -182,12 +207,7 @@ fn learn(
 }
 
 /// The estimate for these GPUs, with nothing loaded by us, as it would be placed on them.
-fn on_gpus(
-    model: &Model,
-    config: &Config,
-    learned: &Learned,
-    gpus: &[Gpu],
-) -> EstimateDocument {
+fn on_gpus(model: &Model, config: &Config, learned: &Learned, gpus: &[Gpu]) -> EstimateDocument {
     let measure = Measure {
         policy: config.memory,
         basis: model.basis(),
@@ -202,6 +222,16 @@ fn on_gpus(
     let placed = model.place(&rooms, config.memory.headroom_factor, rules);
     let offload = placed.offload();
     let mut estimate = model.estimate(&offload);
+    if !placed.kind.fits() {
+        let (layers, all) = (placed.gpu_layers.unwrap_or(0), model.subject.gpu_layers());
+        estimate.warnings.push(match placed.kind {
+            PlacementKind::ExpertsOnCpu => format!(
+                "the experts of {} layers do not fit on these GPUs and stay in RAM",
+                placed.cpu_experts
+            ),
+            _ => format!("only {layers} of {all} layers fit on these GPUs"),
+        });
+    }
     let mut names = Vec::new();
     for (parts, gpu) in estimate.devices.iter_mut().zip(&placed.gpus) {
         if let Some(room) = rooms.get(*gpu) {

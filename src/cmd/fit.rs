@@ -12,7 +12,7 @@ use crate::backend::Prober;
 use crate::cli::Global;
 use crate::cluster::{
     self, Advice, Best, ClusterSnapshot, Fit, Launch, Measure, MemoryPolicy, ModelName, Question,
-    SiteFit, Surroundings, Variant, Verdict,
+    SiteFit, Surroundings, Variant, Verdict, size_only,
 };
 use crate::config::{self, Config, Environment, Overrides};
 use crate::gpu;
@@ -43,7 +43,7 @@ pub struct Args {
     /// Answer for the largest context that fits
     #[arg(long, conflicts_with = "ctx")]
     max_ctx: bool,
-    /// Leave the GPUs of this machine out that no node uses
+    /// Leave this machine's GPUs out that no node uses
     #[arg(long)]
     nodes_only: bool,
 }
@@ -220,7 +220,10 @@ fn answer(
     });
     Answered {
         fit: cluster::fit(&question, &sites),
-        runtime: runtime.unwrap_or_else(|| model.runtime()),
+        // A size without parts stands for the whole need.
+        runtime: runtime
+            .filter(|_| !size_only(basis))
+            .unwrap_or_else(|| model.runtime()),
     }
 }
 
@@ -255,7 +258,13 @@ fn launch(args: &Args, model: &Model) -> Start {
     match Spec::parse(&args.model) {
         Ok(Spec::File(path)) => Start::File(path.display().to_string()),
         Ok(Spec::FileOrName(path)) if std::path::Path::new(&path).is_file() => Start::File(path),
-        Ok(Spec::HuggingFace(repository)) => Start::HuggingFace(repository.to_string()),
+        Ok(Spec::HuggingFace(repository)) => {
+            let written = repository.to_string();
+            let bare = written
+                .strip_prefix("hf:")
+                .or_else(|| written.strip_prefix("hf.co/"));
+            Start::HuggingFace(bare.unwrap_or(&written).to_owned())
+        }
         Ok(Spec::Url(url)) => Start::Url(url),
         Ok(Spec::Size(_)) | Err(_) => Start::Nothing,
         Ok(Spec::Name(_) | Spec::FileOrName(_) | Spec::Ollama(_)) => {

@@ -1,6 +1,7 @@
 //! One file per subcommand: gather, decide, act, print.
 
 pub mod ask;
+pub mod bench;
 pub mod classify;
 pub mod completions;
 pub mod demo;
@@ -52,6 +53,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Optimize(args) => optimize::run(global, args),
         Command::Status(args) => status::run(global, args),
         Command::Why(args) => why::run(global, args),
+        Command::Bench(args) => bench::run(global, args),
         Command::Sim(args) => sim::run(global, args),
         Command::Completions(args) => completions::run(global, args),
         Command::Man(args) => man::run(global, args),

@@ -24,7 +24,7 @@ pub use document::EstimateDocument;
 
 /// What MODEL may be, for help texts.
 pub(super) const MODEL_HELP: &str =
-    "A GGUF file, NAME[:TAG], ollama:NAME, hf:OWNER/REPO[:QUANT], URL or 7b";
+    "GGUF file, NAME[:TAG], ollama:NAME, hf:OWNER/REPO[:QUANT], URL, 7b";
 
 /// How the model is to be run. What is left away is the runtime's own default.
 #[derive(Debug, Clone, clap::Args)]
@@ -53,7 +53,7 @@ pub struct RunArgs {
     /// Layers on GPUs, the output layer counted
     #[arg(long, value_name = "N")]
     pub ngl: Option<u32>,
-    /// Program that runs it: llama-server, llama-cli, ollama or vllm
+    /// llama-server, llama-cli, ollama or vllm
     #[arg(long, value_name = "NAME", hide_possible_values = true)]
     pub runtime: Option<RuntimeName>,
     /// Whether the sequences share one KV cache
@@ -175,14 +175,14 @@ pub(super) fn find(
         progress: &progress,
         limits: Limits::default(),
     };
-    let found = source::find(&spec, &finder).map_err(told)?;
+    let found = source::find(&spec, &finder).map_err(|error| told(&error))?;
     drop(bar);
     understand(args, found)
 }
 
 /// An error of a source with its way out. What does not exist anywhere is a "no"; a server that does not answer is out of reach.
-fn told(error: SourceError) -> anyhow::Error {
-    let exit = match &error {
+fn told(error: &SourceError) -> anyhow::Error {
+    let exit = match error {
         SourceError::Spec(_) => Exit::Usage,
         SourceError::Web { .. } => Exit::Unreachable,
         _ => Exit::No,
@@ -217,9 +217,9 @@ fn understand(args: &RunArgs, found: Found) -> anyhow::Result<Model> {
     });
     let draft = beside(&found, &mut warnings);
     Ok(Model {
-        draft,
         found,
         subject,
+        draft,
         settings,
         usual_kv,
         warnings,
@@ -232,7 +232,10 @@ fn named(found: &Found, quant: Option<&str>) -> anyhow::Result<Option<NamedModel
         return Ok(None);
     }
     let told = |error: NameError| match &error {
-        NameError::NoQuantization(_) => Told::usage(format!("`{}` does not say its quantisation", found.name)).hint("name one: --quant Q4_K_M"),
+        NameError::NoQuantization(_) => {
+            Told::usage(format!("`{}` does not say its quantisation", found.name))
+                .hint("name one: --quant Q4_K_M")
+        }
         _ => Told::usage(error.to_string()),
     };
     Ok(Some(NamedModel::read(&found.name, quant).map_err(told)?))
@@ -263,7 +266,10 @@ fn subject(
         (None, Some(named)) => Ok(Subject::Sized {
             bytes: named.weights_bytes(),
         }),
-        (None, None) => Err(super::usage(format!("nothing tells how large `{}` is", found.name))),
+        (None, None) => Err(super::usage(format!(
+            "nothing tells how large `{}` is",
+            found.name
+        ))),
     }
 }
 
@@ -323,17 +329,23 @@ fn beside(found: &Found, warnings: &mut Vec<String>) -> Option<Box<Shape>> {
         }
     };
     unread("adapters", found.adapter_bytes);
-    if let Some(projector) = found.projector.as_ref().filter(|projector| projector.header.is_none()) {
-        unread("a projector whose header could not be read", projector.bytes);
+    if let Some(projector) = found
+        .projector
+        .as_ref()
+        .filter(|projector| projector.header.is_none())
+    {
+        unread(
+            "a projector whose header could not be read",
+            projector.bytes,
+        );
     }
     let draft = found.draft.as_ref()?;
-    match draft.header.as_ref().map(Shape::of) {
-        Some(Ok(shape)) => Some(Box::new(shape)),
-        _ => {
-            unread("a draft model whose header could not be read", draft.bytes);
-            None
-        }
+    let shape = draft.header.as_ref().map(Shape::of);
+    if let Some(Ok(shape)) = shape {
+        return Some(Box::new(shape));
     }
+    unread("a draft model whose header could not be read", draft.bytes);
+    None
 }
 
 impl Model {
@@ -345,7 +357,11 @@ impl Model {
     /// What runs beside it, as far as its headers were read.
     pub fn extras(&self) -> Extras<'_> {
         Extras {
-            projector: self.found.projector.as_ref().and_then(|projector| projector.header.as_ref()),
+            projector: self
+                .found
+                .projector
+                .as_ref()
+                .and_then(|projector| projector.header.as_ref()),
             draft: self.draft.as_deref(),
         }
     }
@@ -358,7 +374,10 @@ impl Model {
             Subject::Sized { bytes } => Need::Bytes(*bytes),
             Subject::Shaped(_) => Need::Layers(Layers {
                 estimate: &by_parts,
-                gpu_layers: self.settings.gpu_layers.map_or(all, |wanted| wanted.min(all)),
+                gpu_layers: self
+                    .settings
+                    .gpu_layers
+                    .map_or(all, |wanted| wanted.min(all)),
                 expert_layers: self.subject.expert_layers(),
             }),
         };

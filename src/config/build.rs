@@ -97,6 +97,8 @@ fn scalars(draft: &Draft, config: &mut Config) {
         some_text,
         &mut config.prices.currency,
     );
+    let some_number = |value: &Value| value.number().map(Some);
+    put(draft, "prices.kwh", some_number, &mut config.prices.kwh);
     put(
         draft,
         "prices.reference",
@@ -312,7 +314,11 @@ fn prices(draft: &Draft, config: &mut Config, origins: &mut Origins, problems: &
         let number = |name: &str| section.values.get(name)?.value.number();
         if let (Some(input), Some(output)) = (number("input"), number("output")) {
             note_origins(origins, &print::price_table(model), section);
-            let price = Price { input, output };
+            let price = Price {
+                input,
+                cached_input: number("cached_input"),
+                output,
+            };
             config.prices.models.insert(model.clone(), price);
         }
     }

@@ -264,6 +264,12 @@ pub const KEYS: &[Key] = &[
         "Currency of the prices, such as USD.",
     ),
     key(
+        "prices.kwh",
+        Kind::Price,
+        "",
+        "Price of a kilowatt hour, for what `bench roi` says about energy.",
+    ),
+    key(
         "prices.reference",
         Kind::Text,
         "",
@@ -273,6 +279,12 @@ pub const KEYS: &[Key] = &[
         "prices.models.*.input",
         Kind::Price,
         "Price of a million prompt tokens.",
+    ),
+    key(
+        "prices.models.*.cached_input",
+        Kind::Price,
+        "",
+        "Price of a million prompt tokens that the provider had read before.",
     ),
     required(
         "prices.models.*.output",

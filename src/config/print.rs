@@ -145,12 +145,14 @@ fn tables(config: &Config) -> Vec<Table> {
         Table::new("prices")
             .with_option("as_of", prices.as_of.as_deref())
             .with_option("currency", prices.currency.as_deref())
+            .with_option("kwh", prices.kwh)
             .with_option("reference", prices.reference.as_deref()),
     );
     for (model, price) in &prices.models {
         tables.push(
             Table::new(price_table(model))
                 .with("input", price.input)
+                .with_option("cached_input", price.cached_input)
                 .with("output", price.output),
         );
     }

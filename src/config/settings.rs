@@ -230,6 +230,9 @@ impl Default for Admission {
 pub struct Price {
     /// Per million prompt tokens.
     pub input: f64,
+    /// Per million prompt tokens that the provider had read before; `None`: the sheet does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_input: Option<f64>,
     /// Per million answer tokens.
     pub output: f64,
 }
@@ -241,6 +244,8 @@ pub struct Prices {
     pub as_of: Option<String>,
     /// Currency of every price.
     pub currency: Option<String>,
+    /// Price of a kilowatt hour.
+    pub kwh: Option<f64>,
     /// Price by model.
     pub models: BTreeMap<String, Price>,
     /// The model whose price is what a local answer saved; without it nothing is claimed.

@@ -184,8 +184,18 @@ pub fn verification(out: &mut dyn Write, document: &Value) -> io::Result<()> {
         // Logs are printed in hundredths of a MiB.
         #[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
         let mib = off as f64 / f64::from(1 << 20);
-        let off = if mib.abs() < 0.006 { "-".to_owned() } else { format!("{mib:+.2} MiB") };
-        vec![device.to_owned(), part.to_owned(), size(predicted), size(actual), off]
+        let off = if mib.abs() < 0.006 {
+            "-".to_owned()
+        } else {
+            format!("{mib:+.2} MiB")
+        };
+        vec![
+            device.to_owned(),
+            part.to_owned(),
+            size(predicted),
+            size(actual),
+            off,
+        ]
     };
     for part in array(&verification["parts"]) {
         table.add_row(row(
@@ -195,13 +205,26 @@ pub fn verification(out: &mut dyn Write, document: &Value) -> io::Result<()> {
             &part["actual_bytes"],
         ));
     }
-    table.add_row(row("all", "", &verification["predicted_bytes"], &verification["actual_bytes"]));
+    table.add_row(row(
+        "all",
+        "",
+        &verification["predicted_bytes"],
+        &verification["actual_bytes"],
+    ));
     print(out, &table)?;
     writeln!(out)?;
     let error = verification["error_percent"].as_f64().unwrap_or_default();
     let against = text(&verification["against"]);
-    let held = if verification["holds"] == true { "within" } else { "beyond" };
-    sentence(out, "", &Value::from(format!("{error:+.2} % off {against}, {held} 5 %")))?;
+    let held = if verification["holds"] == true {
+        "within"
+    } else {
+        "beyond"
+    };
+    sentence(
+        out,
+        "",
+        &Value::from(format!("{error:+.2} % off {against}, {held} 5 %")),
+    )?;
     let learned = &document["learned"];
     if learned.is_object() {
         let line = format!(

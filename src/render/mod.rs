@@ -1,5 +1,6 @@
 //! What a person sees: tables, JSON, errors, colour and width rules.
 
+mod bench;
 mod estimate;
 mod fit;
 mod optimize;
@@ -9,6 +10,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+pub use bench::{ProxyRun, bench, proxy, verdict};
 pub use estimate::{counted, estimate, verification};
 pub use fit::fit;
 pub use optimize::{optimize, told};

@@ -2,16 +2,20 @@
 //!
 //! Pure: knows neither HTTP nor JSON wire forms; the snapshot, the load and the measurements come in as arguments.
 
+mod affinity;
 mod ask;
 mod classify;
 mod decide;
 mod facts;
 mod policy;
-mod speed;
+pub mod queue;
+pub mod speed;
 mod target;
 mod tier;
 mod tokens;
+pub mod window;
 
+pub use affinity::Affinity;
 pub use ask::{Turn, TurnRole, shape_ask};
 pub use classify::{
     Classification, Complexity, Probabilities, SELFTEST, Signal, classify, classify_with_context,
@@ -19,6 +23,7 @@ pub use classify::{
 pub use decide::{Candidate, Decision, NodeLoad, Plan, Predicted, Refusal, decide};
 pub use facts::{RequestFacts, Task};
 pub use policy::{ClassTarget, Policy, Tier};
-pub use speed::{Speed, Speeds};
+pub use speed::{Learner, Observation, Speed, Speeds};
 pub use tier::{TierChoice, target, tier_of};
 pub use tokens::{Family, chars4, estimate_tokens};
+pub use window::WindowPolicy;

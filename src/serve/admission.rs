@@ -137,6 +137,7 @@ impl Gate {
             active: state.active,
             queued: u32::try_from(state.waiting.len()).unwrap_or(u32::MAX),
             slots,
+            ..NodeLoad::default()
         }
     }
 }
@@ -198,9 +199,8 @@ mod tests {
         assert_eq!(
             gate.load(Some(3)),
             NodeLoad {
-                active: 0,
-                queued: 0,
-                slots: Some(3)
+                slots: Some(3),
+                ..NodeLoad::default()
             }
         );
     }

@@ -179,6 +179,8 @@ pub struct Machine {
     queue: VecDeque<(Ticket, Need)>,
     running: HashMap<Ticket, Running>,
     next: u64,
+    loads: u64,
+    evictions: u64,
 }
 
 impl Machine {
@@ -190,6 +192,8 @@ impl Machine {
             queue: VecDeque::new(),
             running: HashMap::new(),
             next: 0,
+            loads: 0,
+            evictions: 0,
         }
     }
 
@@ -274,6 +278,16 @@ impl Machine {
         self.running.len()
     }
 
+    /// Loads that were begun so far, reloads included.
+    pub fn loads(&self) -> u64 {
+        self.loads
+    }
+
+    /// Models that were thrown out so far to make room for others.
+    pub fn evictions(&self) -> u64 {
+        self.evictions
+    }
+
     /// The process died: nothing is in memory and nobody waits.
     pub fn clear(&mut self) {
         self.residents.clear();
@@ -354,6 +368,7 @@ impl Machine {
             users: 0,
         };
         let start = resident.enter(now, need, &self.hardware);
+        self.loads += 1;
         self.residents.push(resident);
         start
     }
@@ -397,6 +412,7 @@ impl Machine {
             match victim {
                 Some(index) => {
                     self.residents.remove(index);
+                    self.evictions += 1;
                 }
                 // Whoever is left lies in main memory and is not in the way of the GPU.
                 None if !crowded && self.residents.iter().all(|r| r.size_vram == 0) => return true,

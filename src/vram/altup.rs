@@ -31,7 +31,15 @@ struct State {
 }
 
 /// Follows a span; returns what is normed for the logits.
-pub(super) fn run(graph: &mut Graph<'_>, shape: &Shape, streams: &Streams, span: Span, embedded: Block, per_layer: Block, turns: impl Fn(usize) -> Turn) -> Block {
+pub(super) fn run(
+    graph: &mut Graph<'_>,
+    shape: &Shape,
+    streams: &Streams,
+    span: Span,
+    embedded: Block,
+    per_layer: Block,
+    turns: impl Fn(usize) -> Turn,
+) -> Block {
     let streams_block = enter(graph, streams);
     let mut state = State {
         streams: streams_block,
@@ -40,14 +48,19 @@ pub(super) fn run(graph: &mut Graph<'_>, shape: &Shape, streams: &Streams, span:
     };
     let last = span.end.saturating_sub(1);
     for index in span.first..span.end {
-        let Some(kind) = shape.kind_of.get(index).and_then(|&place| shape.kinds.get(place)) else {
+        let Some(kind) = shape
+            .kind_of
+            .get(index)
+            .and_then(|&place| shape.kinds.get(place))
+        else {
             break;
         };
         let turn = turns(index);
         let sparse = index < SPARSE_LAYERS;
         // Beyond the second of each sort nothing new happens.
         let place = index.saturating_sub(span.first);
-        let repeats = place > 5 && place % 5 < 3 && !sparse && turn == Turn::default() && index != last;
+        let repeats =
+            place > 5 && place % 5 < 3 && !sparse && turn == Turn::default() && index != last;
         if !repeats {
             layer(graph, shape, streams, kind, &mut state, sparse, turn);
         }
@@ -80,7 +93,15 @@ fn measured(graph: &mut Graph<'_>, streams: &Streams, projected: Block) -> Block
     scaled
 }
 
-fn layer(graph: &mut Graph<'_>, shape: &Shape, streams: &Streams, kind: &Kind, state: &mut State, sparse: bool, turn: Turn) {
+fn layer(
+    graph: &mut Graph<'_>,
+    shape: &Shape,
+    streams: &Streams,
+    kind: &Kind,
+    state: &mut State,
+    sparse: bool,
+    turn: Turn,
+) {
     let width = graph.embedding;
     let count = streams.count;
     let all = count.saturating_mul(width);
@@ -127,7 +148,9 @@ fn layer(graph: &mut Graph<'_>, shape: &Shape, streams: &Streams, kind: &Kind, s
         }
         state.per_layer = Some(graph.turn(normed, each));
     }
-    if turn.last && let Some(per_layer) = state.per_layer.take() {
+    if turn.last
+        && let Some(per_layer) = state.per_layer.take()
+    {
         graph.give(per_layer);
     }
     let projected = graph.turn(gated, width);
@@ -149,7 +172,9 @@ fn attention(graph: &mut Graph<'_>, widths: &Attention, kind: &Kind, turn: Turn)
     } else {
         (None, None)
     };
-    let out = graph.look(kind, turn, (query, key, value), |graph, query| graph.attend(widths, query, kind.windowed));
+    let out = graph.look(kind, turn, (query, key, value), |graph, query| {
+        graph.attend(widths, query, kind.windowed)
+    });
     let width = graph.embedding;
     graph.turn(out, width)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::altup::Streams;
 use super::family::{Family, Memory, Owners, Recurrence, Windows};
-use super::layer::{Attention, Delta, Feed, Gate, Heaviest, Kind, Latent, Layer, Mixer, Network, Norms, Role, Scan};
+use super::layer::{Heaviest, Layer, Role};
 use super::shape::{Shape, ShapeError};
 use super::{Header, Tensor};
 
@@ -59,15 +59,20 @@ fn is_expert(name: &str) -> bool {
 }
 
 /// The tensors of a layer by the name behind its number.
-type Tensors<'a> = BTreeMap<&'a str, &'a Tensor>;
+pub(super) type Tensors<'a> = BTreeMap<&'a str, &'a Tensor>;
 
 /// A header on the way to its shape.
 pub(super) struct Anatomy<'a> {
-    header: &'a Header,
-    family: Family,
+    /// The header.
+    pub(super) header: &'a Header,
+    /// What is known of its family.
+    pub(super) family: Family,
     /// Layers that run.
     count: usize,
-    layers: Vec<Tensors<'a>>,
+    /// Layers behind them that only predict further tokens.
+    ahead: usize,
+    /// The tensors of each layer.
+    pub(super) layers: Vec<Tensors<'a>>,
     input: Vec<&'a Tensor>,
     output: Vec<&'a Tensor>,
     projector: Vec<&'a Tensor>,
@@ -91,11 +96,14 @@ impl<'a> Anatomy<'a> {
             .ok_or_else(|| key("embedding_length"))?;
         // Layers that only predict further tokens run in a context of their own, if at all.
         let ahead = header.arch_unsigned("nextn_predict_layers").unwrap_or(0);
-        let count = usize::try_from(blocks.saturating_sub(ahead)).unwrap_or(usize::MAX);
+        let running = blocks.saturating_sub(ahead);
+        let count = usize::try_from(running).unwrap_or(usize::MAX);
+        let ahead = usize::try_from(blocks.saturating_sub(running)).unwrap_or(usize::MAX);
         let mut anatomy = Self {
             header,
             family,
             count,
+            ahead,
             layers: vec![Tensors::new(); count],
             input: Vec::new(),
             output: Vec::new(),
@@ -120,8 +128,7 @@ impl<'a> Anatomy<'a> {
     /// The shape.
     pub(super) fn shape(&self, architecture: String, known: bool) -> Shape {
         let header = self.header;
-        let tied =
-            header.tensor("output.weight").is_none() && self.family.memory != Memory::Nothing;
+        let tied = header.tensor("output.weight").is_none() && self.family.ties;
         let copy = header
             .tensor("token_embd.weight")
             .filter(|_| tied)
@@ -147,6 +154,11 @@ impl<'a> Anatomy<'a> {
         }
         let parameters = header.parameters().unwrap_or(u64::MAX);
         let idle = self.idle_parameters(experts);
+        let widest_value = layers
+            .iter()
+            .map(|layer| layer.value_width)
+            .max()
+            .unwrap_or(0);
         Shape {
             architecture,
             known,
@@ -163,13 +175,17 @@ impl<'a> Anatomy<'a> {
             layers,
             input_bytes: bytes(&self.input),
             output_bytes: bytes(&self.output).saturating_add(copy),
-            tied,
+            tied_bytes: copy,
             projector_bytes: bytes(&self.projector),
             experts,
+            widest_value,
             heaviest: self.heaviest(),
             memory: self.family.memory,
             position_rows: header.tensor("position_embd.weight").is_some(),
-            logits: tied || header.tensor("output.weight").is_some(),
+            logits: header.arch_get("pooling_type").is_none()
+                && (tied || header.tensor("output.weight").is_some()),
+            ahead: self.ahead,
+            per_layer: self.per_layer(),
             position_parts: self.family.position_parts,
             keeps_last: self.family.keeps_last,
             streams: self.streams(),
@@ -180,8 +196,15 @@ impl<'a> Anatomy<'a> {
     }
 
     /// The figure of a key for a layer, 0 without the key.
-    fn layer_number(&self, key: &str, layer: usize) -> u64 {
+    pub(super) fn layer_number(&self, key: &str, layer: usize) -> u64 {
         self.header.layer_unsigned(key, layer).unwrap_or(0)
+    }
+
+    /// Width of the embeddings of all layers for one token (Gemma 4), where they come beside a single stream.
+    fn per_layer(&self) -> u64 {
+        let beside = self.header.tensor("per_layer_token_embd.weight");
+        let rows = beside.and_then(|tensor| tensor.dims.first()).copied();
+        rows.filter(|_| self.streams().is_none()).unwrap_or(0)
     }
 
     fn heaviest(&self) -> Heaviest {
@@ -197,7 +220,9 @@ impl<'a> Anatomy<'a> {
         let others = self.header.tensor("altup_proj.weight")?.dims.get(2)?;
         Some(Streams {
             count: others.saturating_add(1),
-            per_layer: self.header.arch_unsigned("embedding_length_per_layer_input")?,
+            per_layer: self
+                .header
+                .arch_unsigned("embedding_length_per_layer_input")?,
             residual: self.rows(0, "laurel_l.weight").unwrap_or(0),
         })
     }
@@ -272,7 +297,7 @@ impl<'a> Anatomy<'a> {
     }
 
     /// Whether a layer carries a state.
-    fn recurrent(&self, layer: usize) -> bool {
+    pub(super) fn recurrent(&self, layer: usize) -> bool {
         let heads = || self.layer_number("attention.head_count_kv", layer);
         match self.family.recurrence {
             Recurrence::Never => false,
@@ -296,20 +321,20 @@ impl<'a> Anatomy<'a> {
     }
 
     /// Whether a layer attends.
-    fn attends(&self, layer: usize) -> bool {
+    pub(super) fn attends(&self, layer: usize) -> bool {
         let recurrent = self.family.recurrence == Recurrence::Always
             || (self.family.recurrence != Recurrence::Beside && self.recurrent(layer));
         !recurrent && self.kv_heads(layer) > 0
     }
 
     /// KV heads of a layer, as many as query heads where the header does not say.
-    fn kv_heads(&self, layer: usize) -> u64 {
+    pub(super) fn kv_heads(&self, layer: usize) -> u64 {
         (self.header.layer_unsigned("attention.head_count_kv", layer))
             .unwrap_or_else(|| self.layer_number("attention.head_count", layer))
     }
 
     /// Elements of a key and of a value head.
-    fn head_widths(&self, layer: usize, windowed: bool) -> (u64, u64) {
+    pub(super) fn head_widths(&self, layer: usize, windowed: bool) -> (u64, u64) {
         let heads = self.layer_number("attention.head_count", layer);
         let even = self.embedding.checked_div(heads).unwrap_or(0);
         let width = |key: &str, window_key: &str| {
@@ -324,14 +349,14 @@ impl<'a> Anatomy<'a> {
     }
 
     /// Whether K holds a compressed form of both K and V.
-    fn latent(&self) -> bool {
+    pub(super) fn latent(&self) -> bool {
         self.header
             .arch_unsigned("attention.key_length_mla")
             .is_some_and(|width| width > 0)
     }
 
     /// Whether a layer owns its KV cache.
-    fn owns_cache(&self, layer: usize) -> bool {
+    pub(super) fn owns_cache(&self, layer: usize) -> bool {
         let owners = match self.family.owners {
             Owners::All => return true,
             Owners::First(owners) => owners,
@@ -365,7 +390,13 @@ impl<'a> Anatomy<'a> {
         if self.attends(index) && self.owns_cache(index) && self.family.memory != Memory::Nothing {
             let (key, value) = self.head_widths(index, layer.windowed);
             let heads = self.kv_heads(index);
-            layer.key_width = key.saturating_mul(heads);
+            // An index of the keys lies beside them, in a cache of the same cells.
+            let index = if self.family.memory == Memory::Indexed {
+                self.layer_number("attention.indexer.key_length", index)
+            } else {
+                0
+            };
+            layer.key_width = key.saturating_mul(heads).saturating_add(index);
             layer.value_width = if self.latent() {
                 0
             } else {
@@ -408,158 +439,6 @@ impl<'a> Anatomy<'a> {
         let channels = inner.saturating_add(product(&[2, number("ssm.group_count"), state]));
         past.saturating_mul(channels)
             .saturating_add(state.saturating_mul(inner))
-    }
-}
-
-/// What layers compute.
-impl Anatomy<'_> {
-    fn kind(&self, index: usize, layer: &Layer) -> Kind {
-        Kind {
-            mixer: self.mixer(index, layer.windowed),
-            feed: self.feed(index),
-            parallel: self.family.parallel,
-            onto_stream: self.family.onto_stream,
-            norms: self.norms(index),
-            windowed: layer.windowed,
-        }
-    }
-
-    fn norms(&self, index: usize) -> Norms {
-        if self.tensor(index, "attn_output_norm.weight").is_some() {
-            Norms::After
-        } else if self.tensor(index, "attn_norm.weight").is_none() && self.tensor(index, "post_attention_norm.weight").is_some() {
-            Norms::Inside
-        } else {
-            Norms::Before
-        }
-    }
-
-    fn mixer(&self, index: usize, windowed: bool) -> Mixer {
-        if self.attends(index) {
-            return if self.latent() {
-                Mixer::Latent(self.latent_widths(index))
-            } else {
-                Mixer::Attention(self.attention(index, windowed))
-            };
-        }
-        let number = |key: &str| self.header.arch_unsigned(key).unwrap_or(0);
-        let past = number("ssm.conv_kernel").saturating_sub(1);
-        let (inner, state) = (number("ssm.inner_size"), number("ssm.state_size"));
-        if !self.recurrent(index) {
-            return Mixer::None;
-        }
-        let head = number("wkv.head_size");
-        if head > 0 {
-            let fused = self.tensor(index, "time_mix_lerp_fused.weight");
-            let blends = fused.and_then(|tensor| tensor.dims.last()).copied().unwrap_or(5);
-            return Mixer::Decay { blends, head };
-        }
-        match number("shortconv.l_cache") {
-            0 => {}
-            length => {
-                return Mixer::Convolution {
-                    past: length.saturating_sub(1),
-                };
-            }
-        }
-        let (rank, groups) = (number("ssm.time_step_rank"), number("ssm.group_count"));
-        if self.family.recurrence == Recurrence::Interval && inner > 0 {
-            return Mixer::Delta(Delta {
-                inner,
-                key: groups.saturating_mul(state),
-                state: state.saturating_mul(inner),
-                heads: rank,
-                past,
-            });
-        }
-        if inner > 0 {
-            return Mixer::Scan(Scan {
-                inner,
-                state,
-                rank,
-                groups,
-                past,
-            });
-        }
-        Mixer::None
-    }
-
-    fn latent_widths(&self, index: usize) -> Latent {
-        let heads = self.layer_number("attention.head_count", index);
-        let number = |key: &str| self.header.arch_unsigned(key).unwrap_or(0);
-        let rotary = number("rope.dimension_count");
-        Latent {
-            heads,
-            query_rank: number("attention.q_lora_rank"),
-            query: heads.saturating_mul(number("attention.key_length_mla")),
-            rank: number("attention.key_length").saturating_sub(rotary),
-            rotary,
-            value: heads.saturating_mul(number("attention.value_length_mla")),
-        }
-    }
-
-    fn tensor(&self, layer: usize, name: &str) -> Option<&Tensor> {
-        self.layers.get(layer)?.get(name).copied()
-    }
-
-    /// Rows of a layer's tensor: the elements per token that come out of it.
-    fn rows(&self, layer: usize, name: &str) -> Option<u64> {
-        self.tensor(layer, name)?.dims.get(1).copied()
-    }
-
-    fn attention(&self, index: usize, windowed: bool) -> Attention {
-        let heads = self.layer_number("attention.head_count", index);
-        let (key, value) = self.head_widths(index, windowed);
-        let kv_heads = self.kv_heads(index);
-        let query = heads.saturating_mul(key);
-        let gated = self
-            .rows(index, "attn_q.weight")
-            .is_some_and(|rows| rows == query.saturating_mul(2));
-        Attention {
-            heads,
-            query,
-            key: kv_heads.saturating_mul(key),
-            value: kv_heads.saturating_mul(value),
-            out: heads.saturating_mul(value),
-            normed: self.tensor(index, "attn_q_norm.weight").is_some(),
-            fused: self.tensor(index, "attn_qkv.weight").is_some(),
-            gated,
-            rotary: self.family.rotary,
-            stored: self.owns_cache(index),
-            cached: self.family.memory != Memory::Nothing,
-        }
-    }
-
-    fn network(&self, index: usize, suffix: &str) -> Option<Network> {
-        let gate = self.rows(index, &format!("ffn_gate{suffix}.weight"));
-        let fused = self.rows(index, &format!("ffn_gate_up{suffix}.weight"));
-        let up = self.rows(index, &format!("ffn_up{suffix}.weight"));
-        let down = (self.tensor(index, &format!("ffn_down{suffix}.weight")))
-            .and_then(|tensor| tensor.dims.first());
-        let width = down.copied().or(gate).or(up)?;
-        let gate = if gate.is_some() {
-            Gate::Apart
-        } else if fused.is_some() || up.is_some_and(|up| up > width) {
-            Gate::Fused
-        } else {
-            Gate::None
-        };
-        Some(Network { width, gate })
-    }
-
-    fn feed(&self, index: usize) -> Feed {
-        if let Some(each) = self.network(index, "_exps") {
-            return Feed::Experts {
-                experts: self.header.arch_unsigned("expert_count").unwrap_or(0),
-                used: self.layer_number("expert_used_count", index),
-                each,
-                shared: self.network(index, "_shexp"),
-            };
-        }
-        if let Some(width) = self.rows(index, "channel_mix_key.weight") {
-            return Feed::Dense(Network { width, gate: Gate::None });
-        }
-        self.network(index, "").map_or(Feed::None, Feed::Dense)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The GPU catalogue: what can be known of a card from its name alone.
 //!
-//! Figures are the makers' published ones (data sheets, product pages, white papers; checked by hand in November 2026). Three rules where one
-//! name does not decide: a name that covers several memory sizes without saying which means the smallest; a chip that shares the machine's
+//! Figures are the makers' published ones as far as they are known here (entered by hand in November 2026; tests check that they are plausible
+//! and unique, not each against its data sheet). What a driver tells of a card goes before them. Three rules where one name does not decide: a name that covers several memory sizes without saying which means the smallest; a chip that shares the machine's
 //! memory is listed with its smallest configuration; cards that keep error correction inside their memory (T4, A10, L4, …) are listed with
 //! what their driver then reports. A name matches whole or not at all: a laptop's chip is never the desktop card, `T4` never `T400`.
 

@@ -2,9 +2,10 @@
 
 use super::altup::{self, Streams};
 use super::arena::Block;
+use super::arrival::{arrive, attention_inputs, logit_rows};
 use super::geometry::Geometry;
-use super::graph::{CacheInputs, Graph, Turn};
-use super::layer::{Feed, InRam, Kind, Mixer};
+use super::graph::{Graph, Turn};
+use super::layer::{InRam, Kind};
 use super::shape::Shape;
 
 /// What the first layer of a device starts from.
@@ -56,6 +57,11 @@ pub(super) fn device_bytes(shape: &Shape, geometry: &Geometry, span: Span) -> u6
         run_streams(&mut graph, shape, streams, span, stream, per_layer);
         return graph.arena.high();
     }
+    if shape.per_layer > 0 {
+        let each = graph.bytes(shape.per_layer);
+        let per_layer = graph.outside(each, span.copies);
+        graph.keep(per_layer);
+    }
     let (stream, normed) = arrive(&mut graph, shape, span);
     run(&mut graph, shape, span, stream, normed);
     graph.arena.high()
@@ -66,19 +72,31 @@ pub(super) fn device_bytes(shape: &Shape, geometry: &Geometry, span: Span) -> u6
 pub(super) fn alike(shape: &Shape, one: Span, other: Span) -> bool {
     let layers = |span: Span| shape.kind_of.get(span.first..span.end).unwrap_or_default();
     let inner = |span: Span| {
-        span.entry == Entry::Device && !span.output && span.in_ram == 0 && span.experts_in_ram <= span.first && span.end < shape.layers.len()
+        span.entry == Entry::Device
+            && !span.output
+            && span.in_ram == 0
+            && span.experts_in_ram <= span.first
+            && span.end < shape.layers.len()
     };
-    let uniform = |layers: &[usize]| layers.len() > 2 && layers.iter().all(|kind| Some(kind) == layers.first());
-    let (these, those) = (layers(one), layers(other));
+    let uniform = |layers: &[usize]| {
+        layers.len() > 2 && layers.iter().all(|kind| Some(kind) == layers.first())
+    };
+    let (ours, others) = (layers(one), layers(other));
     inner(one)
         && inner(other)
         && one.copies == other.copies
-        && (these == those || (uniform(these) && uniform(those) && these.first() == those.first()))
+        && (ours == others || (uniform(ours) && uniform(others) && ours.first() == others.first()))
 }
 
 /// Bytes of the compute buffer in RAM, where every graph begins: the first `layers` run there, and the logits when `output` is set. `copies`
 /// as in [`Span`].
-pub(super) fn host_bytes(shape: &Shape, geometry: &Geometry, layers: usize, output: bool, copies: u64) -> u64 {
+pub(super) fn host_bytes(
+    shape: &Shape,
+    geometry: &Geometry,
+    layers: usize,
+    output: bool,
+    copies: u64,
+) -> u64 {
     let mut graph = Graph::new(geometry, shape);
     let word = geometry.word();
     let width = word.saturating_mul(shape.embedding);
@@ -121,7 +139,15 @@ pub(super) fn host_bytes(shape: &Shape, geometry: &Geometry, layers: usize, outp
             graph.arena.give(slots);
         }
     }
-    let here = Span { end: layers, ..whole };
+    if shape.per_layer > 0 {
+        let each = graph.bytes(shape.per_layer);
+        let per_layer = graph.arena.take(each);
+        graph.keep(per_layer);
+    }
+    let here = Span {
+        end: layers,
+        ..whole
+    };
     if let Some(streams) = &shape.streams {
         let count = u64::try_from(shape.layers.len()).unwrap_or(u64::MAX);
         let each = graph.bytes(streams.per_layer.saturating_mul(count));
@@ -165,7 +191,11 @@ fn run(graph: &mut Graph<'_>, shape: &Shape, span: Span, stream: Block, normed: 
         stream = graph.layer(kind, stream, normed.take(), turn);
     }
     if span.output {
-        graph.in_ram = if span.output_in_ram { InRam::Everything } else { InRam::Nothing };
+        graph.in_ram = if span.output_in_ram {
+            InRam::Everything
+        } else {
+            InRam::Nothing
+        };
         if shape.logits {
             graph.logits(stream, shape);
         }
@@ -177,9 +207,18 @@ fn run(graph: &mut Graph<'_>, shape: &Shape, span: Span, stream: Block, normed: 
 }
 
 /// Follows the layers of a span of a model with several streams.
-fn run_streams(graph: &mut Graph<'_>, shape: &Shape, streams: &Streams, span: Span, stream: Block, per_layer: Block) {
+fn run_streams(
+    graph: &mut Graph<'_>,
+    shape: &Shape,
+    streams: &Streams,
+    span: Span,
+    stream: Block,
+    per_layer: Block,
+) {
     let turns = Turns::new(shape, span);
-    let merged = altup::run(graph, shape, streams, span, stream, per_layer, |index| turns.at(index));
+    let merged = altup::run(graph, shape, streams, span, stream, per_layer, |index| {
+        turns.at(index)
+    });
     if span.output {
         graph.logits(merged, shape);
     }
@@ -194,7 +233,8 @@ struct Turns {
 
 impl Turns {
     fn new(shape: &Shape, span: Span) -> Self {
-        let of_caches = [false, true].map(|windowed| last_user(shape, span, |kind| kind.windowed == windowed));
+        let of_caches =
+            [false, true].map(|windowed| last_user(shape, span, |kind| kind.windowed == windowed));
         Self {
             last: shape.layers.len().checked_sub(1),
             of_caches,
@@ -218,143 +258,7 @@ fn last_user(shape: &Shape, span: Span, is: impl Fn(&Kind) -> bool) -> Option<us
         kind.is_some_and(|kind| kind.mixer.attends() && is(kind))
     };
     let here = shape.kind_of.get(span.first..span.end)?;
-    here.iter().rposition(attends).map(|place| place.saturating_add(span.first))
-}
-
-/// Tensors that come from outside, in the order in which the layers first use them, and the row-wise choice of the first device. Returns
-/// the stream and what of it is already normed.
-fn arrive(graph: &mut Graph<'_>, shape: &Shape, span: Span) -> (Block, Option<Block>) {
-    let geometry = graph.geometry;
-    let word = geometry.word();
-    let copies = span.copies;
-    if span.first >= span.end {
-        graph.only_logit_rows();
-    }
-    let width = graph.bytes(shape.embedding);
-    // With several streams the choice is made in RAM.
-    let mixed = (geometry.mixed_inputs && span.entry == Entry::Embeddings && shape.streams.is_none())
-        .then(|| [width, width, word.saturating_mul(2)].map(|bytes| graph.outside(bytes, copies)));
-    let (stream, other) = match span.entry {
-        Entry::Embeddings => {
-            let stream = graph.outside(width, copies);
-            let rows = shape.position_rows.then(|| graph.outside(width, copies));
-            (Some(stream), rows.into_iter().collect())
-        }
-        Entry::Host => {
-            // The sums behind the last weights of the layer before are left to this device.
-            let parts = parts_of_layer(shape, span.first).map(|width| graph.bytes(width));
-            let mut parts = parts.into_iter().filter(|&bytes| bytes > 0).map(|bytes| graph.outside(bytes, copies));
-            (parts.next(), parts.collect())
-        }
-        Entry::Device => (None, vec![graph.outside(width, copies)]),
-    };
-    attention_inputs(graph, shape, span);
-    let stream = stream.unwrap_or_else(|| graph.outside(width, copies));
-    logit_rows(graph, shape, span);
-    if let Some(mixed) = mixed {
-        let chosen = graph.arena.take(width);
-        graph.keep(chosen);
-        for block in mixed {
-            graph.arena.give(block);
-        }
-    }
-    let mut other = other.into_iter();
-    if span.entry == Entry::Device {
-        let normed = other.next();
-        if copies == 1 {
-            return (stream, normed);
-        }
-        // A copy of the pipeline is not overwritten.
-        return (stream, Some(graph.arena.take(width)));
-    }
-    let stream = if span.entry == Entry::Host && leaves_experts(shape, span.first) {
-        other.next().into_iter().for_each(|weights| graph.arena.give(weights));
-        let sum = graph.arena.take(width);
-        graph.arena.give(stream);
-        sum
-    } else {
-        stream
-    };
-    other.for_each(|part| graph.arena.give(part));
-    (stream, None)
-}
-
-/// Whether the layer before this one ends in a sum over experts.
-fn leaves_experts(shape: &Shape, layer: usize) -> bool {
-    matches!(feed_before(shape, layer), Some(Feed::Experts { shared: None, .. }))
-}
-
-/// What the layer before this one does to each token.
-fn feed_before(shape: &Shape, layer: usize) -> Option<&Feed> {
-    let &place = shape.kind_of.get(layer.checked_sub(1)?)?;
-    Some(&shape.kinds.get(place)?.feed)
-}
-
-/// The widths of what is left of the layer before this one behind its last weights.
-fn parts_of_layer(shape: &Shape, layer: usize) -> [u64; 3] {
-    let width = shape.embedding;
-    match feed_before(shape, layer) {
-        Some(Feed::Experts { used, shared: None, .. }) => [width.saturating_mul(*used), *used, width],
-        Some(Feed::Experts { shared: Some(_), .. }) => [width; 3],
-        _ => [width, width, 0],
-    }
-}
-
-/// Positions, where K and V go, and which token sees which cell: once for each cache.
-fn attention_inputs(graph: &mut Graph<'_>, shape: &Shape, span: Span) {
-    let geometry = graph.geometry;
-    for &place in shape.kind_of.get(span.first..span.end).unwrap_or_default() {
-        let Some(kind) = shape.kinds.get(place) else {
-            continue;
-        };
-        if !kind.mixer.attends() {
-            continue;
-        }
-        let cache = usize::from(kind.windowed);
-        if graph.caches.get(cache).is_none_or(Option::is_some) {
-            continue;
-        }
-        if graph.positions.is_none() {
-            graph.positions = Some(graph.outside(geometry.word().saturating_mul(shape.position_parts), span.copies));
-        }
-        let index = geometry.tokens.saturating_mul(8);
-        let (turns, value_places) = match &kind.mixer {
-            Mixer::Attention(widths) if !widths.cached => {
-                // Tokens look at tokens: nothing is stored.
-                let cell = if geometry.flash { 2 } else { 4 };
-                let mask = geometry.tokens.saturating_mul(geometry.tokens).saturating_mul(cell);
-                let nothing = Block::default;
-                let inputs = CacheInputs {
-                    turns: (nothing(), nothing()),
-                    places: (nothing(), nothing()),
-                    mask: graph.outside(mask, span.copies),
-                };
-                if let Some(place) = graph.caches.get_mut(cache) {
-                    *place = Some(inputs);
-                }
-                continue;
-            }
-            // Without flash attention V is stored transposed, element by element.
-            Mixer::Attention(widths) if !geometry.flash => (graph.turns(widths), index.saturating_mul(widths.value)),
-            Mixer::Attention(widths) => (graph.turns(widths), index),
-            _ => ((0, 0), 0),
-        };
-        let mut outside = |bytes: u64| graph.outside(bytes, span.copies);
-        let inputs = CacheInputs {
-            turns: (outside(turns.0), outside(turns.1)),
-            places: (outside(index), outside(value_places)),
-            mask: outside(geometry.mask(kind.windowed)),
-        };
-        if let Some(place) = graph.caches.get_mut(cache) {
-            *place = Some(inputs);
-        }
-    }
-}
-
-/// Which rows get logits.
-fn logit_rows(graph: &mut Graph<'_>, shape: &Shape, span: Span) {
-    if span.end >= shape.layers.len() && span.first < span.end {
-        let rows = graph.outside(graph.geometry.outputs.saturating_mul(4), span.copies);
-        graph.logit_rows = Some(rows);
-    }
+    here.iter()
+        .rposition(attends)
+        .map(|place| place.saturating_add(span.first))
 }

@@ -7,6 +7,7 @@ use super::extras::{Extras, add_draft, add_projector, projector_bytes, share_of,
 use super::family::Memory;
 use super::geometry::Geometry;
 use super::shape::{Shape, Sums};
+use super::spans::spans;
 use super::{Runtime, Settings};
 
 /// Where a figure comes from, the surest first.
@@ -160,7 +161,12 @@ pub fn estimate(subject: &Subject, settings: &Settings, offload: &Offload) -> Es
 }
 
 /// [`estimate`] of a model with what runs beside it.
-pub fn estimate_with(subject: &Subject, settings: &Settings, offload: &Offload, extras: Extras<'_>) -> Estimate {
+pub fn estimate_with(
+    subject: &Subject,
+    settings: &Settings,
+    offload: &Offload,
+    extras: Extras<'_>,
+) -> Estimate {
     let mut estimate = match subject {
         Subject::Sized { bytes } => sized(*bytes, offload),
         Subject::Shaped(shape) if settings.runtime == Runtime::Vllm => {
@@ -178,10 +184,18 @@ pub fn estimate_with(subject: &Subject, settings: &Settings, offload: &Offload, 
         }
     };
     if let Some(projector) = extras.projector {
-        add_projector(&mut estimate, projector_bytes(projector, settings.flash_attention));
-        estimate.warnings.push("the projector's buffer depends on the image: the largest that is not cut was assumed".to_owned());
+        add_projector(
+            &mut estimate,
+            projector_bytes(projector, settings.flash_attention),
+        );
+        estimate.warnings.push(
+            "the projector's buffer depends on the image: the largest that is not cut was assumed"
+                .to_owned(),
+        );
         if let Err(unknown) = projector.tensor_bytes() {
-            estimate.warnings.push(format!("the projector has {unknown}: they are not in this estimate"));
+            estimate.warnings.push(format!(
+                "the projector has {unknown}: they are not in this estimate"
+            ));
         }
     }
     if let Some(draft) = extras.draft {
@@ -194,7 +208,10 @@ pub fn estimate_with(subject: &Subject, settings: &Settings, offload: &Offload, 
 fn sized(bytes: u64, offload: &Offload) -> Estimate {
     let on_gpu = !offload.split.is_empty() && offload.gpu_layers != Some(0);
     let mut estimate = Estimate {
-        warnings: vec!["only the model's size is known: KV cache and compute buffers are not in this estimate".to_owned()],
+        warnings: vec![
+            "only the model's size is known: KV cache and compute buffers are not in this estimate"
+                .to_owned(),
+        ],
         ..Estimate::default()
     };
     if !on_gpu {
@@ -206,7 +223,11 @@ fn sized(bytes: u64, offload: &Offload) -> Estimate {
     let mut left = bytes;
     for (place, share) in offload.split.iter().enumerate() {
         let last = place.saturating_add(1) == offload.split.len();
-        let part = if last { left } else { share_of(bytes, share.max(0.0) / sum).min(left) };
+        let part = if last {
+            left
+        } else {
+            share_of(bytes, share.max(0.0) / sum).min(left)
+        };
         left = left.saturating_sub(part);
         estimate.devices.push(Parts {
             layers: 1,
@@ -221,25 +242,42 @@ pub(super) fn shaped(shape: &Shape, settings: &Settings, offload: &Offload) -> E
     let geometry = Geometry::new(shape, settings);
     let layers = shape.layers.len();
     let spans = spans(shape, settings, offload);
-    let on_cpu = spans.iter().map(|span| span.first).min().unwrap_or(layers).min(layers);
+    let on_cpu = spans
+        .iter()
+        .map(|span| span.first)
+        .min()
+        .unwrap_or(layers)
+        .min(layers);
     let cpu_experts = usize::try_from(offload.cpu_experts).unwrap_or(usize::MAX);
     let output_on_gpu = spans.iter().any(|span| span.output);
     let mut estimate = Estimate::default();
     for (place, &span) in spans.iter().enumerate() {
-        let computed = if settings.op_offload && place == 0 { with_ram(span, on_cpu, layers, output_on_gpu) } else { span };
-        let compute_bytes = match (place.checked_sub(1)).and_then(|before| Some((spans.get(before)?, estimate.devices.get(before)?))) {
+        let computed = if settings.op_offload && place == 0 {
+            with_ram(span, on_cpu, layers, output_on_gpu)
+        } else {
+            span
+        };
+        let compute_bytes = match (place.checked_sub(1))
+            .and_then(|before| Some((spans.get(before)?, estimate.devices.get(before)?)))
+        {
             Some((before, parts)) if alike(shape, *before, computed) => parts.compute_bytes,
             _ => device_bytes(shape, &geometry, computed),
         };
         let held = span_sums(shape, span.first, span.end);
         let kept = span_sums(shape, span.first, cpu_experts.clamp(span.first, span.end));
         let output = if span.output { shape.output_bytes } else { 0 };
-        let count = span.end.saturating_sub(span.first).saturating_add(usize::from(span.output));
+        let count = span
+            .end
+            .saturating_sub(span.first)
+            .saturating_add(usize::from(span.output));
         estimate.host.weights_bytes = estimate.host.weights_bytes.saturating_add(kept.expert);
         estimate.devices.push(Parts {
             layers: u32::try_from(count).unwrap_or(u32::MAX),
-            weights_bytes: held.dense.saturating_add(held.expert.saturating_sub(kept.expert)).saturating_add(output),
-            kv_bytes: kv_bytes(&geometry, &held),
+            weights_bytes: held
+                .dense
+                .saturating_add(held.expert.saturating_sub(kept.expert))
+                .saturating_add(output),
+            kv_bytes: kv_bytes(shape, &geometry, &held),
             state_bytes: held.state.saturating_mul(geometry.sequences),
             compute_bytes,
             ..Parts::default()
@@ -247,12 +285,17 @@ pub(super) fn shaped(shape: &Shape, settings: &Settings, offload: &Offload) -> E
     }
     let held = span_sums(shape, 0, on_cpu);
     let host = &mut estimate.host;
-    let output = if output_on_gpu || shape.tied { 0 } else { shape.output_bytes };
-    host.layers = u32::try_from(on_cpu.saturating_add(usize::from(!output_on_gpu))).unwrap_or(u32::MAX);
+    let output = if output_on_gpu {
+        0
+    } else {
+        shape.output_bytes.saturating_sub(shape.tied_bytes)
+    };
+    host.layers =
+        u32::try_from(on_cpu.saturating_add(usize::from(!output_on_gpu))).unwrap_or(u32::MAX);
     host.weights_bytes = [held.dense, held.expert, output, shape.input_bytes]
         .into_iter()
         .fold(host.weights_bytes, u64::saturating_add);
-    host.kv_bytes = kv_bytes(&geometry, &held);
+    host.kv_bytes = kv_bytes(shape, &geometry, &held);
     host.state_bytes = held.state.saturating_mul(geometry.sequences);
     let copies = spans.iter().map(|span| span.copies).max().unwrap_or(1);
     let elsewhere = settings.op_offload && !spans.is_empty();
@@ -261,7 +304,10 @@ pub(super) fn shaped(shape: &Shape, settings: &Settings, offload: &Offload) -> E
     } else {
         host_bytes(shape, &geometry, on_cpu, !output_on_gpu, copies)
     };
-    host.output_bytes = geometry.sequences.saturating_mul(shape.vocab).saturating_mul(4);
+    host.output_bytes = geometry
+        .sequences
+        .saturating_mul(shape.vocab)
+        .saturating_mul(4);
     estimate
 }
 
@@ -285,95 +331,38 @@ fn with_ram(span: Span, on_cpu: usize, layers: usize, output_on_gpu: bool) -> Sp
 fn span_sums(shape: &Shape, first: usize, end: usize) -> Sums {
     let at = |index: usize| shape.sums.get(index).copied().unwrap_or_default();
     let (low, high) = (at(first), at(end.max(first)));
-    let pair = |high: (u64, u64), low: (u64, u64)| (high.0.saturating_sub(low.0), high.1.saturating_sub(low.1));
+    let pair = |high: (u64, u64), low: (u64, u64)| {
+        (high.0.saturating_sub(low.0), high.1.saturating_sub(low.1))
+    };
     Sums {
         dense: high.dense.saturating_sub(low.dense),
         expert: high.expert.saturating_sub(low.expert),
         full: pair(high.full, low.full),
         windowed: pair(high.windowed, low.windowed),
+        owners: pair(high.owners, low.owners),
         state: high.state.saturating_sub(low.state),
     }
 }
 
-/// Bytes of the KV caches of these layers.
-fn kv_bytes(geometry: &Geometry, sums: &Sums) -> u64 {
-    let cells = |per_cell: (u64, u64), cells: u64| {
-        let cell = geometry.key.bytes(per_cell.0).saturating_add(geometry.value.bytes(per_cell.1));
+/// Bytes of the KV caches of these layers. Without flash attention V is stored transposed, as wide in every layer as in the widest.
+fn kv_bytes(shape: &Shape, geometry: &Geometry, sums: &Sums) -> u64 {
+    let cells = |(key, value): (u64, u64), owners: u64, cells: u64| {
+        let value = if geometry.flash {
+            value
+        } else {
+            owners.saturating_mul(shape.widest_value)
+        };
+        let cell = geometry
+            .key
+            .bytes(key)
+            .saturating_add(geometry.value.bytes(value));
         cell.saturating_mul(cells).saturating_mul(geometry.streams)
     };
-    cells(sums.full, geometry.cells).saturating_add(cells(sums.windowed, geometry.window_cells))
-}
-
-/// Micro-batches that llama.cpp keeps under way (`GGML_SCHED_MAX_COPIES`).
-const PIPELINE_COPIES: u64 = 4;
-
-/// Which layers each device holds, exactly as llama.cpp deals them out (`get_layer_buft_list` in `llama-model.cpp`).
-fn spans(shape: &Shape, settings: &Settings, offload: &Offload) -> Vec<Span> {
-    let layers = shape.layers.len();
-    let all = layers.saturating_add(1);
-    let wanted = offload.gpu_layers.or(settings.gpu_layers);
-    let on_gpus = wanted.map_or(all, |count| usize::try_from(count).unwrap_or(usize::MAX).min(all));
-    let start = all.saturating_sub(on_gpus);
-    let mut ends = Vec::with_capacity(offload.split.len());
-    let points = split_points(&offload.split);
-    // Layer `start + i` goes to the first device whose point lies beyond `i / on_gpus`.
-    let mut index = 0;
-    for point in points {
-        while index < on_gpus && !beyond(point, index, on_gpus) {
-            index = index.saturating_add(1);
-        }
-        ends.push(start.saturating_add(index));
-    }
-    if let Some(last) = ends.last_mut() {
-        *last = all;
-    }
-    let experts_in_ram = usize::try_from(offload.cpu_experts).unwrap_or(usize::MAX);
-    // llama.cpp keeps several micro-batches under way when several GPUs hold the whole model and nothing was placed by name.
-    let pipeline = ends.len() > 1 && on_gpus == all && offload.cpu_experts == 0;
-    let mut first = start;
-    ends.into_iter()
-        .map(|end| {
-            let entry = if first == 0 {
-                Entry::Embeddings
-            } else if first == start {
-                Entry::Host
-            } else {
-                Entry::Device
-            };
-            let span = Span {
-                first: first.min(layers),
-                end: end.min(layers),
-                output: first < all && end == all && on_gpus > 0,
-                entry,
-                copies: if pipeline { PIPELINE_COPIES } else { 1 },
-                in_ram: 0,
-                experts_in_ram: if settings.op_offload { experts_in_ram } else { 0 },
-                output_in_ram: false,
-            };
-            first = end;
-            span
-        })
-        .collect()
-}
-
-/// Cumulative shares from 0 to 1, in the precision llama.cpp uses.
-#[expect(clippy::cast_possible_truncation, reason = "llama.cpp splits in 32-bit floats")]
-fn split_points(split: &[f64]) -> Vec<f32> {
-    let mut sum = 0.0_f32;
-    let sums: Vec<f32> = split
-        .iter()
-        .map(|&share| {
-            sum += share.max(0.0) as f32;
-            sum
-        })
-        .collect();
-    sums.into_iter().map(|point| point / sum).collect()
-}
-
-/// Whether a layer lies at or behind a split point.
-#[expect(clippy::cast_precision_loss, reason = "llama.cpp splits in 32-bit floats")]
-fn beyond(point: f32, index: usize, count: usize) -> bool {
-    index as f32 / count as f32 >= point
+    cells(sums.full, sums.owners.0, geometry.cells).saturating_add(cells(
+        sums.windowed,
+        sums.owners.1,
+        geometry.window_cells,
+    ))
 }
 
 /// What should be known about an estimate.
@@ -391,6 +380,13 @@ fn warn(shape: &Shape, settings: &Settings, warnings: &mut Vec<String>) {
         ));
     }
     if settings.runtime == Runtime::Vllm {
-        warnings.push("vLLM takes gpu_memory_utilization (0.9) of each GPU, whatever the model needs".to_owned());
+        warnings.push(
+            "vLLM takes gpu_memory_utilization (0.9) of each GPU, whatever the model needs"
+                .to_owned(),
+        );
     }
 }
+
+#[cfg(test)]
+#[path = "estimate_tests.rs"]
+mod tests;

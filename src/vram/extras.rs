@@ -20,7 +20,9 @@ pub(super) fn add_projector(estimate: &mut Estimate, bytes: u64) {
 
 /// Bytes of a projector. A type without a known size leaves its tensors out, which the caller warns of.
 pub(super) fn projector_bytes(header: &Header, flash: bool) -> u64 {
-    let weights = header.tensors.iter().fold(0_u64, |sum, tensor| sum.saturating_add(tensor.bytes().unwrap_or(0)));
+    let weights = header.tensors.iter().fold(0_u64, |sum, tensor| {
+        sum.saturating_add(tensor.bytes().unwrap_or(0))
+    });
     let compute = ["vision", "audio"].map(|part| encoder_bytes(header, part, flash));
     compute.into_iter().fold(weights, u64::saturating_add)
 }
@@ -40,21 +42,42 @@ fn encoder_bytes(header: &Header, part: &str, flash: bool) -> u64 {
     let tokens = if part == "audio" {
         AUDIO_FRAMES
     } else {
-        let side = number("image_size").filter(|&size| size > 0).unwrap_or(IMAGE_SIZE);
-        let patches = side.checked_div(number("patch_size").unwrap_or(14)).unwrap_or(0);
+        let side = number("image_size")
+            .filter(|&size| size > 0)
+            .unwrap_or(IMAGE_SIZE);
+        let patches = side
+            .checked_div(number("patch_size").unwrap_or(14))
+            .unwrap_or(0);
         patches.saturating_mul(patches)
     };
     let inner = number("feed_forward_length").unwrap_or_else(|| width.saturating_mul(4));
     let heads = number("attention.head_count").unwrap_or(1);
-    let row = inner.saturating_mul(2).saturating_add(width.saturating_mul(4)).saturating_mul(4);
+    let row = inner
+        .saturating_mul(2)
+        .saturating_add(width.saturating_mul(4))
+        .saturating_mul(4);
     let look = if flash { 2 } else { heads.saturating_mul(4) };
-    tokens.saturating_mul(row).saturating_add(tokens.saturating_mul(tokens).saturating_mul(look))
+    tokens
+        .saturating_mul(row)
+        .saturating_add(tokens.saturating_mul(tokens).saturating_mul(look))
 }
 
 /// A draft model: a context of its own, as long as the model's, dealt out in the same shares.
-pub(super) fn add_draft(estimate: &mut Estimate, draft: &Shape, settings: &Settings, offload: &Offload) {
-    let offload = Offload { gpu_layers: None, cpu_experts: 0, split: offload.split.clone() };
-    let settings = Settings { gpu_layers: None, ..*settings };
+pub(super) fn add_draft(
+    estimate: &mut Estimate,
+    draft: &Shape,
+    settings: &Settings,
+    offload: &Offload,
+) {
+    let offload = Offload {
+        gpu_layers: None,
+        cpu_experts: 0,
+        split: offload.split.clone(),
+    };
+    let settings = Settings {
+        gpu_layers: None,
+        ..*settings
+    };
     let beside = shaped(draft, &settings, &offload);
     for (parts, own) in estimate.devices.iter_mut().zip(&beside.devices) {
         parts.draft_bytes = own.total_bytes();
@@ -78,12 +101,16 @@ pub(super) fn vllm(shape: &Shape, settings: &Settings, offload: &Offload) -> Est
     let cell = (settings.cache_k.bytes(wide(sums.full.0, sums.windowed.0)))
         .saturating_add(settings.cache_v.bytes(wide(sums.full.1, sums.windowed.1)));
     // One embedding serves as output layer too.
-    let output = if shape.tied { 0 } else { shape.output_bytes };
+    let output = shape.output_bytes.saturating_sub(shape.tied_bytes);
     let whole = Parts {
         layers: shape.gpu_layers(),
-        weights_bytes: [sums.dense, sums.expert, shape.input_bytes, output].into_iter().fold(0, u64::saturating_add),
+        weights_bytes: [sums.dense, sums.expert, shape.input_bytes, output]
+            .into_iter()
+            .fold(0, u64::saturating_add),
         kv_bytes: cell.saturating_mul(cells),
-        state_bytes: sums.state.saturating_mul(u64::from(settings.parallel.max(1))),
+        state_bytes: sums
+            .state
+            .saturating_mul(u64::from(settings.parallel.max(1))),
         ..Parts::default()
     };
     let mut estimate = Estimate::default();

@@ -84,6 +84,10 @@ pub(super) enum Owners {
 
 /// What a family does. Everything else follows from metadata and tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of a model"
+)]
 pub(super) struct Family {
     /// Sliding windows.
     pub(super) windows: Windows,
@@ -101,6 +105,8 @@ pub(super) struct Family {
     pub(super) rotary: bool,
     /// Numbers that a token's position takes.
     pub(super) position_parts: u64,
+    /// Whether a model without an output matrix uses the token embeddings for it.
+    pub(super) ties: bool,
     /// Whether the stream behind the last layer is kept (for layers that predict further tokens), so that its norm takes a tensor of its own.
     pub(super) keeps_last: bool,
 }
@@ -115,6 +121,7 @@ pub(super) const PLAIN: Family = Family {
     onto_stream: false,
     rotary: true,
     position_parts: 1,
+    ties: true,
     keeps_last: false,
 };
 
@@ -127,6 +134,7 @@ const PARALLEL: Family = Family {
 /// Encodes a whole text, keeps nothing.
 const ENCODER: Family = Family {
     memory: Memory::Nothing,
+    ties: false,
     ..PLAIN
 };
 
@@ -190,38 +198,111 @@ const fn always(period: u64, tokens: u64) -> Family {
     }
 }
 
-/// The family of an architecture as `general.architecture` spells it; `None` when this version does not know it. Source: the `load_arch_hparams`
-/// and `create_memory` functions of llama.cpp (read at b11434 to b11669), and the oracle rows of `tests/data/vram` where a family is there.
-pub(super) fn family(architecture: &str) -> Option<Family> {
-    let family = match architecture {
-        // Kimi K2 and Moonlight are deepseek2 files.
-        "llama" | "deci" | "grok" | "gpt2" | "mpt" | "baichuan" | "starcoder" | "refact"
-        | "bloom" | "qwen" | "qwen2" | "qwen2moe" | "qwen2vl" | "qwen3" | "qwen3moe"
-        | "qwen3vl" | "qwen3vlmoe" | "phi3" | "phimoe" | "plamo" | "orion" | "internlm2"
-        | "minicpm" | "minicpm3" | "gemma" | "starcoder2" | "xverse" | "dbrx" | "olmo"
-        | "olmoe" | "openelm" | "arctic" | "deepseek" | "deepseek2" | "deepseek2-ocr"
-        | "chatglm" | "glm4" | "glm4moe" | "bitnet" | "jais" | "nemotron" | "exaone"
-        | "granite" | "granitemoe" | "chameleon" | "plm" | "bailingmoe" | "bailingmoe2"
-        | "dots1" | "arcee" | "ernie4_5" | "ernie4_5-moe" | "hunyuan-moe" | "hunyuan-dense"
-        | "smollm3" | "seed_oss" | "grovemoe" | "apertus" | "minimax-m2" | "cogvlm"
-        | "pangu-embedded" | "mistral3" | "mistral4" | "codeshell" | "paddleocr" | "maincoder"
-        | "llama-embed" | "stablelm" | "talkie" => PLAIN,
-        "falcon" | "phi2" | "command-r" | "gptneox" => PARALLEL,
-        "gemma2" => always(2, 4096),
-        "gemma3" => keyed(6),
-        "gemma3n" => Family {
+/// Every architecture that is known, as `general.architecture` spells it, with its family. Source: the `load_arch_hparams` and `create_memory`
+/// functions of llama.cpp (b11434 to b11669), checked by the rows of `tests/data/vram` where a family is there.
+const FAMILIES: &[(&[&str], Family)] = &[
+    // Kimi K2 and Moonlight are deepseek2 files.
+    (
+        &[
+            "llama",
+            "deci",
+            "grok",
+            "gpt2",
+            "mpt",
+            "baichuan",
+            "starcoder",
+            "refact",
+            "bloom",
+            "qwen",
+            "qwen2",
+            "qwen2moe",
+            "qwen2vl",
+            "qwen3",
+            "qwen3moe",
+            "qwen3vl",
+            "qwen3vlmoe",
+            "phi3",
+            "phimoe",
+            "plamo",
+            "orion",
+            "internlm2",
+            "minicpm",
+            "minicpm3",
+            "gemma",
+            "starcoder2",
+            "xverse",
+            "dbrx",
+            "olmo",
+            "olmoe",
+            "openelm",
+            "arctic",
+            "deepseek",
+            "deepseek2",
+            "deepseek2-ocr",
+            "chatglm",
+            "glm4",
+            "glm4moe",
+            "bitnet",
+            "jais",
+            "nemotron",
+            "exaone",
+            "granite",
+            "granitemoe",
+            "chameleon",
+            "plm",
+            "bailingmoe",
+            "bailingmoe2",
+            "dots1",
+            "arcee",
+            "ernie4_5",
+            "ernie4_5-moe",
+            "hunyuan-moe",
+            "hunyuan-dense",
+            "smollm3",
+            "seed_oss",
+            "grovemoe",
+            "apertus",
+            "minimax-m2",
+            "cogvlm",
+            "pangu-embedded",
+            "mistral3",
+            "mistral4",
+            "codeshell",
+            "paddleocr",
+            "maincoder",
+            "llama-embed",
+            "stablelm",
+            "talkie",
+        ],
+        PLAIN,
+    ),
+    (&["falcon", "phi2", "command-r", "gptneox"], PARALLEL),
+    (&["gemma2"], always(2, 4096)),
+    (&["gemma3"], keyed(6)),
+    (
+        &["gemma3n"],
+        Family {
             owners: Owners::First(20),
             ..keyed(5)
         },
-        "gemma4" => Family {
+    ),
+    (
+        &["gemma4"],
+        Family {
             owners: Owners::Keyed,
             ..LISTED
         },
-        "gpt-oss" => Family {
+    ),
+    (
+        &["gpt-oss"],
+        Family {
             keeps_last: true,
             ..keyed(2)
         },
-        "llama4" => Family {
+    ),
+    (
+        &["llama4"],
+        Family {
             windows: Windows::Fixed {
                 period: 4,
                 tokens: 8192,
@@ -230,16 +311,25 @@ pub(super) fn family(architecture: &str) -> Option<Family> {
             },
             ..PLAIN
         },
-        "cohere2" => Family {
+    ),
+    (
+        &["cohere2"],
+        Family {
             parallel: true,
             ..keyed(4)
         },
-        "cohere2moe" => Family {
+    ),
+    (
+        &["cohere2moe"],
+        Family {
             parallel: true,
             ..keyed_first(4)
         },
-        "olmo2" | "afmoe" | "mellum" => keyed(4),
-        "exaone4" => Family {
+    ),
+    (&["olmo2", "afmoe", "mellum"], keyed(4)),
+    (
+        &["exaone4"],
+        Family {
             windows: Windows::Sized {
                 layers: 64,
                 period: 4,
@@ -247,8 +337,11 @@ pub(super) fn family(architecture: &str) -> Option<Family> {
             },
             ..PLAIN
         },
-        "exaone-moe" => always(4, 128),
-        "smallthinker" => Family {
+    ),
+    (&["exaone-moe"], always(4, 128)),
+    (
+        &["smallthinker"],
+        Family {
             windows: Windows::Fixed {
                 period: 4,
                 tokens: 4096,
@@ -257,34 +350,120 @@ pub(super) fn family(architecture: &str) -> Option<Family> {
             },
             ..PLAIN
         },
-        "plamo3" => keyed(8),
-        "laguna" => keyed_first(4),
-        "mimo2" | "step35" | "granite_swa" => LISTED,
-        "bert" | "nomic-bert" | "nomic-bert-moe" | "neo-bert" | "jina-bert-v2" | "jina-bert-v3"
-        | "eurobert" | "modern-bert" | "gemma-embedding" | "dream" | "llada" | "llada-moe"
-        | "rnd1" | "t5encoder" => ENCODER,
-        "mamba" | "mamba2" | "rwkv6" | "rwkv6qwen2" | "rwkv7" | "arwkv7" => RECURRENT,
-        "lfm2" | "lfm2moe" => Family {
+    ),
+    (&["plamo3"], keyed(8)),
+    (&["laguna"], keyed_first(4)),
+    (&["mimo2", "step35", "granite_swa"], LISTED),
+    (
+        &[
+            "bert",
+            "nomic-bert",
+            "nomic-bert-moe",
+            "neo-bert",
+            "jina-bert-v2",
+            "jina-bert-v3",
+            "eurobert",
+            "t5encoder",
+        ],
+        ENCODER,
+    ),
+    (
+        &["modern-bert"],
+        Family {
+            windows: keyed_first(3).windows,
+            ..ENCODER
+        },
+    ),
+    (
+        &["gemma-embedding"],
+        Family {
+            windows: keyed(6).windows,
+            ties: true,
+            ..ENCODER
+        },
+    ),
+    (
+        &["dream", "llada", "llada-moe", "rnd1"],
+        Family {
+            ties: true,
+            ..ENCODER
+        },
+    ),
+    (
+        &["mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"],
+        RECURRENT,
+    ),
+    (
+        &["lfm2", "lfm2moe"],
+        Family {
             onto_stream: true,
             ..HYBRID
         },
-        "jamba" | "plamo2" | "granitehybrid" | "kimi-linear" | "bailingmoe3" | "kimi-k3" => HYBRID,
-        "nemotron_h" | "nemotron_h_moe" => Family {
+    ),
+    (
+        &[
+            "jamba",
+            "plamo2",
+            "granitehybrid",
+            "kimi-linear",
+            "bailingmoe3",
+            "kimi-k3",
+        ],
+        HYBRID,
+    ),
+    (
+        &["nemotron_h", "nemotron_h_moe"],
+        Family {
             recurrence: Recurrence::WithoutHeadsAndFeed,
             ..PLAIN
         },
-        "falcon-h1" => Family {
+    ),
+    (
+        &["falcon-h1"],
+        Family {
             recurrence: Recurrence::Beside,
             ..PLAIN
         },
-        "qwen35" | "qwen35moe" => Family {
+    ),
+    (
+        &["qwen35", "qwen35moe"],
+        Family {
             position_parts: 4,
             keeps_last: true,
             ..INTERVAL
         },
-        "qwen3next" | "minimax-01" => INTERVAL,
-        "deepseek32" | "glm-dsa" | "minimax-m3" | "deepseek4" => INDEXED,
-        _ => return None,
-    };
-    Some(family)
+    ),
+    (&["qwen3next", "minimax-01"], INTERVAL),
+    (
+        &["deepseek32", "glm-dsa", "minimax-m3", "deepseek4"],
+        INDEXED,
+    ),
+];
+
+/// The family of an architecture; `None` when this version does not know it.
+pub(super) fn family(architecture: &str) -> Option<Family> {
+    let row = FAMILIES
+        .iter()
+        .find(|(names, _)| names.contains(&architecture))?;
+    Some(row.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_architecture_is_listed_once() {
+        let mut names: Vec<&str> = FAMILIES
+            .iter()
+            .flat_map(|(names, _)| names.iter().copied())
+            .collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        assert!(count > 110, "{count}");
+        assert_eq!(family("deepseek2"), Some(PLAIN));
+        assert_eq!(family("nobodys"), None);
+    }
 }

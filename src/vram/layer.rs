@@ -83,6 +83,10 @@ impl Mixer {
 
 /// The widths of attention, in elements per token.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of a model"
+)]
 pub(super) struct Attention {
     /// Query heads.
     pub(super) heads: u64,

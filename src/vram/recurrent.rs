@@ -59,7 +59,11 @@ impl Graph<'_> {
         let gated = self.take(widths.inner);
         self.give(gate);
         self.give(out);
-        let gated = if widths.groups > 0 { self.turn(gated, widths.inner) } else { gated };
+        let gated = if widths.groups > 0 {
+            self.turn(gated, widths.inner)
+        } else {
+            gated
+        };
         self.turn(gated, self.embedding)
     }
 

@@ -22,6 +22,7 @@ impl Shape {
         }
         scale(&mut shape.input_bytes);
         scale(&mut shape.output_bytes);
+        scale(&mut shape.tied_bytes);
         shape
     }
 }

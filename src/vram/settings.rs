@@ -176,7 +176,7 @@ pub struct Settings {
     /// devices without that copy (RPC, Vulkan, a no-allocation load), which cannot show it.
     pub cuda_kv_scratch: bool,
     /// Whether the first GPU computes prompts with the weights that stay in RAM, a copy of each at a time (llama.cpp's op offload, on for
-    /// CUDA, ROCm, Vulkan, `SYCL` and Metal). On by default; off for RPC devices, which cannot.
+    /// CUDA, `ROCm`, Vulkan, `SYCL` and Metal). On by default; off for RPC devices, which cannot.
     pub op_offload: bool,
 }
 
@@ -214,7 +214,11 @@ impl Settings {
             parallel: if server { SERVER_SLOTS } else { 1 },
             cache_k: CacheType::F16,
             cache_v: CacheType::F16,
-            batch: if runtime == Runtime::Ollama { UBATCH } else { BATCH },
+            batch: if runtime == Runtime::Ollama {
+                UBATCH
+            } else {
+                BATCH
+            },
             ubatch: UBATCH,
             flash_attention: true,
             gpu_layers: None,

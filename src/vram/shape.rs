@@ -10,6 +10,10 @@ use super::{Header, UnknownTypes};
 
 /// What a model is, as far as its memory goes.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of a model"
+)]
 pub struct Shape {
     /// Architecture as the header spells it.
     pub architecture: String,
@@ -31,14 +35,20 @@ pub struct Shape {
     pub input_bytes: u64,
     /// Bytes of the output layer. With tied embeddings the copy of the token embeddings that llama.cpp makes for it.
     pub output_bytes: u64,
-    /// Whether the output layer is a copy of the token embeddings.
-    pub tied: bool,
+    /// Bytes of that copy; 0 when the output layer has a matrix of its own. In RAM nothing is copied.
+    pub tied_bytes: u64,
     /// Tokens that windowed layers attend to; 0 without such layers.
     pub window: u64,
     /// Bytes of tensors that the language model does not use (vision tensors in old Ollama blobs).
     pub projector_bytes: u64,
     /// Experts a token uses and experts there are; 0 without experts.
     pub experts: (u64, u64),
+    /// Layers behind the last that only predict further tokens. They are not loaded, but count where layers are dealt out.
+    pub(super) ahead: usize,
+    /// Width of the embeddings of all layers for one token; 0: there are none, or several streams use them.
+    pub(super) per_layer: u64,
+    /// Elements of V per cell in the layer that has most.
+    pub(super) widest_value: u64,
     /// The heaviest matrix of each role.
     pub(super) heaviest: Heaviest,
     /// What is kept of the tokens seen.
@@ -72,6 +82,8 @@ pub(super) struct Sums {
     pub(super) full: (u64, u64),
     /// Key and value elements per cell of the layers that attend to a window.
     pub(super) windowed: (u64, u64),
+    /// Layers that own a cache: those that attend to everything and those that attend to a window.
+    pub(super) owners: (u64, u64),
     /// [`Layer::state_bytes`].
     pub(super) state: u64,
 }
@@ -125,9 +137,10 @@ impl Shape {
         Ok(shape)
     }
 
-    /// Layers that can be offloaded: all of them and the output layer.
+    /// Layers that can be offloaded (`-ngl`): all of them and the output layer. llama.cpp counts layers that only predict further tokens too.
     pub fn gpu_layers(&self) -> u32 {
-        u32::try_from(self.layers.len().saturating_add(1)).unwrap_or(u32::MAX)
+        let layers = self.layers.len().saturating_add(self.ahead);
+        u32::try_from(layers.saturating_add(1)).unwrap_or(u32::MAX)
     }
 
     /// First layers to name (`--n-cpu-moe`) so that no expert is on a GPU; 0 without experts.
@@ -146,11 +159,12 @@ impl Shape {
             sums.dense = sums.dense.saturating_add(layer.dense_bytes);
             sums.expert = sums.expert.saturating_add(layer.expert_bytes);
             sums.state = sums.state.saturating_add(layer.state_bytes);
-            let cells = if layer.windowed {
-                &mut sums.windowed
+            let (cells, owners) = if layer.windowed {
+                (&mut sums.windowed, &mut sums.owners.1)
             } else {
-                &mut sums.full
+                (&mut sums.full, &mut sums.owners.0)
             };
+            *owners = owners.saturating_add(u64::from(layer.key_width > 0));
             cells.0 = cells.0.saturating_add(layer.key_width);
             cells.1 = cells.1.saturating_add(layer.value_width);
             self.sums.push(sums);

@@ -8,8 +8,8 @@ use gpurouter::cluster::{
     ClusterSnapshot, Demand, Launch, Layers, Measure, MemoryPolicy, Need, Node, NodeKind,
     NodeState, Question, Room, Rules, Site, Strategy, Surroundings, fit, place,
 };
-use gpurouter::vram::{Extras, 
-    Basis, Header, Learned, Offload, Range, Runtime, Settings, Shape, Subject, estimate,
+use gpurouter::vram::{
+    Basis, Extras, Header, Learned, Offload, Range, Runtime, Settings, Shape, Subject, estimate,
 };
 
 use super::{Row, data, header};

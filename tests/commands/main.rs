@@ -4,7 +4,9 @@
 mod common;
 
 mod ask;
+mod bench;
 mod configuration;
+mod fit;
 mod generated;
 mod models;
 mod questions;

@@ -64,21 +64,25 @@ fn reads(
         .map(|parts| parts.layers)
         .sum::<u32>()
         == 0;
-    let tied = if output_here && shape.tied {
-        shape.output_bytes
-    } else {
-        0
-    };
+    let tied = if output_here { shape.tied_bytes } else { 0 };
     let weights = host
         .weights_bytes
         .saturating_sub(shape.input_bytes)
         .saturating_add(tied);
     reads.push(DeviceRead {
         bytes: experts.read(weights, 0, experts.first, false) + cache(host, depth),
-        bandwidth: site.ram_bandwidth,
+        bandwidth: site.ram_bandwidth.or_else(|| shared(rooms)),
         layers: 0,
     });
     Some(reads)
+}
+
+/// The bandwidth of RAM where a GPU shares it.
+fn shared(rooms: &[Room]) -> Option<f64> {
+    let bandwidth = rooms.iter().find(|room| room.unified)?.bandwidth?;
+    #[expect(clippy::cast_precision_loss, reason = "a bandwidth")]
+    let bandwidth = bandwidth as f64;
+    Some(bandwidth)
 }
 
 fn cache(parts: &Parts, depth: f64) -> f64 {

@@ -15,7 +15,9 @@ use crate::cluster::{
     ClusterSnapshot, Gpu, GpuState, Knowledge, LoadedModel, Measure, Model, Node, NodeKind,
     NodeState, Surroundings, Vendor,
 };
-use crate::vram::{CacheType, Extras, GpuCard, Header, Learned, Offload, Runtime, Shape, estimate, read};
+use crate::vram::{
+    CacheType, Extras, GpuCard, Header, Learned, Offload, Runtime, Shape, estimate, read,
+};
 use proptest::prelude::{
     Just, ProptestConfig, Strategy as Generator, TestCaseError, prop_assert, prop_oneof,
 };

@@ -60,6 +60,10 @@ pub struct EstimateDocument {
 
 /// What stays in RAM.
 #[derive(Debug, Clone, Serialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the contract's names, with their unit"
+)]
 pub struct HostDocument {
     /// Weights.
     pub weights_bytes: u64,
@@ -147,7 +151,7 @@ impl EstimateDocument {
         };
         let usual = model.usual_kv.unwrap_or_default();
         let total = sum(Parts::total_bytes);
-        let on_gpu = if estimate.devices.is_empty() { 0 } else { 1 };
+        let on_gpu = u64::from(!estimate.devices.is_empty());
         let host = &estimate.host;
         let mut warnings = model.warnings.clone();
         // What a name tells is more than the general remark on sizes.

@@ -55,8 +55,13 @@ pub(in crate::cmd) fn load(config: &Config, environment: &Environment) -> anyhow
 ///
 /// # Errors
 /// The file cannot be written; what was kept before is still there.
-pub(in crate::cmd) fn store(config: &Config, environment: &Environment, learned: &Learned) -> anyhow::Result<PathBuf> {
-    let path = path(config, environment).context("there is no home directory to keep it in; set [sources] state_dir")?;
+pub(in crate::cmd) fn store(
+    config: &Config,
+    environment: &Environment,
+    learned: &Learned,
+) -> anyhow::Result<PathBuf> {
+    let path = path(config, environment)
+        .context("there is no home directory to keep it in; set [sources] state_dir")?;
     let failed = || format!("cannot write {}", path.display());
     let directory = path.parent().with_context(failed)?;
     fs::create_dir_all(directory).with_context(failed)?;

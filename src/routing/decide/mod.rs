@@ -13,6 +13,7 @@ use predict::predict;
 use rank::{Entry, rank};
 use refusal::refusal;
 
+use super::queue::Forecast;
 use super::target::{Target, targets};
 use super::{Complexity, Policy, RequestFacts, Speeds, Task};
 use crate::cluster::{Capability, ClusterSnapshot, Model, ModelName, Node, NodeState};
@@ -93,13 +94,21 @@ pub struct NodeLoad {
     pub queued: u32,
     /// Requests the node may have at once; `None` while unknown.
     pub slots: Option<u32>,
+    /// What the node's scheduler expects for this very request; `None` where no scheduler was asked.
+    pub forecast: Option<Forecast>,
+    /// Tokens of this request's prompt that the node is likely to have in its cache.
+    pub cached_tokens: u64,
 }
 
 impl NodeLoad {
     /// Whether a request sent now would have to wait; unknown slots never do.
     fn full(self) -> bool {
-        self.slots
-            .is_some_and(|slots| self.active + self.queued >= slots)
+        match self.forecast {
+            Some(forecast) => forecast.wait_ms != Some(0),
+            None => self
+                .slots
+                .is_some_and(|slots| self.active + self.queued >= slots),
+        }
     }
 }
 
@@ -190,7 +199,9 @@ fn consider(
         }
         let load = load.get(order).copied().unwrap_or_default();
         let speed = speeds.get(&node.name, &model.name);
-        let resident = node.resident(model).is_some();
+        let resident = load
+            .forecast
+            .map_or_else(|| node.resident(model).is_some(), |f| !f.needs_load);
         entries.push(Entry {
             candidate: Candidate {
                 node: node.name.clone(),

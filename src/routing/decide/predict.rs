@@ -38,9 +38,8 @@ pub(super) fn predict(
     load: NodeLoad,
     speed: Speed,
 ) -> Predicted {
-    let prefill_ms = speed
-        .prefill_tps
-        .and_then(|tps| milliseconds(facts.prompt_tokens as f64, tps));
+    let uncached = facts.prompt_tokens.saturating_sub(load.cached_tokens);
+    let prefill_ms = speed.prefill_ms(uncached).and_then(whole);
     let decode_ms = match facts.task {
         Task::Embed => Some(0),
         Task::Complete => {
@@ -51,31 +50,20 @@ pub(super) fn predict(
                 (one, other) => one.or(other),
             };
             expected
-                .zip(speed.decode_tps)
-                .and_then(|(tokens, tps)| milliseconds(tokens, tps))
+                .and_then(whole)
+                .and_then(|tokens| speed.decode_ms(tokens, facts.prompt_tokens))
+                .and_then(whole)
         }
     };
-    // Those before this request are assumed to take as long as this one does.
-    let before = match load.slots {
-        Some(slots) => Some(
-            (load.active + load.queued + 1)
-                .saturating_sub(slots)
-                .div_ceil(slots.max(1)),
-        ),
-        None if load.active + load.queued == 0 => Some(0),
-        None => None,
-    };
-    let wait_ms = match before {
-        Some(0) => Some(0),
-        Some(rounds) => prefill_ms
-            .zip(decode_ms)
-            .map(|(prefill, decode)| (prefill + decode) * u64::from(rounds)),
-        None => None,
+    let wait_ms = match load.forecast {
+        Some(forecast) => forecast.wait_ms,
+        None => wait(load, prefill_ms, decode_ms),
     };
     let load_ms = if resident {
         Some(0)
     } else {
-        speed.load_ms.and_then(|ms| milliseconds(ms, 1000.0))
+        let here = load.forecast.and_then(|forecast| forecast.load_ms);
+        here.or_else(|| speed.load_ms.and_then(whole))
     };
     Predicted {
         wait_ms,
@@ -85,13 +73,28 @@ pub(super) fn predict(
     }
 }
 
-/// Milliseconds that `amount` takes at `per_second`; `None` for a rate that is no rate.
+/// Until a slot is free: those before this request are assumed to take as long as this one does.
+fn wait(load: NodeLoad, prefill_ms: Option<u64>, decode_ms: Option<u64>) -> Option<u64> {
+    let before = match load.slots {
+        Some(slots) => (load.active + load.queued + 1)
+            .saturating_sub(slots)
+            .div_ceil(slots.max(1)),
+        None if load.active + load.queued == 0 => 0,
+        None => return None,
+    };
+    if before == 0 {
+        return Some(0);
+    }
+    let (prefill, decode) = prefill_ms.zip(decode_ms)?;
+    Some((prefill + decode) * u64::from(before))
+}
+
+/// A positive number without its fraction; `None` for what is no number.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "a float to integer cast saturates, and the sign was checked"
 )]
-fn milliseconds(amount: f64, per_second: f64) -> Option<u64> {
-    (amount >= 0.0 && per_second.is_finite() && per_second > 0.0)
-        .then(|| (amount * 1000.0 / per_second).round() as u64)
+fn whole(number: f64) -> Option<u64> {
+    (number >= 0.0 && number.is_finite()).then(|| number.round() as u64)
 }

@@ -22,8 +22,11 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
         .all(|entry| entry.candidate.predicted.total_ms().is_some());
     entries.sort_by_key(|entry| {
         let yields = !entry.preferred || (entry.full && some_free);
+        // What it costs others counts like its own time, without being part of it.
+        let evicts = entry.load.forecast.map_or(0, |forecast| forecast.evicts_ms);
         let predicted = if all_predicted {
-            entry.candidate.predicted.total_ms()
+            let total = entry.candidate.predicted.total_ms();
+            total.map(|ms| ms.saturating_add(evicts))
         } else {
             None
         };
@@ -35,7 +38,10 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
             entry.load.active + entry.load.queued,
             std::cmp::Reverse(free),
         );
+        // A full queue is tried last: it may have room by then.
+        let possible = entry.load.forecast.is_none_or(|forecast| forecast.possible);
         (
+            !possible,
             yields,
             predicted,
             !entry.candidate.resident,

@@ -49,8 +49,8 @@ fn speed(prefill_tps: f64, decode_tps: f64) -> Speed {
         prefill_tps: Some(prefill_tps),
         decode_tps: Some(decode_tps),
         load_ms: Some(1000.0),
-        completion_tokens: None,
         samples: 5,
+        ..Speed::default()
     }
 }
 
@@ -137,6 +137,7 @@ fn predicted_phases_are_the_arithmetic_of_measurements() {
         active: 1,
         queued: 1,
         slots: Some(1),
+        ..NodeLoad::default()
     };
     let warm = decide(
         &asking("m"),
@@ -178,8 +179,7 @@ fn without_speeds_resident_comes_first_then_free_slots_then_order() {
     let load = [
         NodeLoad {
             active: 2,
-            queued: 0,
-            slots: None,
+            ..NodeLoad::default()
         },
         NodeLoad::default(),
     ];
@@ -353,8 +353,8 @@ fn a_full_preferred_node_yields_to_a_free_one() {
         },
         NodeLoad {
             active: 1,
-            queued: 0,
             slots: Some(1),
+            ..NodeLoad::default()
         },
     ];
     let facts = saying("Write a docstring for a sort function");
@@ -410,4 +410,66 @@ fn a_prompt_goes_where_its_context_fits_and_nowhere_when_none_does() {
         ..asking("m")
     };
     assert!(simply(&embedding, &cluster(vec![small])).is_ok());
+}
+
+/// What a node's scheduler says of a request.
+fn forecast(wait_ms: u64, needs_load: bool, evicts_ms: u64) -> NodeLoad {
+    NodeLoad {
+        forecast: Some(Forecast {
+            wait_ms: Some(wait_ms),
+            needs_load,
+            load_ms: None,
+            evicts_ms,
+            possible: true,
+        }),
+        ..NodeLoad::default()
+    }
+}
+
+#[test]
+fn the_schedulers_forecast_replaces_guesses_about_waits_and_loads() {
+    let snapshot = cluster(vec![node("a", &["m"]), node("b", &["m"])]);
+    let speeds = speeds(&[
+        ("a", "m", speed(1000.0, 50.0)),
+        ("b", "m", speed(1000.0, 50.0)),
+    ]);
+    let facts = RequestFacts {
+        max_tokens: Some(100),
+        ..asking("m")
+    };
+    let go = |load: &[NodeLoad]| {
+        let decision = decide(&facts, &snapshot, load, &speeds, &Policy::default()).unwrap();
+        decision.winner().unwrap().node.clone()
+    };
+    let idle = forecast(0, false, 0);
+    assert_eq!(go(&[forecast(4000, false, 0), idle]), "b");
+    assert_eq!(
+        go(&[forecast(0, true, 0), forecast(900, false, 0)]),
+        "b",
+        "a load takes 1000 ms"
+    );
+    assert_eq!(
+        go(&[forecast(0, true, 0), forecast(1100, false, 0)]),
+        "a",
+        "spilled"
+    );
+    assert_eq!(
+        go(&[forecast(0, false, 5000), forecast(2000, false, 0)]),
+        "b",
+        "others would pay"
+    );
+    let cached = NodeLoad {
+        cached_tokens: 900,
+        ..forecast(500, false, 0)
+    };
+    assert_eq!(
+        go(&[idle, cached]),
+        "b",
+        "900 of 1000 tokens need not be read again"
+    );
+    let full = NodeLoad {
+        forecast: Some(Forecast::default()),
+        ..idle
+    };
+    assert_eq!(go(&[full, forecast(60_000, true, 0)]), "b");
 }

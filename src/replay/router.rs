@@ -1,0 +1,726 @@
+//! What gpurouter does: the decision, one scheduler per node, the reconciliation of contexts, and speeds learned on the way. It is the code
+//! that `serve` runs; only the sockets and the clock are missing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::dice::{Dice, hash, hash_text};
+use super::trace::{BLOCK, TraceRequest};
+use super::world::{Counters, Event, Shown, Told, World};
+use crate::cluster::{self, Capability, ClusterSnapshot, ModelName, Node, NodeState};
+use crate::routing::queue::{
+    Action, ClientId, Footprint, Lane, ModelId, NodeQueue, Occupied, Pin, Request, RequestId, Seen,
+    Settings, longest_wait,
+};
+use crate::routing::speed::{Load, Work};
+use crate::routing::window::{self, Limits, Wanted};
+use crate::routing::{
+    Affinity, Learner, NodeLoad, Observation, Policy, RequestFacts, Speeds, Task, WindowPolicy,
+    decide,
+};
+use crate::sim::Model;
+
+/// Standard deviation of the router's token estimates.
+const ESTIMATE_ERROR: f64 = 0.08;
+/// Standard deviation of its estimates of compute buffers; weights and keys are exact in a header.
+const BUFFER_ERROR: f64 = 0.2;
+/// How often a node is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// What Ollama takes for an absent `num_ctx` on a card below 24 GiB.
+const AUTOMATIC: u32 = 4096;
+
+/// What the router counted.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counted {
+    /// Loads that plain Ollama would have made of the same requests on the same loaded models.
+    pub(super) avoided: u64,
+    /// Milliseconds that they would have taken.
+    pub(super) avoided_ms: u64,
+    /// Loads that the router made.
+    pub(super) ordered: u64,
+    /// Models that it evicted.
+    pub(super) evicted: u64,
+    /// Requests whose prediction came within a fifth of the real time, of those that had one.
+    pub(super) close: (u64, u64),
+    /// Requests that waited longer than promised, and the longest wait over its bound.
+    pub(super) starved: u64,
+}
+
+/// A request on its way.
+#[derive(Debug, Clone)]
+struct Sent {
+    node: usize,
+    request: Request,
+    wanted: Wanted,
+    /// Nodes that may still be tried.
+    rest: Vec<usize>,
+    /// Requests before it when it arrived.
+    ahead: u64,
+    arrived: Duration,
+    /// What the answer was expected to take from its start, and when it started.
+    expected: Option<(f64, Duration)>,
+}
+
+pub(super) struct Router {
+    policy: WindowPolicy,
+    queues: Vec<NodeQueue>,
+    settings: Vec<Settings>,
+    footprints: Vec<Vec<Arc<Footprint>>>,
+    names: Vec<ModelName>,
+    snapshot: ClusterSnapshot,
+    learner: Learner,
+    speeds: Speeds,
+    affinity: Affinity<(usize, usize)>,
+    sent: HashMap<usize, Sent>,
+    looked: Vec<Option<Duration>>,
+    wakes: Vec<Option<u64>>,
+    seed: u64,
+    longest_answer_ms: u64,
+    longest_load_ms: u64,
+    waits: Vec<(usize, Lane, u64, u64, usize)>,
+    pub(super) counted: Counted,
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Router {
+    pub(super) fn new(
+        world: &World<'_>,
+        policy: WindowPolicy,
+        pinned: &[String],
+        seed: u64,
+    ) -> Self {
+        let mut settings = Vec::new();
+        let mut footprints = Vec::new();
+        let mut nodes = Vec::new();
+        for (index, node) in world.nodes.iter().enumerate() {
+            let spec = &node.spec;
+            let known = spec.memory_known && spec.gpu.vram_bytes > 0;
+            settings.push(Settings {
+                policy,
+                capacity: known.then(|| spec.usable_bytes()),
+                slots: (spec.parallel > 1).then(|| u32::try_from(spec.parallel).unwrap_or(1)),
+                queue: u32::try_from(world.requests.len()).unwrap_or(u32::MAX),
+                cpu_loads: true,
+                ..Settings::default()
+            });
+            let mut dice = Dice::new(hash(&[seed, 77, index as u64]));
+            let estimate = |model: &Arc<Model>| {
+                Arc::new(if spec.gpu.vram_bytes == 0 {
+                    Footprint::unknown()
+                } else {
+                    estimated(model, spec.parallel, &mut dice)
+                })
+            };
+            footprints.push(world.models.iter().map(estimate).collect());
+            nodes.push(Arc::new(as_seen(&spec.name, world.models, |model| spec.has(model))));
+        }
+        let mut queues: Vec<_> = settings.iter().cloned().map(NodeQueue::new).collect();
+        for (index, model) in (0..).zip(world.models) {
+            if pinned.contains(&model.name) {
+                for queue in &mut queues {
+                    queue.pin(ModelId(index), Pin::Last);
+                }
+            }
+        }
+        Self {
+            policy,
+            looked: vec![None; queues.len()],
+            wakes: vec![None; queues.len()],
+            queues,
+            settings,
+            footprints,
+            names: world.models.iter().map(|model| ModelName::new(&model.name)).collect(),
+            snapshot: ClusterSnapshot { nodes },
+            learner: Learner::default(),
+            speeds: Speeds::default(),
+            affinity: Affinity::default(),
+            sent: HashMap::new(),
+            seed,
+            longest_answer_ms: 0,
+            longest_load_ms: 0,
+            waits: Vec::new(),
+            counted: Counted::default(),
+        }
+    }
+
+    /// Runs the trace.
+    pub(super) fn run(&mut self, world: &mut World<'_>) {
+        while let Some(told) = world.next() {
+            match told {
+                Told::Sent(request) => self.arrives(world, request),
+                Told::FirstToken { node, request } => {
+                    self.with(node, |queue| queue.answering(id_of(request)));
+                    self.pump(world, node);
+                }
+                Told::Finished {
+                    node,
+                    request,
+                    counters,
+                } => self.finished(world, node, request, &counters),
+                Told::Died { node, request } => self.died(world, node, request),
+                Told::Loaded { node, took } => self.loaded(world, node, took),
+                Told::Wake { node } => {
+                    if let Some(set) = self.wakes.get_mut(node) {
+                        *set = None;
+                    }
+                    self.pump(world, node);
+                }
+                Told::Restarted { node } => {
+                    self.with(node, NodeQueue::restarted);
+                    self.state(node, NodeState::Down);
+                }
+                Told::Up { node } => {
+                    self.state(node, NodeState::Up);
+                    self.pump(world, node);
+                }
+            }
+        }
+        self.judge();
+    }
+
+    fn with(&mut self, node: usize, act: impl FnOnce(&mut NodeQueue)) {
+        if let Some(queue) = self.queues.get_mut(node) {
+            act(queue);
+        }
+    }
+
+    fn state(&mut self, node: usize, state: NodeState) {
+        if let Some(node) = self.snapshot.nodes.get_mut(node) {
+            Arc::make_mut(node).state = state;
+        }
+    }
+
+    /// A client sends a request: each node is asked what it would mean there, and the decision is made.
+    fn arrives(&mut self, world: &mut World<'_>, request: usize) {
+        let (Some(asked), Some(model)) = (
+            world.requests.get(request),
+            world.model_of.get(request).copied(),
+        ) else {
+            return;
+        };
+        for node in 0..self.queues.len() {
+            self.look(world, node);
+        }
+        let Some(kind) = world.models.get(model) else {
+            return;
+        };
+        let embeds = kind.can("embedding");
+        let wanted = self.wanted(asked, request, embeds);
+        let now = ms(world.now);
+        let mut loads = Vec::with_capacity(self.queues.len());
+        let mut requests = Vec::with_capacity(self.queues.len());
+        for node in 0..self.queues.len() {
+            let request = self.request_at(node, model, request, asked, &wanted, embeds, kind.context_length);
+            let (load, request) = self.load_of(now, node, model, asked, request);
+            loads.push(load);
+            requests.push(request);
+        }
+        let facts = RequestFacts {
+            model: Some(asked.model.clone()),
+            task: if embeds { Task::Embed } else { Task::Complete },
+            images: asked.images > 0,
+            prompt_tokens: wanted.prompt_high * 4 / 5,
+            ..RequestFacts::default()
+        };
+        let decided = decide(&facts, &self.snapshot, &loads, &self.speeds, &Policy::default());
+        let Ok(decision) = decided else {
+            world.fail(request, false);
+            return;
+        };
+        let mut order: Vec<usize> = decision
+            .admitted()
+            .filter_map(|c| self.snapshot.nodes.iter().position(|node| node.name == c.node))
+            .filter(|node| requests.get(*node).is_some_and(Option::is_some))
+            .collect();
+        if order.is_empty() {
+            // Too long for every window: the 400 of the client's dialect, before anything was read.
+            world.fail(request, true);
+            return;
+        }
+        order.reverse();
+        self.place(world, request, order, &wanted, model, embeds);
+    }
+
+    /// Queues a request at the last node of `rest`.
+    fn place(
+        &mut self,
+        world: &mut World<'_>,
+        request: usize,
+        mut rest: Vec<usize>,
+        wanted: &Wanted,
+        model: usize,
+        embeds: bool,
+    ) {
+        let (Some(node), Some(asked)) = (rest.pop(), world.requests.get(request)) else {
+            world.fail(request, false);
+            return;
+        };
+        let trained = world.models.get(model).map_or(0, |model| model.context_length);
+        let Some(queued) = self.request_at(node, model, request, asked, wanted, embeds, trained) else {
+            self.place(world, request, rest, wanted, model, embeds);
+            return;
+        };
+        let now = ms(world.now);
+        let Some(queue) = self.queues.get_mut(node) else {
+            return;
+        };
+        let ahead = (queue.queued() + queue.active()) as u64;
+        if queue.arrive(now, queued.clone()).is_err() {
+            self.place(world, request, rest, wanted, model, embeds);
+            return;
+        }
+        self.sent.insert(
+            request,
+            Sent {
+                node,
+                request: queued,
+                wanted: *wanted,
+                rest,
+                ahead,
+                arrived: world.now,
+                expected: None,
+            },
+        );
+        self.pump(world, node);
+    }
+
+    /// What is estimated of a request: its prompt, give or take the error that such estimates have.
+    fn wanted(&self, asked: &TraceRequest, request: usize, embeds: bool) -> Wanted {
+        let mut dice = Dice::new(hash(&[self.seed, 5, request as u64]));
+        let error = (ESTIMATE_ERROR * dice.normal()).clamp(-0.2, 0.2).exp();
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "tokens times about one"
+        )]
+        let estimate = (f64::from(asked.tokens_in) * error) as u64;
+        Wanted {
+            requested: asked.ctx,
+            prompt_low: estimate * 5 / 8,
+            prompt_high: estimate * 5 / 4,
+            max_tokens: None,
+            usual_answer: None,
+            settable: !embeds,
+        }
+    }
+
+    /// The request as a node's scheduler gets it; `None` when its prompt is too long for every window there.
+    #[expect(clippy::too_many_arguments, reason = "what a request is made of")]
+    fn request_at(
+        &self,
+        node: usize,
+        model: usize,
+        request: usize,
+        asked: &TraceRequest,
+        wanted: &Wanted,
+        embeds: bool,
+        trained: u32,
+    ) -> Option<Request> {
+        let queue = self.queues.get(node)?;
+        let id = model_id(model);
+        let footprint = Arc::clone(self.footprints.get(node)?.get(model)?);
+        let speed = self.speeds.get(&self.snapshot.nodes.get(node)?.name, self.names.get(model)?);
+        let limits = self.limits(node, &footprint, trained);
+        let context = if embeds {
+            window::ContextNeed::ANY
+        } else {
+            let wanted = Wanted {
+                usual_answer: speed.completion_tokens.map(rounded),
+                ..*wanted
+            };
+            window::need(self.policy, &wanted, &limits, queue.context_of(id)).ok()?
+        };
+        Some(Request {
+            id: id_of(request),
+            lane: asked.lane,
+            client: ClientId(hash_text(&asked.session)),
+            model: id,
+            context,
+            footprint,
+            embeds,
+            work_ms: None,
+        })
+    }
+
+    fn limits(&self, node: usize, footprint: &Footprint, trained: u32) -> Limits {
+        let capacity = self.queues.get(node).and_then(NodeQueue::capacity);
+        Limits {
+            trained: Some(trained),
+            // What is larger than the node even with the smallest context is split anyway; then nothing limits it here.
+            fits: capacity.and_then(|bytes| footprint.largest_context(bytes)),
+            automatic: Some(AUTOMATIC),
+            pinned: None,
+        }
+    }
+
+    /// What the decision has to know of a node, and the request with the work it would be there.
+    fn load_of(
+        &mut self,
+        now: u64,
+        node: usize,
+        model: usize,
+        asked: &TraceRequest,
+        request: Option<Request>,
+    ) -> (NodeLoad, Option<Request>) {
+        let (Some(queue), Some(mut request)) = (self.queues.get_mut(node), request) else {
+            return (NodeLoad::default(), None);
+        };
+        let cached = self.affinity.cached_blocks(&(node, model), &asked.prefix) as u64 * u64::from(BLOCK);
+        let name = self.snapshot.nodes.get(node).map_or("", |node| node.name.as_str());
+        let speed = self
+            .names
+            .get(model)
+            .map(|model| self.speeds.get(name, model))
+            .unwrap_or_default();
+        let answer = if request.embeds { Some(0) } else { speed.completion_tokens.map(rounded) };
+        let prompt = u64::from(asked.tokens_in);
+        request.work_ms = answer
+            .and_then(|answer| {
+                speed.estimate(&Work {
+                    uncached_tokens: prompt.saturating_sub(cached),
+                    prompt_tokens: prompt,
+                    answer_tokens: answer,
+                    load: Load::No,
+                })
+            })
+            .map(|range| rounded(range.centre));
+        let load = NodeLoad {
+            active: u32::try_from(queue.active()).unwrap_or(u32::MAX),
+            queued: u32::try_from(queue.queued()).unwrap_or(u32::MAX),
+            slots: queue.slots(),
+            forecast: Some(queue.forecast(now, &request)),
+            cached_tokens: cached,
+        };
+        (load, Some(request))
+    }
+
+    /// Does what a node's scheduler says until it says no more.
+    fn pump(&mut self, world: &mut World<'_>, node: usize) {
+        if !world.up(node) {
+            return;
+        }
+        loop {
+            let now = ms(world.now);
+            let Some(queue) = self.queues.get_mut(node) else {
+                return;
+            };
+            let actions = queue.step(now);
+            if actions.is_empty() {
+                let wake = queue.wake();
+                self.wake(world, node, wake);
+                return;
+            }
+            for action in actions {
+                self.act(world, node, action);
+            }
+        }
+    }
+
+    /// One call at the time that is due first; later ones are found out then.
+    fn wake(&mut self, world: &mut World<'_>, node: usize, wake: Option<u64>) {
+        let (Some(wake), Some(set)) = (wake, self.wakes.get_mut(node)) else {
+            return;
+        };
+        if set.is_none_or(|set| wake < set) {
+            *set = Some(wake);
+            world.at(Duration::from_millis(wake), Event::Wake { node });
+        }
+    }
+
+    fn act(&mut self, world: &mut World<'_>, node: usize, action: Action) {
+        match action {
+            Action::Start { id, context } => self.start(world, node, index_of(id), context),
+            Action::Load {
+                model,
+                context,
+                evict,
+                on_cpu,
+                ..
+            } => {
+                self.counted.ordered += 1;
+                for gone in evict {
+                    self.counted.evicted += 1;
+                    self.affinity.forget(&(node, gone.0 as usize));
+                    world.unload(node, gone.0 as usize);
+                }
+                self.affinity.forget(&(node, model.0 as usize));
+                let num_ctx = Some(context).filter(|context| *context > 0);
+                world.load(node, model.0 as usize, num_ctx, on_cpu);
+            }
+            Action::Refuse { id, .. } => {
+                let request = index_of(id);
+                if let Some(sent) = self.sent.remove(&request) {
+                    let model = sent.request.model.0 as usize;
+                    self.place(world, request, sent.rest, &sent.wanted, model, sent.request.embeds);
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, world: &mut World<'_>, node: usize, request: usize, context: u32) {
+        let (Some(asked), Some(sent)) = (world.requests.get(request), self.sent.get_mut(&request)) else {
+            return;
+        };
+        let model = sent.request.model.0 as usize;
+        let trained = world.models.get(model).map(|model| model.context_length);
+        let load_ms = self.queues.get(node).and_then(|queue| queue.load_ms(sent.request.model));
+        let limits = Limits {
+            trained,
+            automatic: Some(AUTOMATIC),
+            ..Limits::default()
+        };
+        let window = window::reconcile(self.policy, &sent.wanted, &limits, Some(context), load_ms);
+        if let Ok(Some(avoided)) = window.map(|window| window.avoided)
+            && !sent.request.embeds
+        {
+            self.counted.avoided += 1;
+            self.counted.avoided_ms += avoided.ms.unwrap_or(0);
+        }
+        let waited = ms(world.now.saturating_sub(sent.arrived));
+        self.waits.push((request, asked.lane, waited, sent.ahead, node));
+        let place = (node, model);
+        let cached = self.affinity.cached_blocks(&place, &asked.prefix) as u64 * u64::from(BLOCK);
+        let prompt = u64::from(asked.tokens_in);
+        let name = self.snapshot.nodes.get(node).map_or("", |node| node.name.as_str());
+        sent.expected = self
+            .names
+            .get(model)
+            .map(|model| self.learner.speed(name, model, context))
+            .and_then(|speed| {
+                speed.estimate(&Work {
+                    uncached_tokens: prompt.saturating_sub(cached),
+                    prompt_tokens: prompt,
+                    answer_tokens: u64::from(asked.tokens_out),
+                    load: Load::No,
+                })
+            })
+            .map(|range| (range.centre, world.now));
+        let slots = self.queues.get(node).and_then(NodeQueue::slots).unwrap_or(1);
+        self.affinity.sent(&place, &asked.prefix, slots as usize);
+        let num_ctx = if sent.request.embeds || self.policy == WindowPolicy::Pass {
+            asked.ctx
+        } else {
+            Some(context).filter(|context| *context > 0)
+        };
+        if !world.submit(node, request, num_ctx) {
+            let now = ms(world.now);
+            self.with(node, |queue| queue.finished(now, id_of(request), None));
+            world.fail(request, false);
+        }
+    }
+
+    fn finished(&mut self, world: &mut World<'_>, node: usize, request: usize, told: &Counters) {
+        let inside = told
+            .total
+            .saturating_sub(told.load)
+            .saturating_sub(told.prompt)
+            .saturating_sub(told.answer);
+        let now = ms(world.now);
+        self.with(node, |queue| queue.finished(now, id_of(request), Some(ms(inside))));
+        self.longest_answer_ms = self.longest_answer_ms.max(ms(told.total));
+        if let Some(sent) = self.sent.remove(&request) {
+            if let Some((expected, from)) = sent.expected {
+                let real = world.now.saturating_sub(from).as_secs_f64() * 1000.0;
+                self.counted.close.1 += 1;
+                self.counted.close.0 += u64::from((expected / real - 1.0).abs() <= 0.2);
+            }
+            let model = sent.request.model.0 as usize;
+            self.learn(node, model, told);
+        }
+        self.pump(world, node);
+    }
+
+    fn learn(&mut self, node: usize, model: usize, told: &Counters) {
+        let (Some(name), Some(model)) = (self.snapshot.nodes.get(node), self.names.get(model)) else {
+            return;
+        };
+        let name = &name.name;
+        let milliseconds = |time: Duration| Some(time.as_secs_f64() * 1000.0);
+        self.learner.observe(
+            name,
+            model,
+            &Observation {
+                context: told.context,
+                prompt_tokens: told.prompt_tokens.into(),
+                cached_tokens: told.cached_tokens.into(),
+                characters: None,
+                prompt_ms: milliseconds(told.prompt),
+                answer_tokens: told.answer_tokens.into(),
+                decode_ms: milliseconds(told.answer),
+                load: None,
+            },
+        );
+        self.renew(node, model.clone());
+    }
+
+    /// The speeds that decisions read follow what was learned.
+    fn renew(&mut self, node: usize, model: ModelName) {
+        if let Some(node) = self.snapshot.nodes.get(node) {
+            let speed = self.learner.speed(&node.name, &model, 0);
+            let models = self.speeds.by_node_and_model.entry(node.name.clone()).or_default();
+            models.insert(model, speed);
+        }
+    }
+
+    fn loaded(&mut self, world: &mut World<'_>, node: usize, took: Duration) {
+        let now = ms(world.now);
+        self.longest_load_ms = self.longest_load_ms.max(ms(took));
+        let shown = world.shown(node);
+        let Some((model, context, _)) = self.queues.get(node).and_then(NodeQueue::loading) else {
+            return;
+        };
+        let seen = self.seen(world, &shown);
+        let found = seen.iter().find(|seen| seen.model == model).copied();
+        let Some(queue) = self.queues.get_mut(node) else {
+            return;
+        };
+        queue.observed(now, now, &seen);
+        let (context, occupied) = found.map_or((context, None), |seen| (seen.context, seen.occupied));
+        queue.loaded(now, context, occupied, ms(took));
+        if let (Some(name), Some(model)) = (
+            self.snapshot.nodes.get(node),
+            self.names.get(model.0 as usize).cloned(),
+        ) {
+            let load = Observation {
+                load: Some((Load::Warm, took.as_secs_f64() * 1000.0)),
+                ..Observation::default()
+            };
+            self.learner.observe(&name.name, &model, &load);
+            self.renew(node, model);
+        }
+        self.pump(world, node);
+    }
+
+    /// The regular look at a node.
+    fn look(&mut self, world: &mut World<'_>, node: usize) {
+        let due = self
+            .looked
+            .get(node)
+            .is_some_and(|last| last.is_none_or(|last| world.now >= last + LOOK));
+        if !due || !world.up(node) {
+            return;
+        }
+        if let Some(last) = self.looked.get_mut(node) {
+            *last = Some(world.now);
+        }
+        let shown = world.shown(node);
+        let seen = self.seen(world, &shown);
+        let now = ms(world.now);
+        self.with(node, |queue| queue.observed(now, now, &seen));
+    }
+
+    fn seen(&self, world: &World<'_>, shown: &[Shown]) -> Vec<Seen> {
+        shown
+            .iter()
+            .filter_map(|shown| {
+                let model = world.models.iter().position(|m| m.name == shown.model)?;
+                Some(Seen {
+                    model: model_id(model),
+                    context: shown.context,
+                    occupied: Some(Occupied {
+                        bytes: shown.size_vram,
+                        whole: shown.size == shown.size_vram,
+                    }),
+                    expires_at: shown.expires_at.map(ms),
+                    embeds: world.models.get(model)?.can("embedding"),
+                })
+            })
+            .collect()
+    }
+
+    /// The node died under a request: another node may answer it if nothing of the answer was sent yet.
+    fn died(&mut self, world: &mut World<'_>, node: usize, request: usize) {
+        let now = ms(world.now);
+        self.with(node, |queue| queue.finished(now, id_of(request), None));
+        let silent = world
+            .records
+            .get(request)
+            .is_some_and(|record| record.first_token.is_none());
+        match self.sent.remove(&request) {
+            Some(sent) if silent && !sent.rest.is_empty() => {
+                let model = sent.request.model.0 as usize;
+                self.place(world, request, sent.rest, &sent.wanted, model, sent.request.embeds);
+            }
+            _ => world.fail(request, false),
+        }
+    }
+
+    /// Counts the waits that were longer than promised.
+    fn judge(&mut self) {
+        for (_, lane, waited, ahead, node) in &self.waits {
+            let Some(settings) = self.settings.get(*node) else {
+                continue;
+            };
+            let bound = longest_wait(
+                settings,
+                *lane,
+                *ahead,
+                self.longest_answer_ms,
+                self.longest_load_ms,
+            );
+            self.counted.starved += u64::from(*waited > bound);
+        }
+    }
+}
+
+fn id_of(request: usize) -> RequestId {
+    RequestId(request as u64)
+}
+
+fn index_of(id: RequestId) -> usize {
+    usize::try_from(id.0).unwrap_or(usize::MAX)
+}
+
+fn model_id(model: usize) -> ModelId {
+    ModelId(u32::try_from(model).unwrap_or(u32::MAX))
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float to integer cast saturates"
+)]
+fn rounded(number: f64) -> u64 {
+    number.round() as u64
+}
+
+/// A model's footprint as an estimate from its header gives it: exact but for the compute buffers.
+fn estimated(model: &Model, parallel: usize, dice: &mut Dice) -> Footprint {
+    let exact = model.resident_bytes(0, parallel);
+    let buffers = exact.saturating_sub(model.bytes);
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "bytes of a buffer times about one"
+    )]
+    let buffers = (buffers as f64 * (BUFFER_ERROR * dice.normal()).exp()) as u64;
+    let per_token = model.kv_bytes_per_token.saturating_mul(parallel as u64);
+    Footprint::linear(model.bytes + buffers, per_token, Some(model.context_length))
+}
+
+/// A node as the router's monitor sees it.
+fn as_seen(name: &str, models: &[Arc<Model>], has: impl Fn(&Model) -> bool) -> Node {
+    let offered = |model: &Arc<Model>| cluster::Model {
+        name: ModelName::new(&model.name),
+        id: model.name.clone(),
+        digest: Some(model.digest.clone()),
+        size_bytes: Some(model.bytes),
+        capabilities: if model.can("embedding") {
+            vec![Capability::Embedding]
+        } else {
+            vec![Capability::Completion, Capability::Tools, Capability::Vision]
+        },
+        context: Some(model.context_length.into()),
+        ..cluster::Model::default()
+    };
+    let mut node = Node::unseen(name, format!("http://{name}"));
+    node.state = NodeState::Up;
+    node.seen = true;
+    node.models = models.iter().filter(|model| has(model)).map(offered).collect();
+    node
+}
