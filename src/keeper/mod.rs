@@ -14,8 +14,8 @@ pub use told::told;
 
 use crate::backend::Prober;
 use crate::cluster::{
-    self, Action, Change, Claim, ClusterSnapshot, Goal, Gpu, Measure, ModelName, NodeReport, ResidencyPlan, Scene, Site,
-    Surroundings, Usage, Wanted,
+    self, Action, Change, Claim, ClusterSnapshot, Goal, Gpu, Measure, ModelName, NodeReport,
+    ResidencyPlan, Scene, Site, Surroundings, Usage, Wanted,
 };
 use crate::config::Config;
 use crate::vram::{Basis, Learned, known_models};

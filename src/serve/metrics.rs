@@ -409,7 +409,7 @@ fn add(family: &mut BTreeMap<String, u64>, key: String, amount: u64) {
 }
 
 /// Label pairs with values escaped as the text form demands.
-fn labels(pairs: &[(&str, &str)]) -> String {
+pub(super) fn labels(pairs: &[(&str, &str)]) -> String {
     let mut out = String::new();
     for (index, (name, value)) in pairs.iter().enumerate() {
         let comma = if index == 0 { "" } else { "," };
@@ -422,7 +422,7 @@ fn labels(pairs: &[(&str, &str)]) -> String {
     out
 }
 
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+pub(super) fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 

@@ -1,8 +1,9 @@
 //! The running router: shared state, connection handling, the relay, the monitor's results, and the router's own routes.
 
-mod admission;
+mod asked;
 mod exchange;
 mod forward;
+mod gate;
 mod gpus;
 mod guard;
 mod health;
@@ -34,13 +35,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::backend::{self, Monitor, Prober};
-use crate::cluster::{ClusterSnapshot, Model, Node, NodeState};
+use crate::cluster::{ClusterSnapshot, Model, ModelName, Node, NodeState};
 use crate::config::{Config, LogLevel, NodeConfig};
 use crate::dialect::{self, ApiError, Dialect, Endpoint, ErrorKind, Usage};
 use crate::gpu::{self, Sampler};
 use crate::http::client::{Client, Origin, SendError};
 use crate::http::server::{Handler, Limits, Refusal, Refused, Reply, Request, Server, Stopper};
-use crate::routing::NodeLoad;
+use crate::routing::{NodeLoad, RequestFacts, Speeds};
+use asked::Asked;
 use exchange::Exchange;
 use guard::HostRule;
 use record::Outcome as Ended;
@@ -57,7 +59,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 pub struct Router {
     config: Config,
     snapshot: Mutex<Arc<ClusterSnapshot>>,
-    admission: admission::Admission,
+    gates: gate::Gates,
     measurements: measure::Measurements,
     metrics: metrics::Metrics,
     ring: ring::Ring,
@@ -109,9 +111,11 @@ impl Bound {
         let gpus = Sampler::start(gpus, interval, gpus::logging(log, nodes))?;
         let hosts = HostRule::new(&config.security.hosts, own_name());
         let prober = Arc::new(Prober::new());
+        let loader = gate::Loader::new(Arc::clone(&prober), config.timeouts.load, log);
+        let loader = Arc::new(loader);
         let router = Arc::new(Router {
             snapshot: Mutex::new(Arc::new(ClusterSnapshot { nodes: unseen })),
-            admission: admission::Admission::default(),
+            gates: gate::Gates::new(gate::Rules::of(&config), Arc::clone(&loader)),
             measurements: measure::Measurements::default(),
             metrics: metrics::Metrics::default(),
             ring: ring::Ring::default(),
@@ -128,8 +132,9 @@ impl Bound {
             stopper: server.stopper(),
             config,
         });
+        loader.tell(&router);
         let shared = Arc::clone(&router);
-        let on_change: backend::OnChange = Arc::new(move |node| shared.replace(node));
+        let on_change: backend::OnChange = Arc::new(move |node, began| shared.replace(node, began));
         let rediscovery = router.rediscovery(server.local_addr());
         let monitor = Monitor::start(
             Arc::clone(&router.prober),
@@ -209,12 +214,17 @@ impl Router {
         let snapshot = self.snapshot();
         let loads = self.loads(&snapshot);
         let inventory = self.gpus.fresh(local::FRESH_LIMIT);
-        Status::of(
+        let mut status = Status::of(
             &snapshot,
             Some(&loads),
             &self.measurements.now(),
             &inventory,
-        )
+        );
+        let counts = self.gates.counts(&snapshot.nodes);
+        for (node, (_, load)) in status.nodes.iter_mut().zip(counts) {
+            node.loading = load.map(status::LoadingStatus::of);
+        }
+        status
     }
 
     /// Where to look for servers when none is configured.
@@ -227,7 +237,7 @@ impl Router {
     }
 
     /// Takes a fresh look at a node into the snapshot, and says what changed.
-    fn replace(&self, node: Node) {
+    fn replace(&self, node: Node, began: Instant) {
         let node = Arc::new(Node { seen: true, ..node });
         let before = {
             let mut guard = lock(&self.snapshot);
@@ -244,6 +254,7 @@ impl Router {
             *guard = Arc::new(ClusterSnapshot { nodes });
             before
         };
+        self.gates.observed(&node, began);
         if before == Some(node.state) {
             return;
         }
@@ -289,17 +300,51 @@ impl Router {
 
     /// What is in flight at the snapshot's nodes.
     fn loads(&self, snapshot: &ClusterSnapshot) -> Vec<NodeLoad> {
-        self.admission.loads(
-            snapshot
-                .nodes
-                .iter()
-                .map(|node| (node.name.as_str(), self.slots(node))),
-        )
+        self.gates.loads(&snapshot.nodes)
     }
 
-    /// Requests that a node may have at once.
-    fn slots(&self, node: &Node) -> Option<u32> {
-        self.config.admission.slots.or(node.slots)
+    /// What sending a request to each of the snapshot's nodes would mean.
+    fn forecasts(
+        &self,
+        snapshot: &ClusterSnapshot,
+        facts: &RequestFacts,
+        asked: &Asked,
+        speeds: &Speeds,
+    ) -> Vec<NodeLoad> {
+        let policy = &self.config.routing;
+        let named = facts.model.as_deref();
+        let Some(named) = named.filter(|named| !policy.routes_by_class(Some(named))) else {
+            return self.loads(snapshot);
+        };
+        let name = ModelName::new(policy.alias(named).unwrap_or(named));
+        let holders = snapshot.nodes.iter().filter_map(|node| node.model(&name));
+        let digests: Vec<&str> = holders
+            .filter_map(|model| model.digest.as_deref())
+            .collect();
+        let same = |model: &&Model| {
+            let digest = model.digest.as_deref();
+            digest.is_some_and(|digest| digests.contains(&digest))
+        };
+        let forecast = |node: &Arc<Node>| {
+            let model = node
+                .model(&name)
+                .or_else(|| node.models.iter().find(same))
+                .filter(|_| node.state.usable());
+            match model {
+                Some(model) => {
+                    let speed = speeds.get(&node.name, &model.name);
+                    let asked = asked.for_node(node);
+                    self.gates.gate(node).forecast(node, model, &asked, &speed)
+                }
+                None => NodeLoad::default(),
+            }
+        };
+        snapshot.nodes.iter().map(forecast).collect()
+    }
+
+    /// A load found the node out of reach.
+    fn unreachable(&self, node: &Node, cause: String) {
+        self.observe(node, backend::Outcome::Unreachable(cause));
     }
 
     fn connections(&self) -> usize {

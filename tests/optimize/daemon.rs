@@ -10,16 +10,27 @@ use super::common::{LIMIT, eventually};
 use super::{User, calls, finish, holds, nodes_of, spec, start};
 
 fn signal(child: &Child, signal: Signal) {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    let pid = i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .expect("a process id");
     kill_process(pid, signal).expect("a child of ours");
 }
 
 /// Lets it run until the nodes were looked at so often, then ends it; returns what it left behind.
-fn cycles(user: &User, fleet: &gpurouter::sim::Fleet, count: usize, arguments: &[&str]) -> super::Done {
+fn cycles(
+    user: &User,
+    fleet: &gpurouter::sim::Fleet,
+    count: usize,
+    arguments: &[&str],
+) -> super::Done {
     let child = user.start(arguments);
     let looks = || {
         let journal = fleet.node(0).journal();
-        journal.iter().filter(|record| record.path == "/api/ps").count()
+        journal
+            .iter()
+            .filter(|record| record.path == "/api/ps")
+            .count()
     };
     assert!(eventually(LIMIT, || looks() >= count), "{} looks", looks());
     std::thread::sleep(Duration::from_millis(300));
@@ -37,7 +48,10 @@ fn cycles_are_counted_and_a_signal_ends_them_at_once() {
         let child = user.start(&["--watch", "--interval", "1s"]);
         let looks = || {
             let journal = fleet.node(0).journal();
-            journal[before..].iter().filter(|record| record.path == "/api/ps").count()
+            journal[before..]
+                .iter()
+                .filter(|record| record.path == "/api/ps")
+                .count()
         };
         assert!(eventually(LIMIT, || looks() >= 3));
         std::thread::sleep(Duration::from_millis(300));
@@ -50,9 +64,17 @@ fn cycles_are_counted_and_a_signal_ends_them_at_once() {
             let line = format!("info Running optimization cycle #{number}");
             assert!(done.err.contains(&line), "{done:?}");
         }
-        assert_eq!(done.out.matches("1 change due").count(), 1, "told once: {done:?}");
+        assert_eq!(
+            done.out.matches("1 change due").count(),
+            1,
+            "told once: {done:?}"
+        );
     }
-    assert_eq!(calls(fleet.node(0)), [""; 0], "without --apply nothing changes");
+    assert_eq!(
+        calls(fleet.node(0)),
+        [""; 0],
+        "without --apply nothing changes"
+    );
 }
 
 /// E17: also in the middle of a load.
@@ -87,18 +109,34 @@ fn models_return_after_a_restart() {
     let done = finish(child, LIMIT);
     assert_eq!(done.code, 0);
     assert!(done.err.contains("warning no node answers"), "{done:?}");
-    assert_eq!(done.err.matches("is now on GPU at gpu0").count(), 2, "{done:?}");
+    assert_eq!(
+        done.err.matches("is now on GPU at gpu0").count(),
+        2,
+        "{done:?}"
+    );
 }
 
 /// E38: once per cycle, with the numbers.
 #[test]
 fn what_fits_nowhere_is_warned_of_in_every_cycle() {
     let fleet = start(vec![spec("gpu0", 4, &["llama3.1"])]);
-    let user = User::new(&fleet, "vram_safety_margin = 0.8\npriority_models = [\"llama3.1\"]");
-    let done = cycles(&user, &fleet, 3, &["--watch", "--apply", "--interval", "0.3"]);
+    let user = User::new(
+        &fleet,
+        "vram_safety_margin = 0.8\npriority_models = [\"llama3.1\"]",
+    );
+    let done = cycles(
+        &user,
+        &fleet,
+        3,
+        &["--watch", "--apply", "--interval", "0.3"],
+    );
     let text = "warning llama3.1:latest is not placed: gpu0: Model too large (4700MB > 3276MB usable VRAM)";
     let warned = done.err.matches(text).count();
-    assert_eq!(warned, done.err.matches("Running optimization cycle").count(), "{done:?}");
+    assert_eq!(
+        warned,
+        done.err.matches("Running optimization cycle").count(),
+        "{done:?}"
+    );
     assert!(warned >= 3);
 }
 
@@ -110,7 +148,12 @@ fn the_log_level_is_honoured() {
         let user = User::new(&fleet, &format!("log_level = \"{level}\""));
         let mut arguments = vec!["--watch", "--interval", "100ms"];
         arguments.extend(flags);
-        let looks = fleet.node(0).journal().iter().filter(|record| record.path == "/api/ps").count();
+        let looks = fleet
+            .node(0)
+            .journal()
+            .iter()
+            .filter(|record| record.path == "/api/ps")
+            .count();
         let done = cycles(&user, &fleet, looks + 3, &arguments);
         assert_eq!(done.code, 0);
         done.err
@@ -131,9 +174,20 @@ fn a_watching_daemon_is_cheap() {
     let user = User::new(&fleet, "");
     assert_eq!(user.optimize(&["--apply"]).code, 0);
     let child = user.start(&["--watch", "--apply", "--interval", "20ms"]);
-    let looks = || fleet.node(0).journal().iter().filter(|record| record.path == "/api/ps").count();
+    let looks = || {
+        fleet
+            .node(0)
+            .journal()
+            .iter()
+            .filter(|record| record.path == "/api/ps")
+            .count()
+    };
     assert!(eventually(LIMIT, || looks() > 10));
-    let marks: Vec<usize> = fleet.nodes().iter().map(|node| node.journal().len()).collect();
+    let marks: Vec<usize> = fleet
+        .nodes()
+        .iter()
+        .map(|node| node.journal().len())
+        .collect();
     let before = looks();
     assert!(eventually(LIMIT, || looks() >= before + 100));
     let count = (looks() - before) as u64;
@@ -144,9 +198,20 @@ fn a_watching_daemon_is_cheap() {
         .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok())
         .unwrap();
     let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-    let ticks: u64 = stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum();
+    let ticks: u64 = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|n| n.parse::<u64>().unwrap())
+        .sum();
     for (node, mark) in fleet.nodes().iter().zip(marks) {
-        let bytes: u64 = node.journal()[mark..].iter().map(|record| record.request_bytes + record.response_bytes).sum();
+        let bytes: u64 = node.journal()[mark..]
+            .iter()
+            .map(|record| record.request_bytes + record.response_bytes)
+            .sum();
         eprintln!("{}: {} bytes per check", node.name(), bytes / count);
         assert!(bytes / count < 4096);
     }

@@ -22,22 +22,39 @@ fn log_of(router: &Router) -> String {
 #[test]
 fn priority_models_are_loaded_shortly_after_the_start() {
     let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
-    let router = Router::start(&[], &format!("check_interval = \"300ms\"\n{}", nodes_of(&fleet)));
+    let router = Router::start(
+        &[],
+        &format!("check_interval = \"300ms\"\n{}", nodes_of(&fleet)),
+    );
     assert!(eventually(LIMIT, || holds(&fleet.urls()[0]) == BACK));
-    assert!(eventually(LIMIT, || log_of(&router).contains("info Running optimization cycle #4")));
+    assert!(eventually(LIMIT, || log_of(&router)
+        .contains("info Running optimization cycle #4")));
     assert_eq!(calls(fleet.node(0)).len(), 2);
     assert!(log_of(&router).contains("mxbai-embed-large:latest is now on GPU at gpu0"));
     let metrics = client::get(router.addr, "/metrics").text();
-    assert!(metrics.contains("gpurouter_optimize_changes_total{action=\"load\"} 2"), "{metrics}");
+    assert!(
+        metrics.contains("gpurouter_optimize_changes_total{action=\"load\"} 2"),
+        "{metrics}"
+    );
 }
 
 /// E19
 #[test]
 fn without_auto_optimize_nothing_is_changed() {
     let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
-    let config = format!("auto_optimize = false\ncheck_interval = \"50ms\"\n{}", nodes_of(&fleet));
+    let config = format!(
+        "auto_optimize = false\ncheck_interval = \"50ms\"\n{}",
+        nodes_of(&fleet)
+    );
     let router = Router::start(&[], &config);
-    let looks = || fleet.node(0).journal().iter().filter(|record| record.path == "/api/ps").count();
+    let looks = || {
+        fleet
+            .node(0)
+            .journal()
+            .iter()
+            .filter(|record| record.path == "/api/ps")
+            .count()
+    };
     assert!(eventually(LIMIT, || looks() >= 3));
     assert_eq!(calls(fleet.node(0)), [""; 0]);
     assert!(!log_of(&router).contains("optimization"));
@@ -63,11 +80,18 @@ fn models_return_when_a_node_comes_back() {
 #[test]
 fn models_that_no_node_has_are_passed_over_in_silence() {
     let fleet = start(vec![spec("gpu0", 4, &["llama3.2:1b"])]);
-    let router = Router::start(&[], &format!("check_interval = \"100ms\"\n{}", nodes_of(&fleet)));
+    let router = Router::start(
+        &[],
+        &format!("check_interval = \"100ms\"\n{}", nodes_of(&fleet)),
+    );
     let cycles = || {
         let metrics = client::get(router.addr, "/metrics").text();
-        let line = metrics.lines().find(|line| line.starts_with("gpurouter_optimize_cycles_total")).map(str::to_owned);
-        line.and_then(|line| line.split(' ').nth(1)?.parse::<u64>().ok()).unwrap_or(0)
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("gpurouter_optimize_cycles_total"))
+            .map(str::to_owned);
+        line.and_then(|line| line.split(' ').nth(1)?.parse::<u64>().ok())
+            .unwrap_or(0)
     };
     assert!(eventually(LIMIT, || cycles() >= 3));
     assert_eq!(calls(fleet.node(0)), [""; 0]);
@@ -79,7 +103,10 @@ fn models_that_no_node_has_are_passed_over_in_silence() {
 #[test]
 fn a_model_at_work_is_not_disturbed() {
     let mut node = spec("gpu0", 8, &["llama3.1", "llama3.2:3b"]);
-    node.hardware.speed = Some(Speed { prefill: 1000.0, decode: 20.0 });
+    node.hardware.speed = Some(Speed {
+        prefill: 1000.0,
+        decode: 20.0,
+    });
     node.answer_tokens = Some(60);
     let fleet = start(vec![node]);
     let config = format!(
@@ -93,11 +120,19 @@ fn a_model_at_work_is_not_disturbed() {
         let body = json!({"model": "llama3.1", "stream": false, "messages": [{"role": "user", "content": "hello"}]});
         post(&format!("{url}/api/chat"), &body)
     });
-    assert!(eventually(LIMIT, || fleet.node(0).active() > 0 && !holds(&fleet.urls()[0]).is_empty()));
+    assert!(eventually(LIMIT, || fleet.node(0).active() > 0
+        && !holds(&fleet.urls()[0]).is_empty()));
     // The router has to have seen that it is loaded.
-    let loaded = || router.api("/gpurouter/api/status")["nodes"][0]["loaded"].as_array().is_some_and(|list| !list.is_empty());
+    let loaded = || {
+        router.api("/gpurouter/api/status")["nodes"][0]["loaded"]
+            .as_array()
+            .is_some_and(|list| !list.is_empty())
+    };
     assert!(eventually(LIMIT, loaded));
-    let busy = post(&format!("{}/gpurouter/api/optimize", router.url), &json!({}));
+    let busy = post(
+        &format!("{}/gpurouter/api/optimize", router.url),
+        &json!({}),
+    );
     let busy: Value = busy.json();
     assert_eq!(steps(&busy), [""; 0], "{busy}");
     let reason = busy["impossible"][0]["reason"].as_str().unwrap();
@@ -105,8 +140,15 @@ fn a_model_at_work_is_not_disturbed() {
     assert_eq!(calls(fleet.node(0)), ["/api/chat llama3.1"]);
     let answer = asked.join().unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let done: Value = post(&format!("{}/gpurouter/api/optimize", router.url), &json!({})).json();
-    assert_eq!(steps(&done), ["unload gpu0 llama3.1:latest", "load gpu0 llama3.2:3b"]);
+    let done: Value = post(
+        &format!("{}/gpurouter/api/optimize", router.url),
+        &json!({}),
+    )
+    .json();
+    assert_eq!(
+        steps(&done),
+        ["unload gpu0 llama3.1:latest", "load gpu0 llama3.2:3b"]
+    );
     assert_eq!(done["applied"], true);
     assert_eq!(holds(&fleet.urls()[0]), ["llama3.2:3b 100% pinned"]);
 }
@@ -120,7 +162,10 @@ fn the_command_goes_through_the_running_router() {
     let scratch = Scratch::new();
     scratch.write(
         "gpurouter.toml",
-        &format!("listen = \"{}\"\npriority_models = [\"nomic-embed-text\"]\n", router.addr),
+        &format!(
+            "listen = \"{}\"\npriority_models = [\"nomic-embed-text\"]\n",
+            router.addr
+        ),
     );
     let run = |arguments: &[&str]| {
         let child = command(&scratch)
@@ -134,12 +179,23 @@ fn the_command_goes_through_the_running_router() {
         finish(child, LIMIT)
     };
     let plan = run(&["--json"]);
-    assert_eq!((plan.code, plan.changes()), (1, vec!["load gpu0 nomic-embed-text:latest".to_owned()]));
+    assert_eq!(
+        (plan.code, plan.changes()),
+        (1, vec!["load gpu0 nomic-embed-text:latest".to_owned()])
+    );
     assert_eq!(plan.json()["source"], "router");
     let applied = run(&["--apply"]);
     assert_eq!(applied.code, 0, "{applied:?}");
-    assert!(applied.out.contains("nomic-embed-text:latest is now on GPU at gpu0"), "{applied:?}");
-    assert_eq!(holds(&fleet.urls()[0]), ["nomic-embed-text:latest 100% pinned"]);
+    assert!(
+        applied
+            .out
+            .contains("nomic-embed-text:latest is now on GPU at gpu0"),
+        "{applied:?}"
+    );
+    assert_eq!(
+        holds(&fleet.urls()[0]),
+        ["nomic-embed-text:latest 100% pinned"]
+    );
     assert_eq!(run(&["--apply"]).code, 0);
     assert_eq!(calls(fleet.node(0)).len(), 1);
 }
@@ -149,8 +205,13 @@ fn the_command_goes_through_the_running_router() {
 fn the_route_that_acts_refuses_foreign_pages() {
     let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
     let router = Router::start(&[], &format!("auto_optimize = false\n{}", nodes_of(&fleet)));
-    for field in ["Host: evil.example", "Host: 127.0.0.1\r\nOrigin: http://evil.example"] {
-        let raw = format!("POST /gpurouter/api/optimize HTTP/1.1\r\n{field}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    for field in [
+        "Host: evil.example",
+        "Host: 127.0.0.1\r\nOrigin: http://evil.example",
+    ] {
+        let raw = format!(
+            "POST /gpurouter/api/optimize HTTP/1.1\r\n{field}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
         let mut stream = std::net::TcpStream::connect(router.addr).unwrap();
         std::io::Write::write_all(&mut stream, raw.as_bytes()).unwrap();
         let mut text = String::new();

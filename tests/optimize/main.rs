@@ -67,7 +67,8 @@ fn calls(node: &Node) -> Vec<String> {
     let journal = node.journal();
     for record in &journal {
         assert!(
-            record.method != "DELETE" && !FORBIDDEN.iter().any(|path| record.path.starts_with(path)),
+            record.method != "DELETE"
+                && !FORBIDDEN.iter().any(|path| record.path.starts_with(path)),
             "{} {}",
             record.method,
             record.path
@@ -100,12 +101,20 @@ fn holds(url: &str) -> Vec<String> {
 }
 
 fn get(url: &str) -> Vec<u8> {
-    let (addr, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let (addr, path) = url
+        .strip_prefix("http://")
+        .unwrap()
+        .split_once('/')
+        .unwrap();
     common::client::get(addr.parse().unwrap(), &format!("/{path}")).body
 }
 
 fn post(url: &str, body: &Value) -> common::client::Response {
-    let (addr, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let (addr, path) = url
+        .strip_prefix("http://")
+        .unwrap()
+        .split_once('/')
+        .unwrap();
     common::client::post(addr.parse().unwrap(), &format!("/{path}"), body)
 }
 

@@ -8,7 +8,10 @@ use super::{User, finish, start};
 fn ok(document: &Value) -> impl Fn(&Request, &mut Peer) + Send + Sync + 'static {
     let body = document.to_string();
     move |_, peer| {
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
         peer.send(head.as_bytes());
         peer.send(body.as_bytes());
         peer.close();
@@ -18,8 +21,15 @@ fn ok(document: &Value) -> impl Fn(&Request, &mut Peer) + Send + Sync + 'static 
 fn user_of(stub: &Stub, models: &str) -> User {
     let fleet = start(vec![]);
     let user = User::new(&fleet, "");
-    let nodes = format!("[[node]]\nname = \"n\"\nurl = \"{}\"\nvram = \"8GiB\"\n", stub.url());
-    user.configure("gpurouter.toml", &nodes, &format!("priority_models = {models}"));
+    let nodes = format!(
+        "[[node]]\nname = \"n\"\nurl = \"{}\"\nvram = \"8GiB\"\n",
+        stub.url()
+    );
+    user.configure(
+        "gpurouter.toml",
+        &nodes,
+        &format!("priority_models = {models}"),
+    );
     user
 }
 
@@ -46,7 +56,10 @@ fn a_llama_server_in_router_mode_loads_what_it_is_told_to() {
     let user = user_of(&stub, "[\"llama3.2:1b\"]");
     let child = user.start(&["--apply", "--json"]);
     let request = stub.wait_request(1);
-    assert_eq!((request.method.as_str(), request.path()), ("POST", "/models/load"));
+    assert_eq!(
+        (request.method.as_str(), request.path()),
+        ("POST", "/models/load")
+    );
     assert_eq!(request.json(), json!({"model": "llama3.2:1b"}));
     stub.set_document("/v1/models", listed(&json!({"value": "loading"})));
     std::thread::sleep(std::time::Duration::from_millis(300));
@@ -63,33 +76,55 @@ fn a_llama_server_that_cannot_load_is_told() {
     let user = user_of(&stub, "[\"llama3.2:1b\"]");
     let child = user.start(&["--apply", "--json"]);
     stub.wait_request(1);
-    stub.set_document("/v1/models", listed(&json!({"value": "unloaded", "exit_code": 1, "failed": true})));
+    stub.set_document(
+        "/v1/models",
+        listed(&json!({"value": "unloaded", "exit_code": 1, "failed": true})),
+    );
     let done = finish(child, LIMIT);
     assert_eq!(done.code, 1, "{done:?}");
-    let error = done.json()["failed"][0]["error"].as_str().unwrap().to_owned();
+    let error = done.json()["failed"][0]["error"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert!(error.contains("could not load the model"), "{error}");
 }
 
 /// Before its lists told capabilities, Ollama told them in `/api/show`.
 #[test]
 fn an_ollama_without_capabilities_in_its_list_is_asked() {
-    let stub = Stub::start(Kind::Ollama, &["bge-m3"], |request: &Request, peer: &mut Peer| {
-        if request.path() == "/api/embed" {
-            ok(&json!({"embeddings": []}))(request, peer);
-        } else {
-            reply::healthy(request, peer);
-        }
-    });
-    stub.set_document("/api/tags", json!({"models": [{"name": "bge-m3:latest", "model": "bge-m3:latest", "size": 1_000_000}]}));
-    stub.set_document("/api/show", json!({"capabilities": ["embedding"], "model_info": {}}));
+    let stub = Stub::start(
+        Kind::Ollama,
+        &["bge-m3"],
+        |request: &Request, peer: &mut Peer| {
+            if request.path() == "/api/embed" {
+                ok(&json!({"embeddings": []}))(request, peer);
+            } else {
+                reply::healthy(request, peer);
+            }
+        },
+    );
+    stub.set_document(
+        "/api/tags",
+        json!({"models": [{"name": "bge-m3:latest", "model": "bge-m3:latest", "size": 1_000_000}]}),
+    );
+    stub.set_document(
+        "/api/show",
+        json!({"capabilities": ["embedding"], "model_info": {}}),
+    );
     let user = user_of(&stub, "[\"bge-m3\"]");
     let child = user.start(&["--apply", "--json"]);
     let request = stub.wait_request(1);
     assert_eq!(request.path(), "/api/embed");
-    assert_eq!(request.json(), json!({"model": "bge-m3:latest", "input": "", "keep_alive": -1}));
+    assert_eq!(
+        request.json(),
+        json!({"model": "bge-m3:latest", "input": "", "keep_alive": -1})
+    );
     // The node says that it loaded the model, and lists nothing.
     let done = finish(child, LIMIT);
     assert_eq!(done.code, 1);
-    let error = done.json()["failed"][0]["error"].as_str().unwrap().to_owned();
+    let error = done.json()["failed"][0]["error"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert!(error.contains("does not hold it"), "{error}");
 }

@@ -15,8 +15,13 @@ const EMBEDDINGS: [&str; 2] = ["mxbai-embed-large", "nomic-embed-text"];
 fn priority_models_come_to_the_gpu() {
     let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
     let url = &fleet.urls()[0];
-    fleet.node(0).set_faults(vec![Fault::always(FaultKind::Cpu)]);
-    post(&format!("{url}/api/embed"), &json!({"model": "mxbai-embed-large", "input": "x"}));
+    fleet
+        .node(0)
+        .set_faults(vec![Fault::always(FaultKind::Cpu)]);
+    post(
+        &format!("{url}/api/embed"),
+        &json!({"model": "mxbai-embed-large", "input": "x"}),
+    );
     fleet.node(0).set_faults(Vec::new());
     assert_eq!(holds(url), ["mxbai-embed-large:latest 0%"]);
 
@@ -30,7 +35,11 @@ fn priority_models_come_to_the_gpu() {
     ];
     assert_eq!(planned.changes(), due);
     assert_eq!(planned.json()["applied"], false);
-    assert_eq!(holds(url), ["mxbai-embed-large:latest 0%"], "a plan changes nothing");
+    assert_eq!(
+        holds(url),
+        ["mxbai-embed-large:latest 0%"],
+        "a plan changes nothing"
+    );
 
     let before = calls(fleet.node(0)).len();
     let applied = user.optimize(&["--apply"]);
@@ -42,7 +51,10 @@ fn priority_models_come_to_the_gpu() {
     }
     assert_eq!(
         holds(url),
-        ["mxbai-embed-large:latest 100% pinned", "nomic-embed-text:latest 100% pinned"]
+        [
+            "mxbai-embed-large:latest 100% pinned",
+            "nomic-embed-text:latest 100% pinned"
+        ]
     );
     assert_eq!(
         calls(fleet.node(0))[before..],
@@ -98,7 +110,10 @@ fn priority_models_never_take_more_than_there_is() {
 #[test]
 fn a_model_that_fits_nowhere_is_told_with_the_numbers() {
     let mut node = spec("gpu0", 4, &EMBEDDINGS);
-    node.models.push(gpurouter::sim::Model::named("llama3.1:70b", Some(40_000 << 20)));
+    node.models.push(gpurouter::sim::Model::named(
+        "llama3.1:70b",
+        Some(40_000 << 20),
+    ));
     let fleet = start(vec![node]);
     let user = User::new(
         &fleet,
@@ -108,16 +123,28 @@ fn a_model_that_fits_nowhere_is_told_with_the_numbers() {
     assert_eq!(applied.code, 0, "{applied:?}");
     fits(&applied.out);
     let text = applied.out.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(text.contains("Model too large (40000MB > 3276MB usable VRAM)"), "{text}");
-    assert!(text.contains("Model too large (6900MB > 3276MB usable VRAM), and no node has it"), "{text}");
-    assert_eq!(holds(&fleet.urls()[0]), ["mxbai-embed-large:latest 100% pinned"]);
+    assert!(
+        text.contains("Model too large (40000MB > 3276MB usable VRAM)"),
+        "{text}"
+    );
+    assert!(
+        text.contains("Model too large (6900MB > 3276MB usable VRAM), and no node has it"),
+        "{text}"
+    );
+    assert_eq!(
+        holds(&fleet.urls()[0]),
+        ["mxbai-embed-large:latest 100% pinned"]
+    );
     assert_eq!(user.optimize(&["--apply", "--strict"]).code, 1);
 }
 
 /// E20, and E08 and E29 in it.
 #[test]
 fn a_report_tells_what_would_fit_and_changes_nothing() {
-    let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS), spec("gpu1", 8, &["llama3.1"])]);
+    let fleet = start(vec![
+        spec("gpu0", 4, &EMBEDDINGS),
+        spec("gpu1", 8, &["llama3.1"]),
+    ]);
     let user = User::new(&fleet, "vram_safety_margin = 0.8");
     post(
         &format!("{}/api/embed", fleet.urls()[0]),
@@ -128,7 +155,11 @@ fn a_report_tells_what_would_fit_and_changes_nothing() {
         let report = user.optimize(&[flag]);
         assert_eq!(report.code, 0, "{report:?}");
         fits(&report.out);
-        assert!(report.out.contains("holds    mxbai-embed-large:latest"), "{}", report.out);
+        assert!(
+            report.out.contains("holds    mxbai-embed-large:latest"),
+            "{}",
+            report.out
+        );
         assert!(report.out.contains("Room to spare"), "{}", report.out);
     }
     let report = user.optimize(&["--report-only", "--json"]).json();
@@ -148,10 +179,17 @@ fn two_configurations_give_two_plans() {
     let fleet = start(vec![spec("gpu0", 12, &["mxbai-embed-large", "llama3.1"])]);
     let user = User::new(&fleet, "");
     let nodes = nodes_of(&fleet);
-    user.configure("embeddings.toml", &nodes, "priority_models = [\"mxbai-embed-large\"]");
+    user.configure(
+        "embeddings.toml",
+        &nodes,
+        "priority_models = [\"mxbai-embed-large\"]",
+    );
     user.configure("chat.toml", &nodes, "priority_models = [\"llama3.1\"]");
     let plan = |file| user.optimize(&["--json", "--config", file]).changes();
-    assert_eq!(plan("embeddings.toml"), ["load gpu0 mxbai-embed-large:latest"]);
+    assert_eq!(
+        plan("embeddings.toml"),
+        ["load gpu0 mxbai-embed-large:latest"]
+    );
     assert_eq!(plan("chat.toml"), ["load gpu0 llama3.1:latest"]);
 }
 
@@ -168,7 +206,10 @@ fn a_configuration_that_cannot_be_used_is_refused_with_its_line() {
     ] {
         let done = User::new(&fleet, text).optimize(&[]);
         assert_eq!(done.code, 2, "{text}: {done:?}");
-        assert!(done.err.contains("gpurouter.toml:2") && done.err.contains(told), "{done:?}");
+        assert!(
+            done.err.contains("gpurouter.toml:2") && done.err.contains(told),
+            "{done:?}"
+        );
     }
     assert_eq!(calls(fleet.node(0)), [""; 0]);
 }
@@ -213,14 +254,25 @@ fn a_load_has_a_time_limit_and_holds_nobody_up() {
         &fleet,
         "priority_models = [\"llama3.1\", \"mxbai-embed-large\"]",
     );
-    user.configure("gpurouter.toml", &(nodes_of(&fleet) + "[timeouts]\nload = \"1s\"\n"),
-        "priority_models = [\"llama3.1\", \"mxbai-embed-large\"]");
+    user.configure(
+        "gpurouter.toml",
+        &(nodes_of(&fleet) + "[timeouts]\nload = \"1s\"\n"),
+        "priority_models = [\"llama3.1\", \"mxbai-embed-large\"]",
+    );
     let applied = user.optimize(&["--apply"]);
     assert_eq!(applied.code, 1, "{applied:?}");
     fits(&applied.out);
-    assert!(applied.out.contains("mxbai-embed-large:latest is now on GPU at fast"), "{applied:?}");
+    assert!(
+        applied
+            .out
+            .contains("mxbai-embed-large:latest is now on GPU at fast"),
+        "{applied:?}"
+    );
     let text = applied.out.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(text.contains("load of llama3.1:latest at slow: no complete answer within 1.0 s"), "{text}");
+    assert!(
+        text.contains("load of llama3.1:latest at slow: no complete answer within 1.0 s"),
+        "{text}"
+    );
     assert!(text.contains("1 change made, 1 failed"), "{text}");
 }
 
@@ -253,14 +305,20 @@ fn nodes_that_do_not_answer_are_exit_code_3() {
     fleet.kill(0);
     let done = User::new(&fleet, "").optimize(&["--json"]);
     assert_eq!(done.code, 3, "{done:?}");
-    assert!(done.err.starts_with("error: no node answers\nhint: "), "{done:?}");
+    assert!(
+        done.err.starts_with("error: no node answers\nhint: "),
+        "{done:?}"
+    );
     assert_eq!(done.json()["nodes"][0]["state"], "down");
 }
 
 /// E37: whatever is wanted and wherever it is, nothing is pulled, made, copied or deleted; [`calls`] looks at every request.
 #[test]
 fn nothing_is_ever_pulled_or_deleted() {
-    let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS), spec("gpu1", 4, &["llama3.2:1b"])]);
+    let fleet = start(vec![
+        spec("gpu0", 4, &EMBEDDINGS),
+        spec("gpu1", 4, &["llama3.2:1b"]),
+    ]);
     let user = User::new(
         &fleet,
         "priority_models = [\"nowhere:7b\", \"llama3.1:70b\", \"mxbai-embed-large\", \"llama3.2:1b\"]",
@@ -283,10 +341,18 @@ fn nothing_is_ever_pulled_or_deleted() {
             .map(|record| format!("{} {}", record.method, record.path))
             .collect();
         let allowed = [
-            "GET /api/version", "GET /api/ps", "GET /api/tags", "GET /props", "GET /v1/models",
-            "POST /api/show", "POST /api/embed", "POST /api/generate",
+            "GET /api/version",
+            "GET /api/ps",
+            "GET /api/tags",
+            "GET /props",
+            "GET /v1/models",
+            "POST /api/show",
+            "POST /api/embed",
+            "POST /api/generate",
             // Asked with an empty body, to learn whether the node has them.
-            "POST /v1/messages", "POST /v1/messages/count_tokens", "POST /v1/responses",
+            "POST /v1/messages",
+            "POST /v1/messages/count_tokens",
+            "POST /v1/responses",
         ];
         for path in paths {
             assert!(allowed.contains(&path.as_str()), "{path}");
@@ -298,10 +364,22 @@ fn nothing_is_ever_pulled_or_deleted() {
 /// B15: both models are in memory before the first request; a second time nothing happens.
 #[test]
 fn warming_loads_priority_and_class_models_once() {
-    let mut bare = spec("cpu", 4, &["mxbai-embed-large", "llama3.2:1b", "llama3.2:3b"]);
+    let mut bare = spec(
+        "cpu",
+        4,
+        &["mxbai-embed-large", "llama3.2:1b", "llama3.2:3b"],
+    );
     bare.hardware.gpu = Gpu::none();
     for (kind, node, share) in [
-        ("GPU", spec("gpu", 12, &["mxbai-embed-large", "llama3.2:1b", "llama3.2:3b"]), "100%"),
+        (
+            "GPU",
+            spec(
+                "gpu",
+                12,
+                &["mxbai-embed-large", "llama3.2:1b", "llama3.2:3b"],
+            ),
+            "100%",
+        ),
         ("CPU", bare, "0%"),
     ] {
         let fleet = start(vec![node]);
@@ -334,12 +412,18 @@ fn an_embedding_model_is_known_by_its_capabilities() {
     chat.capabilities = &["completion"];
     node.models = vec![bge, chat];
     let fleet = start(vec![node]);
-    let user = User::new(&fleet, "priority_models = [\"bge-m3\", \"embedded-expert\"]");
+    let user = User::new(
+        &fleet,
+        "priority_models = [\"bge-m3\", \"embedded-expert\"]",
+    );
     let applied = user.optimize(&["--apply", "--json"]);
     assert_eq!(applied.code, 0, "{applied:?}");
     assert_eq!(
         calls(fleet.node(0)),
-        ["/api/embed bge-m3:latest", "/api/generate embedded-expert:latest"]
+        [
+            "/api/embed bge-m3:latest",
+            "/api/generate embedded-expert:latest"
+        ]
     );
 }
 
@@ -347,11 +431,16 @@ fn an_embedding_model_is_known_by_its_capabilities() {
 #[test]
 fn a_load_that_lands_on_the_cpu_is_told() {
     let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
-    fleet.node(0).set_faults(vec![Fault::always(FaultKind::Cpu)]);
+    fleet
+        .node(0)
+        .set_faults(vec![Fault::always(FaultKind::Cpu)]);
     let applied = User::new(&fleet, "").optimize(&["--apply", "--json"]);
     assert_eq!(applied.code, 1, "{applied:?}");
     let failed = &applied.json()["failed"];
-    assert_eq!(failed[0]["error"], "the node loaded it on the CPU though its GPU has room");
+    assert_eq!(
+        failed[0]["error"],
+        "the node loaded it on the CPU though its GPU has room"
+    );
     assert_eq!(applied.json()["resident"][0]["gpu_percent"], 0);
 }
 
@@ -364,7 +453,10 @@ fn a_pin_keeps_the_context() {
     post(&format!("{url}/api/generate"), &body);
     let user = User::new(&fleet, "priority_models = [\"llama3.2:1b\"]");
     let applied = user.optimize(&["--apply", "--json"]);
-    assert_eq!((applied.code, applied.changes()), (0, vec!["pin gpu0 llama3.2:1b".to_owned()]));
+    assert_eq!(
+        (applied.code, applied.changes()),
+        (0, vec!["pin gpu0 llama3.2:1b".to_owned()])
+    );
     assert_eq!(holds(url), ["llama3.2:1b 100% pinned"]);
     let ps = super::common::json(&super::get(&format!("{url}/api/ps")));
     assert_eq!(ps["models"][0]["context_length"], 8192);
@@ -377,7 +469,11 @@ fn a_server_that_loads_nothing_is_left_alone() {
     let fleet = start(vec![]);
     let user = User::new(&fleet, "");
     let nodes = format!("[[node]]\nname = \"llama\"\nurl = \"{}\"\n", stub.url());
-    user.configure("gpurouter.toml", &nodes, "priority_models = [\"llama3.2:1b\"]");
+    user.configure(
+        "gpurouter.toml",
+        &nodes,
+        "priority_models = [\"llama3.2:1b\"]",
+    );
     let done = user.optimize(&["--apply", "--json"]);
     assert_eq!((done.code, done.changes()), (0, Vec::new()), "{done:?}");
     assert_eq!(done.json()["resident"][0]["node"], "llama");

@@ -10,6 +10,7 @@ mod classes;
 mod fallback;
 mod forms;
 mod lists;
+mod residency;
 mod running;
 mod told;
 
