@@ -41,6 +41,10 @@ ever pulled, deleted or made. Asks the running router when it answers, else the
 nodes themselves; JSON says which (`source`).
 Exit codes: 0 nothing to do or done, 1 changes are due or failed (with --strict
 also when a model fits nowhere), 2 usage, 3 no node answers.")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "five independent switches, as the command line has them"
+)]
 pub struct Args {
     /// Make the changes
     #[arg(long)]
