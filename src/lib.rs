@@ -14,10 +14,12 @@ pub mod config;
 pub mod dialect;
 pub mod gpu;
 pub mod http;
+pub mod live;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub mod load;
 pub mod measure;
 pub mod render;
+pub mod replay;
 pub mod routing;
 pub mod serve;
 pub mod sim;
