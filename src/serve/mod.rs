@@ -16,6 +16,7 @@ mod reserve;
 mod ring;
 mod spread;
 mod status;
+mod trace;
 mod trouble;
 
 pub use gpus::GpuStatus;
@@ -24,6 +25,7 @@ pub use log::{Log, LogFormat};
 pub use record::{Outcome, RequestRecord};
 pub use reserve::{Reservation, Reservations};
 pub use status::{Status, Warning};
+pub use trace::TraceWriter;
 
 use std::collections::HashMap;
 use std::io;
@@ -69,6 +71,7 @@ pub struct Router {
     log: Log,
     ids: AtomicU64,
     stopper: Stopper,
+    trace: OnceLock<TraceWriter>,
 }
 
 /// A router that is bound and whose nodes have been looked at, before it serves.
@@ -119,6 +122,7 @@ impl Bound {
             log,
             ids: AtomicU64::new(first_id()),
             stopper: server.stopper(),
+            trace: OnceLock::new(),
             config,
         });
         let shared = Arc::clone(&router);
@@ -147,6 +151,11 @@ impl Bound {
         self.server.stopper()
     }
 
+    /// Records every request that a model answers from now on.
+    pub fn record(&self, trace: TraceWriter) {
+        self.router.trace.get_or_init(|| trace);
+    }
+
     /// Serves until it is stopped; returns the number of connections that had to be left behind.
     ///
     /// # Errors
@@ -157,6 +166,9 @@ impl Bound {
             monitor.stop();
         }
         self.router.gpus.stop();
+        if let Some(trace) = self.router.trace.get() {
+            trace.finish(self.router.log);
+        }
         Ok(left)
     }
 }
@@ -408,6 +420,9 @@ impl Handler for Router {
         let mut x = Exchange::new(self, request, reply);
         let model_work = dispatch(&mut x);
         relay::close_record(&mut x);
+        if let (Some(trace), Some(draft)) = (self.trace.get(), &x.draft.trace) {
+            trace.end(draft, &x.draft.record, x.draft.started);
+        }
         self.finish(x.draft.record, model_work);
     }
 

@@ -54,7 +54,7 @@ struct Plan {
     seconds: Option<f64>,
 }
 
-const STOP: &str = "Ctrl-C ends a run and reports the pairs that are complete; a second one ends it at once";
+const STOP: &str = "Ctrl-C ends a run and reports the complete pairs; a second one ends it at once";
 
 /// Runs the command.
 pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {

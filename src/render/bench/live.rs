@@ -21,8 +21,10 @@ pub(super) fn live(
         "trace   ",
         &format!("{}, {} repeats", settings.trace, settings.repeats),
     )?;
+    let both = report.cold.is_some() && report.warm.is_some();
     let groups = [
-        ("all", Some(report.all)),
+        // Of one temperature alone, all of them are that one.
+        ("all", Some(report.all).filter(|_| both)),
         ("cold: not in memory", report.cold),
         ("warm: in memory", report.warm),
     ];

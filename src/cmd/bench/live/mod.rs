@@ -65,7 +65,7 @@ one under the other, by turns. Warm passes begin with the models in memory;
 The GPUs' energy is counted where all nodes are on this machine.
 
 There is no headline (NOT COMPARABLE) unless checked answers are as good when
-routed: a tool call, a JSON schema, a needle or a quantity. 188 checks that all
+routed: a tool call, a JSON schema, a needle or a quantity. 189 checks that all
 pass are enough. Ctrl-C ends it and reports the pairs that are complete.
 Exit codes: 0 done; 1 stopped; 2 usage; 3 no node answers.")]
 #[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
