@@ -8,11 +8,13 @@ mod classify;
 mod decide;
 mod facts;
 mod policy;
+pub mod progress;
 pub mod queue;
 pub mod speed;
 mod target;
 mod tier;
 mod tokens;
+pub mod truncation;
 pub mod window;
 
 pub use affinity::Affinity;

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Router;
 use super::admission::Permit;
+use super::reading::Sent;
 use super::record::{Draft, Fallback, Outcome, RequestRecord, Timings, Tokens, millis};
+use super::watch::Owing;
 use crate::dialect::{ApiError, Dialect, Endpoint, ErrorKind, cors_answer};
 use crate::http::server::{Reply, Request};
 use crate::routing::{Candidate, Decision, Predicted};
 
 /// Headers that a page may read.
-const EXPOSED: &str = "X-Gpurouter-Id, X-Gpurouter-Node, X-Gpurouter-Model, X-Gpurouter-Tier, X-Gpurouter-Plan, X-Gpurouter-Reason, X-Gpurouter-Fallback";
+const EXPOSED: &str = "X-Gpurouter-Id, X-Gpurouter-Node, X-Gpurouter-Model, X-Gpurouter-Tier, X-Gpurouter-Plan, X-Gpurouter-Reason, X-Gpurouter-Fallback, X-Gpurouter-Truncated";
 
 /// One request under way.
 pub(super) struct Exchange<'x, 'c> {
@@ -25,6 +27,10 @@ pub(super) struct Exchange<'x, 'c> {
     pub(super) draft: Draft,
     /// The slot of the node that is working on this request.
     pub(super) permit: Option<Permit>,
+    /// What its answer's counters are compared with.
+    pub(super) sent: Option<Sent>,
+    /// The first byte that a node owes.
+    pub(super) owing: Option<Owing<'x>>,
 }
 
 impl<'x, 'c> Exchange<'x, 'c> {
@@ -87,6 +93,8 @@ impl<'x, 'c> Exchange<'x, 'c> {
                 started: Instant::now(),
             },
             permit: None,
+            sent: None,
+            owing: None,
         }
     }
 
@@ -120,6 +128,7 @@ impl<'x, 'c> Exchange<'x, 'c> {
         record.node = Some(candidate.node.clone());
         record.model = Some(candidate.model.clone());
         record.predicted = candidate.predicted;
+        self.owing = Some(self.router.owes(&candidate.node, candidate.predicted.total_ms()));
         if let Some(tried) = record.fallbacks.last() {
             record.reason = format!("fallback_to_{}", candidate.node);
             record.detail = format!(
@@ -145,6 +154,9 @@ impl<'x, 'c> Exchange<'x, 'c> {
         if self.draft.record.timings.ttft_ms.is_none() {
             self.draft.record.timings.ttft_ms = Some(millis(self.elapsed()));
             self.draft.step("first byte");
+        }
+        if let Some(owing) = self.owing.take() {
+            owing.answered();
         }
     }
 

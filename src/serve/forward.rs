@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::admission::NotAdmitted;
 use super::exchange::Exchange;
+use super::reading::Sent;
 use super::record::{Outcome, millis};
 use super::relay::{self, Upstream};
 use super::trouble;
@@ -142,6 +143,7 @@ pub(super) fn decide_for(
     let family = Family::of_model(parsed.model().unwrap_or_default());
     let facts = parsed.facts(family, policy.routes_by_class(parsed.model()));
     x.draft.record.tokens.prompt_estimated = Some(facts.prompt_tokens);
+    x.sent = Some(Sent::of(parsed, facts.prompt_tokens));
     let loads = x.router.loads(snapshot);
     decide(
         &facts,
@@ -443,6 +445,9 @@ fn send_failed(x: &mut Exchange<'_, '_>, node: &Node, error: &SendError) -> Trie
     x.router.observe_failure(node, error);
     let told = trouble::of_send(node, error);
     if trouble::timed_out(error) {
+        if let Some(owing) = x.owing.take() {
+            owing.given_up();
+        }
         x.draft
             .step(format!("{} gave no answer in time", node.name));
         x.tell(&told, Outcome::UpstreamError);

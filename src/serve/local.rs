@@ -33,10 +33,11 @@ pub(super) fn own_route(x: &mut Exchange<'_, '_>) -> bool {
             let snapshot = x.router.snapshot();
             let loads = x.router.loads(&snapshot);
             let inventory = x.router.gpus.fresh(FRESH_LIMIT);
-            let text = x
-                .router
-                .metrics
-                .text(&snapshot, &loads, x.router.connections(), &inventory);
+            let mut text =
+                x.router
+                    .metrics
+                    .text(&snapshot, &loads, x.router.connections(), &inventory);
+            x.router.watch.metrics(&snapshot, &mut text);
             x.answer(
                 200,
                 "text/plain; version=0.0.4; charset=utf-8",

@@ -6,10 +6,12 @@ mod forward;
 mod gpus;
 mod guard;
 mod health;
+mod kept;
 mod local;
 mod log;
 mod measure;
 mod metrics;
+mod reading;
 mod record;
 mod relay;
 mod reserve;
@@ -17,8 +19,10 @@ mod ring;
 mod spread;
 mod status;
 mod trouble;
+mod watch;
 
 pub use gpus::GpuStatus;
+pub use kept::{Kept, KeptNode};
 pub use local::RouteDocument;
 pub use log::{Log, LogFormat};
 pub use record::{Outcome, RequestRecord};
@@ -59,6 +63,7 @@ pub struct Router {
     admission: admission::Admission,
     measurements: measure::Measurements,
     metrics: metrics::Metrics,
+    watch: watch::Watch,
     ring: ring::Ring,
     client: Client,
     prober: Arc<Prober>,
@@ -109,6 +114,7 @@ impl Bound {
             admission: admission::Admission::default(),
             measurements: measure::Measurements::default(),
             metrics: metrics::Metrics::default(),
+            watch: watch::Watch::default(),
             ring: ring::Ring::default(),
             client: Client::new().map_err(io::Error::other)?,
             prober: Arc::new(Prober::new()),
@@ -134,6 +140,7 @@ impl Bound {
         router.monitor.get_or_init(|| monitor);
         router.wait_for_first_look();
         router.gpus.wait_for_first(FIRST_GPU_LOOK);
+        watch::start(&router)?;
         Ok(Self { router, server })
     }
 
@@ -157,6 +164,7 @@ impl Bound {
             monitor.stop();
         }
         self.router.gpus.stop();
+        self.router.watch.stop();
         Ok(left)
     }
 }
@@ -200,12 +208,14 @@ impl Router {
         let snapshot = self.snapshot();
         let loads = self.loads(&snapshot);
         let inventory = self.gpus.fresh(local::FRESH_LIMIT);
-        Status::of(
+        let mut status = Status::of(
             &snapshot,
             Some(&loads),
             &self.measurements.now(),
             &inventory,
-        )
+        );
+        status.warnings.extend(self.watch.warnings(&snapshot));
+        status
     }
 
     /// Where to look for servers when none is configured.
@@ -220,6 +230,7 @@ impl Router {
     /// Takes a fresh look at a node into the snapshot, and says what changed.
     fn replace(&self, node: Node) {
         let node = Arc::new(Node { seen: true, ..node });
+        self.measurements.saw(&node);
         let before = {
             let mut guard = lock(&self.snapshot);
             let mut nodes = guard.nodes.clone();
@@ -376,7 +387,7 @@ impl Router {
                 node.loaded(&name)
                     .and_then(crate::cluster::LoadedModel::gpu_percent)
             })
-            .map(|percent| percent >= ON_GPU_PERCENT);
+            .map(|percent| percent >= crate::cluster::ON_GPU_PERCENT);
         if record.gpu.is_none() && record.gpu_used == Some(true) {
             let inventory = self.gpus.current();
             record.gpu = gpus::behind(node, &inventory).map(|gpu| gpu.name.clone());
@@ -397,11 +408,6 @@ impl Router {
         }
     }
 }
-
-/// Share of a model in GPU memory, in percent, from which an answer counts as given by the GPU. An Ollama 0.32.15 without a GPU reports a
-/// small share all the same (1,572,864 of 13,998,489 bytes of a tiny model: 11 %), one that offloads half of its layers about 47 %
-/// (`tests/data/wire/ollama-0.32.15-vulkan-llvmpipe`); `tests/real.rs` shows both ends.
-const ON_GPU_PERCENT: u8 = 25;
 
 impl Handler for Router {
     fn handle<'c>(&self, request: &mut Request<'c>, reply: &mut Reply<'c>) {
