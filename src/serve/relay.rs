@@ -104,13 +104,6 @@ fn finish_record(x: &mut Exchange<'_, '_>, upstream: &Upstream<'_>, usage: Usage
 /// Tells proxies in front of this one not to hold a stream back.
 const UNBUFFERED: (&str, &str) = ("X-Accel-Buffering", "no");
 
-/// Names the trailer that may come, for a client that takes trailers.
-fn announce(x: &mut Exchange<'_, '_>) {
-    if x.reply.accepts_trailers() {
-        x.reply.add_header("Trailer", TRUNCATED.as_bytes());
-    }
-}
-
 /// Puts into the head that is started next the node's own fields that belong to the client, then the router's.
 fn add_head(x: &mut Exchange<'_, '_>, incoming: &Incoming, translated: bool) {
     let connection = incoming.headers().get_str("connection");
@@ -135,7 +128,6 @@ fn native_stream(
     form: StreamForm,
 ) -> Option<Usage> {
     add_head(x, &upstream.incoming, false);
-    announce(x);
     let told = upstream.incoming.headers().get(UNBUFFERED.0).is_some();
     let further: &[_] = if told { &[] } else { &[UNBUFFERED] };
     let status = upstream.incoming.status();
@@ -436,7 +428,6 @@ fn translated_stream(
     mut translator: Box<ReplyTranslator>,
 ) -> Option<Usage> {
     add_head(x, &upstream.incoming, true);
-    announce(x);
     let further = [("Content-Type", translator.content_type()), UNBUFFERED];
     let told = upstream.incoming.headers().get(UNBUFFERED.0).is_some();
     let further = further.get(..if told { 1 } else { 2 }).unwrap_or(&further);
