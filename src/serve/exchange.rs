@@ -7,12 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Router;
 use super::admission::Permit;
+use super::measure::Place;
 use super::reading::Sent;
 use super::record::{Draft, Fallback, Outcome, RequestRecord, Timings, Tokens, millis};
 use super::watch::Owing;
 use crate::dialect::{ApiError, Dialect, Endpoint, ErrorKind, cors_answer};
 use crate::http::server::{Reply, Request};
-use crate::routing::{Candidate, Decision, Predicted};
+use crate::routing::{Candidate, Decision, Observation, Predicted};
 
 /// Headers that a page may read.
 const EXPOSED: &str = "X-Gpurouter-Id, X-Gpurouter-Node, X-Gpurouter-Model, X-Gpurouter-Tier, X-Gpurouter-Plan, X-Gpurouter-Reason, X-Gpurouter-Fallback, X-Gpurouter-Truncated";
@@ -29,6 +30,8 @@ pub(super) struct Exchange<'x, 'c> {
     pub(super) permit: Option<Permit>,
     /// What its answer's counters are compared with.
     pub(super) sent: Option<Sent>,
+    /// What is to be learned from its answer.
+    pub(super) seen: Option<(Place, Observation)>,
     /// The first byte that a node owes.
     pub(super) owing: Option<Owing<'x>>,
 }
@@ -94,6 +97,7 @@ impl<'x, 'c> Exchange<'x, 'c> {
             },
             permit: None,
             sent: None,
+            seen: None,
             owing: None,
         }
     }

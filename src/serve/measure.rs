@@ -177,7 +177,16 @@ impl Measurements {
                     learned.learner.restore(&node.name, &model, measured);
                 }
             }
-            learned.kept = kept;
+            // What was seen since the start is newer.
+            let seen = std::mem::replace(&mut learned.kept, kept);
+            for (name, node) in seen.nodes {
+                let known = learned.kept.nodes.entry(name).or_default();
+                if known.url == node.url {
+                    known.vram_seen_bytes = known.vram_seen_bytes.max(node.vram_seen_bytes);
+                } else {
+                    *known = node;
+                }
+            }
             learned.learner.speeds()
         };
         *lock(&self.speeds) = Arc::new(speeds);
@@ -276,10 +285,21 @@ mod tests {
         let text = serde_json::to_string(&kept).unwrap();
         let kept: Kept = serde_json::from_str(&text).unwrap();
         let second = Measurements::default();
+        node.loaded = vec![LoadedModel {
+            size_bytes: Some(900),
+            vram_bytes: Some(900),
+            ..LoadedModel::default()
+        }];
+        second.saw(&node);
         let had_gpu = second.restore(kept.clone(), &snapshot("http://a"));
         assert_eq!(had_gpu, ["a"]);
         let speed = second.now().get("a", &ModelName::new("m"));
         assert_eq!(speed.decode_tps, Some(50.0));
+        let held = second.changed(&snapshot("http://a")).unwrap();
+        assert_eq!(
+            held.nodes["a"].vram_seen_bytes, 900,
+            "seen before the rest was read"
+        );
         let moved = Measurements::default();
         assert!(moved.restore(kept, &snapshot("http://b")).is_empty());
         let speed = moved.now().get("a", &ModelName::new("m"));

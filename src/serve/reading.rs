@@ -44,8 +44,9 @@ impl Sent {
     }
 }
 
-/// Compares what the node counted with what it was sent: notes the verdict in the record, learns from the answer, and returns the value of the header or trailer when
-/// the prompt was cut. To be called once for each answer, when its usage is known.
+/// Compares what the node counted with what it was sent: notes the verdict in the record and what is to be learned from the answer, and
+/// returns the value of the header or trailer when the prompt was cut. Called once for each answer, when its usage is known and its end was
+/// not sent yet; learning waits until the client has it.
 pub(super) fn check(
     x: &mut Exchange<'_, '_>,
     node: &Node,
@@ -85,7 +86,7 @@ pub(super) fn check(
     if known.repeated && usage.cached_tokens.is_none() && verdict == Verdict::Whole {
         x.router.measurements.counted_cached(&place);
     }
-    let observation = observation(
+    let seen = observation(
         usage,
         &sent,
         verdict,
@@ -93,16 +94,17 @@ pub(super) fn check(
         known.repeated,
         speed.samples,
     );
-    x.router.measurements.learn(&place, &observation);
     x.draft.record.truncated = match verdict {
         Verdict::Cut(_) => Some(true),
         Verdict::Whole => usage.prompt_tokens.map(|_| false),
         Verdict::Unknown => None,
     };
-    match verdict {
+    let told = match verdict {
         Verdict::Cut(cut) => Some(tell(x, node, &place, cut)),
         Verdict::Whole | Verdict::Unknown => None,
-    }
+    };
+    x.seen = Some((place, seen));
+    told
 }
 
 /// The windows that the prompt may have met, likeliest first.

@@ -92,6 +92,9 @@ fn finish_record(x: &mut Exchange<'_, '_>, upstream: &Upstream<'_>, usage: Usage
     tokens.completion = usage.completion_tokens;
     tokens.cached = usage.cached_tokens;
     x.draft.record.timings.load_ms = usage.load_ms;
+    if let Some((place, seen)) = x.seen.take() {
+        x.router.measurements.learn(&place, &seen);
+    }
     if x.draft.record.outcome == Outcome::Ok {
         x.draft.record.cost_saved_usd = x.router.cost(&usage);
         if !upstream.candidate.resident {
