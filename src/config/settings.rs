@@ -45,6 +45,8 @@ pub struct Config {
     pub sources: Sources,
     /// Sizes of models that the user knows, in MB, by name.
     pub models: BTreeMap<String, u64>,
+    /// The directory of what is kept across runs, as it follows from [`Sources::state_dir`] and the environment; `None`: nothing is kept.
+    pub state: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -66,6 +68,7 @@ impl Default for Config {
             gpu: GpuSettings::default(),
             sources: Sources::default(),
             models: BTreeMap::new(),
+            state: None,
         }
     }
 }

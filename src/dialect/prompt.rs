@@ -4,7 +4,7 @@
 //! have a `type`, results of tools are either messages of their own (Ollama, OpenAI, Responses) or parts of a user's message (Anthropic).
 
 use std::collections::VecDeque;
-use std::hash::Hasher;
+use std::hash::{DefaultHasher, Hasher};
 
 use super::cursor::{Cursor, Kind, unescaped};
 use crate::routing::{Family, Turn, TurnRole, estimate_tokens};
@@ -21,6 +21,8 @@ const TEXTS_KEPT: usize = 8192;
 const TURNS_KEPT: usize = 512;
 /// Bytes kept of a turn's text: as many from its head as from its tail.
 const TURN_BYTES: usize = 8192;
+/// Bytes of a prompt by which it is known again: what two prompts share beyond the template, when a cache is worth anything.
+const BEGINNING_BYTES: usize = 512;
 /// How deep parts within parts are read; real ones stop at two (an image in a tool's result).
 const PART_DEPTH: usize = 4;
 
@@ -235,6 +237,35 @@ impl<'a> Prompt<'a> {
             current = Some((text.message, role));
         }
         said
+    }
+
+    /// Characters of all texts, and of those that are said in the conversation: templates leave the others out when they do not know them.
+    pub(super) fn characters(&self) -> (u64, u64) {
+        let (mut all, mut said) = (0, 0);
+        for text in &self.texts {
+            // Every byte that does not go on a character begins one.
+            let begins = |byte: &u8| byte & 0xC0 != 0x80;
+            let characters = text.written.as_bytes().iter().filter(|byte| begins(byte)).count() as u64;
+            all += characters;
+            said += if text.said { characters } else { 0 };
+        }
+        (all, said)
+    }
+
+    /// A hash of the first texts as they are written, by which a prompt that begins like an earlier one is known.
+    pub(super) fn beginning(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let mut left = BEGINNING_BYTES;
+        for text in &self.texts {
+            let bytes = text.written.as_bytes();
+            let taken = bytes.get(..left.min(bytes.len())).unwrap_or(bytes);
+            hasher.write(taken);
+            left -= taken.len();
+            if left == 0 {
+                break;
+            }
+        }
+        hasher.finish()
     }
 
     /// Estimated tokens: exact up to [`COUNTED_BYTES`] of text, extrapolated from evenly spaced windows beyond.

@@ -309,6 +309,27 @@ impl<'a> Parsed<'a> {
         self.prompt().images()
     }
 
+    /// Characters of the prompt's texts as they are written, and of those among them that are said in the conversation (the rest are
+    /// definitions and calls of tools, and thoughts).
+    pub fn prompt_characters(&self) -> (u64, u64) {
+        self.prompt().characters()
+    }
+
+    /// A hash of the prompt's beginning: equal for prompts that begin alike.
+    pub fn prompt_beginning(&self) -> u64 {
+        self.prompt().beginning()
+    }
+
+    /// Whether the prompt is one text for the model; several embeddings are counted together.
+    pub fn one_prompt(&self) -> bool {
+        match self.endpoint {
+            Endpoint::Embed | Endpoint::Embeddings => {
+                self.fields.input.is_some_and(|input| input.starts_with('"'))
+            }
+            _ => true,
+        }
+    }
+
     /// The `input` of embeddings and responses as it is written: a string, or an array.
     pub fn input(&self) -> Option<&'a str> {
         self.fields.input

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use super::asked::{self, Asked};
 use super::exchange::Exchange;
 use super::gate::{Admitted, NotAdmitted, Refusal as NodeRefusal, written};
+use super::reading::Sent;
 use super::record::{Outcome, millis};
 use super::relay::{self, Upstream};
 use super::trouble;
@@ -145,6 +146,7 @@ pub(super) fn decide_for(
     let family = Family::of_model(parsed.model().unwrap_or_default());
     let mut facts = parsed.facts(family, policy.routes_by_class(parsed.model()));
     x.draft.record.tokens.prompt_estimated = Some(facts.prompt_tokens);
+    x.sent = Some(Sent::of(parsed, facts.prompt_tokens));
     let lane = asked::recognised(x, parsed, &mut facts);
     let asked = Asked::of(x, parsed, &facts, lane);
     let speeds = x.router.measurements.now();
@@ -647,6 +649,9 @@ fn send_failed(x: &mut Exchange<'_, '_>, node: &Node, error: &SendError) -> Trie
     x.router.observe_failure(node, error);
     let told = trouble::of_send(node, error);
     if trouble::timed_out(error) {
+        if let Some(owing) = x.owing.take() {
+            owing.given_up();
+        }
         x.draft
             .step(format!("{} gave no answer in time", node.name));
         x.tell(&told, Outcome::UpstreamError);

@@ -42,6 +42,7 @@ pub(super) fn own_route(x: &mut Exchange<'_, '_>) -> bool {
             let counts = x.router.gates.counts(&snapshot.nodes);
             let counts: Vec<_> = counts.into_iter().map(|(counts, _)| counts).collect();
             super::gate::figures::write(&mut text, &snapshot.nodes, &counts);
+            x.router.watch.metrics(&snapshot, &mut text);
             x.answer(
                 200,
                 "text/plain; version=0.0.4; charset=utf-8",

@@ -7,11 +7,13 @@ mod gate;
 mod gpus;
 mod guard;
 mod health;
+mod kept;
 mod local;
 mod log;
 mod measure;
 mod metrics;
 mod optimize;
+mod reading;
 mod record;
 mod relay;
 mod reserve;
@@ -20,8 +22,10 @@ mod spread;
 mod status;
 mod trace;
 mod trouble;
+mod watch;
 
 pub use gpus::GpuStatus;
+pub use kept::{Kept, KeptNode};
 pub use local::RouteDocument;
 pub use log::{Log, LogFormat};
 pub use record::{Outcome, RequestRecord};
@@ -64,6 +68,7 @@ pub struct Router {
     gates: gate::Gates,
     measurements: measure::Measurements,
     metrics: metrics::Metrics,
+    watch: watch::Watch,
     ring: ring::Ring,
     client: Client,
     prober: Arc<Prober>,
@@ -121,6 +126,7 @@ impl Bound {
             gates: gate::Gates::new(gate::Rules::of(&config), Arc::clone(&loader)),
             measurements: measure::Measurements::default(),
             metrics: metrics::Metrics::default(),
+            watch: watch::Watch::default(),
             ring: ring::Ring::default(),
             client: Client::new().map_err(io::Error::other)?,
             optimizer: optimize::Optimizer::new(Arc::clone(&prober)),
@@ -150,6 +156,7 @@ impl Bound {
         router.monitor.get_or_init(|| monitor);
         router.wait_for_first_look();
         router.gpus.wait_for_first(FIRST_GPU_LOOK);
+        watch::start(&router)?;
         Ok(Self { router, server })
     }
 
@@ -183,6 +190,7 @@ impl Bound {
         if let Some(trace) = self.router.trace.get() {
             trace.finish(self.router.log);
         }
+        self.router.watch.stop();
         Ok(left)
     }
 }
@@ -236,6 +244,7 @@ impl Router {
         for (node, (_, load)) in status.nodes.iter_mut().zip(counts) {
             node.loading = load.map(status::LoadingStatus::of);
         }
+        status.warnings.extend(self.watch.warnings(&snapshot));
         status
     }
 
@@ -251,6 +260,7 @@ impl Router {
     /// Takes a fresh look at a node into the snapshot, and says what changed.
     fn replace(&self, node: Node, began: Instant) {
         let node = Arc::new(Node { seen: true, ..node });
+        self.measurements.saw(&node);
         let before = {
             let mut guard = lock(&self.snapshot);
             let mut nodes = guard.nodes.clone();
@@ -445,7 +455,7 @@ impl Router {
                 node.loaded(&name)
                     .and_then(crate::cluster::LoadedModel::gpu_percent)
             })
-            .map(|percent| percent >= ON_GPU_PERCENT);
+            .map(|percent| percent >= crate::cluster::ON_GPU_PERCENT);
         if record.gpu.is_none() && record.gpu_used == Some(true) {
             let inventory = self.gpus.current();
             record.gpu = gpus::behind(node, &inventory).map(|gpu| gpu.name.clone());
@@ -466,11 +476,6 @@ impl Router {
         }
     }
 }
-
-/// Share of a model in GPU memory, in percent, from which an answer counts as given by the GPU. An Ollama 0.32.15 without a GPU reports a
-/// small share all the same (1,572,864 of 13,998,489 bytes of a tiny model: 11 %), one that offloads half of its layers about 47 %
-/// (`tests/data/wire/ollama-0.32.15-vulkan-llvmpipe`); `tests/real.rs` shows both ends.
-const ON_GPU_PERCENT: u8 = 25;
 
 impl Handler for Router {
     fn handle<'c>(&self, request: &mut Request<'c>, reply: &mut Reply<'c>) {
