@@ -49,7 +49,10 @@ const MAY_USE: [(&str, &[&str]); 15] = [
         "backend",
         &["cluster", "dialect", "routing", "config", "http"],
     ),
-    ("keeper", &["backend", "cluster", "config", "source", "vram"]),
+    (
+        "keeper",
+        &["backend", "cluster", "config", "source", "vram"],
+    ),
     ("render", &["cluster", "measure", "routing", "vram"]),
     (
         "serve",

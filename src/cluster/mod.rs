@@ -2,6 +2,7 @@
 //!
 //! How the data was obtained is the business of [`crate::backend`]; what follows from it is decided in [`crate::routing`].
 
+mod fallback;
 mod fit;
 mod gpu;
 mod ledger;
@@ -12,6 +13,9 @@ mod place;
 mod residency;
 mod sites;
 
+pub use fallback::{
+    Cause, Evidence, Fallback, FallbackWatch, ON_GPU_PERCENT, Processor, fallback,
+};
 pub use fit::{
     Advice, Best, Eviction, Fit, Launch, Question, Run, SiteFit, SitePlacement, Target, Variant,
     Verdict, fit,

@@ -86,7 +86,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
             &against,
         );
     }
-    let learned = model::learned::load(config, &environment)?;
+    let learned = model::learned::load(config)?;
     let document = if global.gpus.is_some() {
         let gpus = super::gpus(global, &environment, config)?;
         on_gpus(&model, config, &learned, &gpu::look(&gpus).gpus)
@@ -192,13 +192,13 @@ fn learn(
         .filter(|part| part.device != "host");
     let buffers: u64 = on_gpu.map(|part| part.actual_bytes).sum();
     let runtime_bytes = used.saturating_sub(buffers);
-    let mut learned = model::learned::load(config, environment)?;
+    let mut learned = model::learned::load(config)?;
     if used < buffers || !learned.learn(uuid, runtime_bytes) {
         return Err(super::usage(format!(
             "the driver counts {used} bytes to the runtime and the log {buffers}: they are not of the same load"
         )));
     }
-    let kept = model::learned::store(config, environment, &learned)?;
+    let kept = model::learned::store(config, &learned)?;
     Ok(LearnedDocument {
         gpu: uuid.clone(),
         runtime_bytes,

@@ -157,7 +157,7 @@ impl Session {
         let prober = Arc::new(Prober::new());
         Ok(Self {
             gpus: super::gpus(global, &environment, &config)?,
-            learned: learned::load(&config, &environment)?,
+            learned: learned::load(&config)?,
             wish: if args.warm {
                 Wish::warm(&config)
             } else {

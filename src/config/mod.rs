@@ -14,6 +14,7 @@ mod origin;
 mod page;
 mod print;
 mod settings;
+mod state;
 mod value;
 
 use std::path::PathBuf;
@@ -23,8 +24,8 @@ pub use keys::{KEYS, Key};
 pub use origin::Origin;
 pub use page::manual_page;
 pub use settings::{
-    Admission, Config, GpuSettings, LogLevel, NodeConfig, Price, Prices, Residency, Security,
-    Sources, Timeouts,
+    Admission, Config, ContextSettings, GpuSettings, LaneShares, LogLevel, NodeConfig, Price,
+    Prices, Residency, Security, Sources, Timeouts,
 };
 pub use value::Kind;
 
@@ -80,6 +81,7 @@ pub fn load(
     if config.nodes.is_empty() {
         config.ollama_host = nodes::discovery_host(environment, &mut problems);
     }
+    config.state = state::directory(config.sources.state_dir.as_deref(), environment);
     problems.into_result()?;
     Ok(Loaded {
         config,

@@ -230,7 +230,7 @@ fn tier((index, tier): (usize, &Tier)) -> Table {
         .with_option("min_tokens", tier.min_tokens.map(integer))
 }
 
-fn limits(config: &Config) -> [Table; 2] {
+fn limits(config: &Config) -> [Table; 4] {
     let timeouts = &config.timeouts;
     let admission = &config.admission;
     let slots = match admission.slots {
@@ -247,6 +247,12 @@ fn limits(config: &Config) -> [Table; 2] {
             .with("max_connections", integer(admission.max_connections))
             .with("queue", integer(admission.queue))
             .with("slots", slots),
+        Table::new("context").with("num_ctx", config.context.num_ctx.as_str()),
+        Table::new("lanes")
+            .with("interactive", config.lanes.interactive)
+            .with("agent", config.lanes.agent)
+            .with("embedding", config.lanes.embedding)
+            .with("batch", config.lanes.batch),
     ]
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{MemoryPolicy, NodeKind, Role, Strategy};
-use crate::routing::Policy;
+use crate::routing::{Policy, WindowPolicy};
 use crate::vram::GpuCard;
 
 /// The whole configuration, resolved.
@@ -29,6 +29,10 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Limits of what is accepted at once.
     pub admission: Admission,
+    /// What becomes of a request's context.
+    pub context: ContextSettings,
+    /// Shares of the lanes at a saturated node.
+    pub lanes: LaneShares,
     /// Prices for `cost_saved_usd`.
     pub prices: Prices,
     /// Who may talk to the router.
@@ -41,6 +45,8 @@ pub struct Config {
     pub sources: Sources,
     /// Sizes of models that the user knows, in MB, by name.
     pub models: BTreeMap<String, u64>,
+    /// The directory of what is kept across runs, as it follows from [`Sources::state_dir`] and the environment; `None`: nothing is kept.
+    pub state: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -54,12 +60,15 @@ impl Default for Config {
             routing: Policy::default(),
             timeouts: Timeouts::default(),
             admission: Admission::default(),
+            context: ContextSettings::default(),
+            lanes: LaneShares::default(),
             prices: Prices::default(),
             security: Security::default(),
             memory: MemoryPolicy::default(),
             gpu: GpuSettings::default(),
             sources: Sources::default(),
             models: BTreeMap::new(),
+            state: None,
         }
     }
 }
@@ -220,6 +229,37 @@ impl Default for Admission {
             max_connections: 2048,
             queue: 256,
             slots: None,
+        }
+    }
+}
+
+/// What becomes of a request's context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ContextSettings {
+    /// What becomes of `num_ctx` at an Ollama.
+    pub num_ctx: WindowPolicy,
+}
+
+/// Shares of the lanes at a saturated node; all positive.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LaneShares {
+    /// Somebody waits for the answer.
+    pub interactive: f64,
+    /// An agent waits for it.
+    pub agent: f64,
+    /// Embeddings.
+    pub embedding: f64,
+    /// Nobody waits.
+    pub batch: f64,
+}
+
+impl Default for LaneShares {
+    fn default() -> Self {
+        Self {
+            interactive: 1.0,
+            agent: 0.7,
+            embedding: 0.3,
+            batch: 0.1,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::hash::Hasher;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ pub(super) struct Fields<'a> {
     tools: Option<&'a str>,
     pub(super) options: Option<&'a str>,
     keep_alive: Option<&'a str>,
+    truncate: Option<&'a str>,
     pub(super) max_tokens: Option<&'a str>,
     max_completion_tokens: Option<&'a str>,
     max_output_tokens: Option<&'a str>,
@@ -67,6 +69,7 @@ impl<'a> Fields<'a> {
             "tools" => &mut self.tools,
             "options" => &mut self.options,
             "keep_alive" => &mut self.keep_alive,
+            "truncate" => &mut self.truncate,
             "max_tokens" => &mut self.max_tokens,
             "max_completion_tokens" => &mut self.max_completion_tokens,
             "max_output_tokens" => &mut self.max_output_tokens,
@@ -242,7 +245,8 @@ impl<'a> Parsed<'a> {
         }
     }
 
-    fn option(&self, wanted: &str) -> Option<&'a str> {
+    /// A member of Ollama's `options`, as it is written.
+    pub fn option(&self, wanted: &str) -> Option<&'a str> {
         let mut cursor = Cursor::new(self.fields.options?);
         if cursor.kind() != Kind::Object {
             return None;
@@ -257,6 +261,44 @@ impl<'a> Parsed<'a> {
         None
     }
 
+    /// `keep_alive` as it is written, as JSON text.
+    pub fn keep_alive_text(&self) -> Option<&'a str> {
+        self.fields.keep_alive.filter(|text| *text != "null")
+    }
+
+    /// Whether the client says itself what becomes of a prompt that is too long (Ollama's `truncate`).
+    pub fn says_truncate(&self) -> bool {
+        self.fields.truncate.is_some_and(|text| text != "null")
+    }
+
+    /// Whether a text is to be filled in before a given end.
+    pub fn fills_in(&self) -> bool {
+        let suffix = self.fields.suffix;
+        suffix.is_some_and(|text| text != "null" && text != "\"\"")
+    }
+
+    /// What the prompt consists of, as it is written, in the order in which a model reads it.
+    pub fn prompt_parts(&self) -> impl Iterator<Item = &'a str> {
+        let fields = &self.fields;
+        [
+            fields.tools,
+            fields.system,
+            fields.instructions,
+            fields.messages,
+            fields.input,
+            fields.prompt,
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// The last turn of the human, as far as its beginning says what kind of work it is.
+    pub fn last_turn(&self) -> Option<String> {
+        let mut turns = self.prompt().turns();
+        let last = turns.iter().rposition(|turn| turn.role == TurnRole::User)?;
+        Some(turns.swap_remove(last).text)
+    }
+
     /// Whether tools are offered.
     pub fn tools(&self) -> bool {
         self.fields.tools.is_some_and(holds_items)
@@ -265,6 +307,27 @@ impl<'a> Parsed<'a> {
     /// Whether the prompt holds images.
     pub fn images(&self) -> bool {
         self.prompt().images()
+    }
+
+    /// Characters of the prompt's texts as they are written, and of those among them that are said in the conversation (the rest are
+    /// definitions and calls of tools, and thoughts).
+    pub fn prompt_characters(&self) -> (u64, u64) {
+        self.prompt().characters()
+    }
+
+    /// A hash of the prompt's beginning: equal for prompts that begin alike.
+    pub fn prompt_beginning(&self) -> u64 {
+        self.prompt().beginning()
+    }
+
+    /// Whether the prompt is one text for the model; several embeddings are counted together.
+    pub fn one_prompt(&self) -> bool {
+        match self.endpoint {
+            Endpoint::Embed | Endpoint::Embeddings => {
+                self.fields.input.is_some_and(|input| input.starts_with('"'))
+            }
+            _ => true,
+        }
     }
 
     /// The `input` of embeddings and responses as it is written: a string, or an array.
@@ -300,6 +363,17 @@ impl<'a> Parsed<'a> {
         })
     }
 
+    /// Hashes of the prompt's beginnings: of everything up to the end of each block of `block_bytes` bytes of text, at most `most` of them;
+    /// the unfinished last block counts for nothing. Equal beginnings have equal hashes. `hasher` decides who can guess texts from them.
+    pub fn prefix(&self, block_bytes: usize, most: usize, hasher: impl Hasher) -> Vec<u64> {
+        self.prompt().prefix(block_bytes, most, hasher)
+    }
+
+    /// What is said in the prompt, message by message, oldest first; tools, pictures and token ids left out.
+    pub fn conversation(&self) -> Vec<(TurnRole, String)> {
+        self.prompt().conversation()
+    }
+
     /// What routing needs to know. Token counts are estimates for the tokenizer family; `want_turns` fills the turns (class routing
     /// needs them). The tier is left to the headers.
     pub fn facts(&self, family: Family, want_turns: bool) -> RequestFacts {
@@ -313,6 +387,7 @@ impl<'a> Parsed<'a> {
             task,
             images: prompt.images(),
             tools: self.tools(),
+            housekeeping: false,
             prompt_tokens: prompt.tokens(family),
             max_tokens: self.max_tokens(),
             turns: if want_turns {

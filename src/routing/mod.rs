@@ -7,12 +7,15 @@ mod ask;
 mod classify;
 mod decide;
 mod facts;
+mod lane;
 mod policy;
+pub mod progress;
 pub mod queue;
 pub mod speed;
 mod target;
 mod tier;
 mod tokens;
+pub mod truncation;
 pub mod window;
 
 pub use affinity::Affinity;
@@ -22,6 +25,7 @@ pub use classify::{
 };
 pub use decide::{Candidate, Decision, NodeLoad, Plan, Predicted, Refusal, decide};
 pub use facts::{RequestFacts, Task};
+pub use lane::{Recognised, Signs, TASK_MARK, recognise};
 pub use policy::{ClassTarget, Policy, Tier};
 pub use speed::{Learner, Observation, Speed, Speeds};
 pub use tier::{TierChoice, target, tier_of};

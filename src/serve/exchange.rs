@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Router;
-use super::admission::Permit;
+use super::gate::Permit;
+use super::measure::Place;
+use super::reading::Sent;
 use super::record::{Draft, Fallback, Outcome, RequestRecord, Timings, Tokens, millis};
-use crate::dialect::{ApiError, Dialect, Endpoint, ErrorKind, cors_answer};
+use super::watch::Owing;
+use crate::dialect::{ApiError, Dialect, Endpoint, ErrorKind, Usage, cors_answer};
 use crate::http::server::{Reply, Request};
-use crate::routing::{Candidate, Decision, Predicted};
+use crate::routing::{Candidate, Decision, Observation, Predicted};
 
 /// Headers that a page may read.
-const EXPOSED: &str = "X-Gpurouter-Id, X-Gpurouter-Node, X-Gpurouter-Model, X-Gpurouter-Tier, X-Gpurouter-Plan, X-Gpurouter-Reason, X-Gpurouter-Fallback";
+const EXPOSED: &str = "X-Gpurouter-Id, X-Gpurouter-Node, X-Gpurouter-Model, X-Gpurouter-Tier, X-Gpurouter-Plan, X-Gpurouter-Reason, X-Gpurouter-Fallback, X-Gpurouter-Truncated";
 
 /// One request under way.
 pub(super) struct Exchange<'x, 'c> {
@@ -25,6 +28,12 @@ pub(super) struct Exchange<'x, 'c> {
     pub(super) draft: Draft,
     /// The slot of the node that is working on this request.
     pub(super) permit: Option<Permit>,
+    /// What its answer's counters are compared with.
+    pub(super) sent: Option<Sent>,
+    /// What is to be learned from its answer.
+    pub(super) seen: Option<(Place, Observation)>,
+    /// The first byte that a node owes.
+    pub(super) owing: Option<Owing<'x>>,
 }
 
 impl<'x, 'c> Exchange<'x, 'c> {
@@ -85,8 +94,12 @@ impl<'x, 'c> Exchange<'x, 'c> {
             draft: Draft {
                 record,
                 started: Instant::now(),
+                trace: None,
             },
             permit: None,
+            sent: None,
+            seen: None,
+            owing: None,
         }
     }
 
@@ -94,6 +107,22 @@ impl<'x, 'c> Exchange<'x, 'c> {
     /// written down, and must not find the node busy with an answer that is complete.
     pub(super) fn node_done(&mut self) {
         self.permit = None;
+    }
+
+    /// Notes what the node's own counters say of the time that the request waited inside it. To be called before [`Self::node_done`].
+    pub(super) fn counted(&mut self, usage: &Usage) {
+        let Some(permit) = &mut self.permit else {
+            return;
+        };
+        let parts = [usage.load_ms, usage.prompt_ms, usage.decode_ms];
+        let worked = parts.into_iter().try_fold(0.0, |sum, ms| Some(sum + ms?));
+        if let Some((all, worked)) = usage.total_ms.zip(worked) {
+            let left = Duration::try_from_secs_f64((all - worked).max(0.0) / 1000.0);
+            permit.waited(
+                left.ok()
+                    .and_then(|left| u64::try_from(left.as_millis()).ok()),
+            );
+        }
     }
 
     /// Time since the request was read.
@@ -120,6 +149,7 @@ impl<'x, 'c> Exchange<'x, 'c> {
         record.node = Some(candidate.node.clone());
         record.model = Some(candidate.model.clone());
         record.predicted = candidate.predicted;
+        self.owing = Some(self.router.owes(&candidate.node, candidate.predicted.total_ms()));
         if let Some(tried) = record.fallbacks.last() {
             record.reason = format!("fallback_to_{}", candidate.node);
             record.detail = format!(
@@ -145,6 +175,12 @@ impl<'x, 'c> Exchange<'x, 'c> {
         if self.draft.record.timings.ttft_ms.is_none() {
             self.draft.record.timings.ttft_ms = Some(millis(self.elapsed()));
             self.draft.step("first byte");
+            if let Some(permit) = &mut self.permit {
+                permit.answering();
+            }
+        }
+        if let Some(owing) = self.owing.take() {
+            owing.answered();
         }
     }
 

@@ -39,6 +39,10 @@ pub(super) fn own_route(x: &mut Exchange<'_, '_>) -> bool {
                     .metrics
                     .text(&snapshot, &loads, x.router.connections(), &inventory);
             text.push_str(&x.router.optimizer.metrics());
+            let counts = x.router.gates.counts(&snapshot.nodes);
+            let counts: Vec<_> = counts.into_iter().map(|(counts, _)| counts).collect();
+            super::gate::figures::write(&mut text, &snapshot.nodes, &counts);
+            x.router.watch.metrics(&snapshot, &mut text);
             x.answer(
                 200,
                 "text/plain; version=0.0.4; charset=utf-8",
@@ -151,7 +155,7 @@ fn route(x: &mut Exchange<'_, '_>) {
     };
     let snapshot = x.router.snapshot();
     match forward::decide_for(x, &parsed, &snapshot) {
-        Ok(decision) => {
+        Ok((decision, _)) => {
             let document_ = RouteDocument::of(&decision, "router");
             document(x, &document_);
         }

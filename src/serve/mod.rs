@@ -1,30 +1,37 @@
 //! The running router: shared state, connection handling, the relay, the monitor's results, and the router's own routes.
 
-mod admission;
+mod asked;
 mod exchange;
 mod forward;
+mod gate;
 mod gpus;
 mod guard;
 mod health;
+mod kept;
 mod local;
 mod log;
 mod measure;
 mod metrics;
 mod optimize;
+mod reading;
 mod record;
 mod relay;
 mod reserve;
 mod ring;
 mod spread;
 mod status;
+mod trace;
 mod trouble;
+mod watch;
 
 pub use gpus::GpuStatus;
+pub use kept::{Kept, KeptNode};
 pub use local::RouteDocument;
 pub use log::{Log, LogFormat};
 pub use record::{Outcome, RequestRecord};
 pub use reserve::{Reservation, Reservations};
 pub use status::{Status, Warning};
+pub use trace::TraceWriter;
 
 use std::collections::HashMap;
 use std::io;
@@ -34,13 +41,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::backend::{self, Monitor, Prober};
-use crate::cluster::{ClusterSnapshot, Model, Node, NodeState};
+use crate::cluster::{ClusterSnapshot, Model, ModelName, Node, NodeState};
 use crate::config::{Config, LogLevel, NodeConfig};
 use crate::dialect::{self, ApiError, Dialect, Endpoint, ErrorKind, Usage};
 use crate::gpu::{self, Sampler};
 use crate::http::client::{Client, Origin, SendError};
 use crate::http::server::{Handler, Limits, Refusal, Refused, Reply, Request, Server, Stopper};
-use crate::routing::NodeLoad;
+use crate::routing::{NodeLoad, RequestFacts, Speeds};
+use asked::Asked;
 use exchange::Exchange;
 use guard::HostRule;
 use record::Outcome as Ended;
@@ -57,9 +65,10 @@ const DRAIN: Duration = Duration::from_secs(30);
 pub struct Router {
     config: Config,
     snapshot: Mutex<Arc<ClusterSnapshot>>,
-    admission: admission::Admission,
+    gates: gate::Gates,
     measurements: measure::Measurements,
     metrics: metrics::Metrics,
+    watch: watch::Watch,
     ring: ring::Ring,
     client: Client,
     prober: Arc<Prober>,
@@ -73,6 +82,7 @@ pub struct Router {
     log: Log,
     ids: AtomicU64,
     stopper: Stopper,
+    trace: OnceLock<TraceWriter>,
 }
 
 /// A router that is bound and whose nodes have been looked at, before it serves.
@@ -109,11 +119,14 @@ impl Bound {
         let gpus = Sampler::start(gpus, interval, gpus::logging(log, nodes))?;
         let hosts = HostRule::new(&config.security.hosts, own_name());
         let prober = Arc::new(Prober::new());
+        let loader = gate::Loader::new(Arc::clone(&prober), config.timeouts.load, log);
+        let loader = Arc::new(loader);
         let router = Arc::new(Router {
             snapshot: Mutex::new(Arc::new(ClusterSnapshot { nodes: unseen })),
-            admission: admission::Admission::default(),
+            gates: gate::Gates::new(gate::Rules::of(&config), Arc::clone(&loader)),
             measurements: measure::Measurements::default(),
             metrics: metrics::Metrics::default(),
+            watch: watch::Watch::default(),
             ring: ring::Ring::default(),
             client: Client::new().map_err(io::Error::other)?,
             optimizer: optimize::Optimizer::new(Arc::clone(&prober)),
@@ -126,10 +139,12 @@ impl Bound {
             log,
             ids: AtomicU64::new(first_id()),
             stopper: server.stopper(),
+            trace: OnceLock::new(),
             config,
         });
+        loader.tell(&router);
         let shared = Arc::clone(&router);
-        let on_change: backend::OnChange = Arc::new(move |node| shared.replace(node));
+        let on_change: backend::OnChange = Arc::new(move |node, began| shared.replace(node, began));
         let rediscovery = router.rediscovery(server.local_addr());
         let monitor = Monitor::start(
             Arc::clone(&router.prober),
@@ -141,6 +156,7 @@ impl Bound {
         router.monitor.get_or_init(|| monitor);
         router.wait_for_first_look();
         router.gpus.wait_for_first(FIRST_GPU_LOOK);
+        watch::start(&router)?;
         Ok(Self { router, server })
     }
 
@@ -152,6 +168,11 @@ impl Bound {
     /// Stops it from another thread: no new requests, running ones end, then [`Self::serve`] returns.
     pub fn stopper(&self) -> Stopper {
         self.server.stopper()
+    }
+
+    /// Records every request that a model answers from now on.
+    pub fn record(&self, trace: TraceWriter) {
+        self.router.trace.get_or_init(|| trace);
     }
 
     /// Serves until it is stopped; returns the number of connections that had to be left behind.
@@ -166,6 +187,10 @@ impl Bound {
             monitor.stop();
         }
         self.router.gpus.stop();
+        if let Some(trace) = self.router.trace.get() {
+            trace.finish(self.router.log);
+        }
+        self.router.watch.stop();
         Ok(left)
     }
 }
@@ -209,12 +234,18 @@ impl Router {
         let snapshot = self.snapshot();
         let loads = self.loads(&snapshot);
         let inventory = self.gpus.fresh(local::FRESH_LIMIT);
-        Status::of(
+        let mut status = Status::of(
             &snapshot,
             Some(&loads),
             &self.measurements.now(),
             &inventory,
-        )
+        );
+        let counts = self.gates.counts(&snapshot.nodes);
+        for (node, (_, load)) in status.nodes.iter_mut().zip(counts) {
+            node.loading = load.map(status::LoadingStatus::of);
+        }
+        status.warnings.extend(self.watch.warnings(&snapshot));
+        status
     }
 
     /// Where to look for servers when none is configured.
@@ -227,8 +258,9 @@ impl Router {
     }
 
     /// Takes a fresh look at a node into the snapshot, and says what changed.
-    fn replace(&self, node: Node) {
+    fn replace(&self, node: Node, began: Instant) {
         let node = Arc::new(Node { seen: true, ..node });
+        self.measurements.saw(&node);
         let before = {
             let mut guard = lock(&self.snapshot);
             let mut nodes = guard.nodes.clone();
@@ -244,6 +276,7 @@ impl Router {
             *guard = Arc::new(ClusterSnapshot { nodes });
             before
         };
+        self.gates.observed(&node, began);
         if before == Some(node.state) {
             return;
         }
@@ -289,17 +322,51 @@ impl Router {
 
     /// What is in flight at the snapshot's nodes.
     fn loads(&self, snapshot: &ClusterSnapshot) -> Vec<NodeLoad> {
-        self.admission.loads(
-            snapshot
-                .nodes
-                .iter()
-                .map(|node| (node.name.as_str(), self.slots(node))),
-        )
+        self.gates.loads(&snapshot.nodes)
     }
 
-    /// Requests that a node may have at once.
-    fn slots(&self, node: &Node) -> Option<u32> {
-        self.config.admission.slots.or(node.slots)
+    /// What sending a request to each of the snapshot's nodes would mean.
+    fn forecasts(
+        &self,
+        snapshot: &ClusterSnapshot,
+        facts: &RequestFacts,
+        asked: &Asked,
+        speeds: &Speeds,
+    ) -> Vec<NodeLoad> {
+        let policy = &self.config.routing;
+        let named = facts.model.as_deref();
+        let Some(named) = named.filter(|named| !policy.routes_by_class(Some(named))) else {
+            return self.loads(snapshot);
+        };
+        let name = ModelName::new(policy.alias(named).unwrap_or(named));
+        let holders = snapshot.nodes.iter().filter_map(|node| node.model(&name));
+        let digests: Vec<&str> = holders
+            .filter_map(|model| model.digest.as_deref())
+            .collect();
+        let same = |model: &&Model| {
+            let digest = model.digest.as_deref();
+            digest.is_some_and(|digest| digests.contains(&digest))
+        };
+        let forecast = |node: &Arc<Node>| {
+            let model = node
+                .model(&name)
+                .or_else(|| node.models.iter().find(same))
+                .filter(|_| node.state.usable());
+            match model {
+                Some(model) => {
+                    let speed = speeds.get(&node.name, &model.name);
+                    let asked = asked.for_node(node);
+                    self.gates.gate(node).forecast(node, model, &asked, &speed)
+                }
+                None => NodeLoad::default(),
+            }
+        };
+        snapshot.nodes.iter().map(forecast).collect()
+    }
+
+    /// A load found the node out of reach.
+    fn unreachable(&self, node: &Node, cause: String) {
+        self.observe(node, backend::Outcome::Unreachable(cause));
     }
 
     fn connections(&self) -> usize {
@@ -388,7 +455,7 @@ impl Router {
                 node.loaded(&name)
                     .and_then(crate::cluster::LoadedModel::gpu_percent)
             })
-            .map(|percent| percent >= ON_GPU_PERCENT);
+            .map(|percent| percent >= crate::cluster::ON_GPU_PERCENT);
         if record.gpu.is_none() && record.gpu_used == Some(true) {
             let inventory = self.gpus.current();
             record.gpu = gpus::behind(node, &inventory).map(|gpu| gpu.name.clone());
@@ -410,16 +477,14 @@ impl Router {
     }
 }
 
-/// Share of a model in GPU memory, in percent, from which an answer counts as given by the GPU. An Ollama 0.32.15 without a GPU reports a
-/// small share all the same (1,572,864 of 13,998,489 bytes of a tiny model: 11 %), one that offloads half of its layers about 47 %
-/// (`tests/data/wire/ollama-0.32.15-vulkan-llvmpipe`); `tests/real.rs` shows both ends.
-const ON_GPU_PERCENT: u8 = 25;
-
 impl Handler for Router {
     fn handle<'c>(&self, request: &mut Request<'c>, reply: &mut Reply<'c>) {
         let mut x = Exchange::new(self, request, reply);
         let model_work = dispatch(&mut x);
         relay::close_record(&mut x);
+        if let (Some(trace), Some(draft)) = (self.trace.get(), &x.draft.trace) {
+            trace.end(draft, &x.draft.record, x.draft.started);
+        }
         self.finish(x.draft.record, model_work);
     }
 

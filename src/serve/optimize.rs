@@ -347,9 +347,14 @@ impl Router {
 
     /// Whether the node has requests, ours or, where it tells, anybody's. Which of its models they use is not known, so all of them are at work.
     fn busy(&self, snapshot: &ClusterSnapshot, node: &str) -> bool {
-        let load = self.admission.gate(node).load(None);
-        let running = snapshot.node(node).and_then(|node| node.running);
-        load.active > 0 || load.queued > 0 || running > Some(0)
+        let Some(node) = snapshot.node(node) else {
+            return false;
+        };
+        let one = std::slice::from_ref(node);
+        let ours = self.gates.loads(one).first().copied().unwrap_or_default();
+        // A load that requests wait for is work too.
+        let loading = self.gates.counts(one).iter().any(|(_, load)| load.is_some());
+        ours.active > 0 || ours.queued > 0 || loading || node.running > Some(0)
     }
 
     /// The use of every model that had requests lately.

@@ -7,11 +7,15 @@ mod admission;
 mod bytes;
 mod changes;
 mod classes;
+mod cpu;
 mod fallback;
 mod forms;
 mod lists;
+mod residency;
+mod measurements;
 mod running;
 mod told;
+mod truncation;
 
 use std::fmt::Write;
 
