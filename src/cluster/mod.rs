@@ -13,9 +13,7 @@ mod place;
 mod residency;
 mod sites;
 
-pub use fallback::{
-    Cause, Evidence, Fallback, FallbackWatch, ON_GPU_PERCENT, Processor, fallback,
-};
+pub use fallback::{Cause, Evidence, Fallback, FallbackWatch, ON_GPU_PERCENT, Processor, fallback};
 pub use fit::{
     Advice, Best, Eviction, Fit, Launch, Question, Run, SiteFit, SitePlacement, Target, Variant,
     Verdict, fit,

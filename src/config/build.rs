@@ -95,6 +95,12 @@ fn scalars(draft: &Draft, config: &mut Config) {
         window,
         &mut config.context.num_ctx,
     );
+    put(
+        draft,
+        "context.early_response",
+        limit,
+        &mut config.context.early_response,
+    );
     for (path, share) in [
         ("lanes.interactive", &mut config.lanes.interactive),
         ("lanes.agent", &mut config.lanes.agent),

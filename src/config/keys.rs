@@ -260,6 +260,12 @@ pub const KEYS: &[Key] = &[
         "What becomes of num_ctx at an Ollama. raise-only: the loaded context while it is enough, else a larger one; bucket: the smallest step of 2048, 4096, 8192, … that is enough; pin: one context for each model; pass: requests are sent as they came.",
     ),
     key(
+        "context.early_response",
+        Kind::Pause,
+        "\"off\"",
+        "Time without an answer from the node after which a client that asked for a stream gets its 200 and pieces that keep it waiting.",
+    ),
+    key(
         "lanes.interactive",
         Kind::Positive,
         "1.0",

@@ -237,6 +237,10 @@ fn limits(config: &Config) -> [Table; 4] {
         Some(slots) => integer(slots),
         None => Value::from("auto"),
     };
+    let early = match config.context.early_response {
+        Some(time) => Value::from(time_text(time)),
+        None => Value::from("off"),
+    };
     [
         Table::new("timeouts")
             .with("connect", time_text(timeouts.connect))
@@ -247,7 +251,9 @@ fn limits(config: &Config) -> [Table; 4] {
             .with("max_connections", integer(admission.max_connections))
             .with("queue", integer(admission.queue))
             .with("slots", slots),
-        Table::new("context").with("num_ctx", config.context.num_ctx.as_str()),
+        Table::new("context")
+            .with("num_ctx", config.context.num_ctx.as_str())
+            .with("early_response", early),
         Table::new("lanes")
             .with("interactive", config.lanes.interactive)
             .with("agent", config.lanes.agent)

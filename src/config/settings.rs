@@ -238,6 +238,8 @@ impl Default for Admission {
 pub struct ContextSettings {
     /// What becomes of `num_ctx` at an Ollama.
     pub num_ctx: WindowPolicy,
+    /// Time without an answer after which a stream begins with pieces that say nothing; `None`: never.
+    pub early_response: Option<Duration>,
 }
 
 /// Shares of the lanes at a saturated node; all positive.

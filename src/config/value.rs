@@ -37,6 +37,8 @@ pub enum Kind {
         /// Whether there may be no limit.
         endless: bool,
     },
+    /// `"off"` or a time.
+    Pause,
     /// `"auto"` or a whole number from 1.
     Slots,
     /// Bytes: a whole number, or one with a unit.
@@ -182,6 +184,9 @@ impl Kind {
             Self::Time { endless: false } => {
                 "a duration from 1ms up to a year, such as \"2s\"".to_owned()
             }
+            Self::Pause => {
+                "\"off\" or a duration from 1ms up to a year, such as \"20s\"".to_owned()
+            }
             Self::Slots => "\"auto\" or a whole number from 1".to_owned(),
             Self::Size => {
                 "a size from 1 byte to 1 TiB, such as \"64MiB\" or a number of bytes".to_owned()
@@ -204,6 +209,7 @@ impl Kind {
             Self::Switch => "true or false",
             Self::Count(..) => "whole number",
             Self::Time { .. } => "duration",
+            Self::Pause => "off or duration",
             Self::Slots => "auto or whole number",
             Self::Size => "size",
             Self::Date => "date",
@@ -254,6 +260,8 @@ impl Kind {
                 .filter(|number| (least..=most).contains(number))
                 .map(Value::Count),
             (Self::Time { endless }, raw) => time(raw, endless),
+            (Self::Pause, Raw::Text(text)) if text == "off" => Some(Value::Time(Duration::ZERO)),
+            (Self::Pause, raw) => time(raw, false),
             (Self::Slots, Raw::Text(text)) if text == "auto" => Some(Value::Slots(0)),
             (Self::Slots, Raw::Integer(number)) => u32::try_from(*number)
                 .ok()

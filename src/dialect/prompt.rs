@@ -194,7 +194,12 @@ impl<'a> Prompt<'a> {
     }
 
     /// Hashes of everything up to the end of each block of so many bytes, see [`super::Parsed::prefix`].
-    pub(super) fn prefix(&self, block_bytes: usize, most: usize, mut hasher: impl Hasher) -> Vec<u64> {
+    pub(super) fn prefix(
+        &self,
+        block_bytes: usize,
+        most: usize,
+        mut hasher: impl Hasher,
+    ) -> Vec<u64> {
         let kept: usize = self.texts.iter().map(|text| text.written.len()).sum();
         let mut prefix = Vec::new();
         if kept < self.text_bytes || block_bytes == 0 {
@@ -245,7 +250,12 @@ impl<'a> Prompt<'a> {
         for text in &self.texts {
             // Every byte that does not go on a character begins one.
             let begins = |byte: &u8| byte & 0xC0 != 0x80;
-            let characters = text.written.as_bytes().iter().filter(|byte| begins(byte)).count() as u64;
+            let characters = text
+                .written
+                .as_bytes()
+                .iter()
+                .filter(|byte| begins(byte))
+                .count() as u64;
             all += characters;
             said += if text.said { characters } else { 0 };
         }

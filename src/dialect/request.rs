@@ -323,9 +323,10 @@ impl<'a> Parsed<'a> {
     /// Whether the prompt is one text for the model; several embeddings are counted together.
     pub fn one_prompt(&self) -> bool {
         match self.endpoint {
-            Endpoint::Embed | Endpoint::Embeddings => {
-                self.fields.input.is_some_and(|input| input.starts_with('"'))
-            }
+            Endpoint::Embed | Endpoint::Embeddings => self
+                .fields
+                .input
+                .is_some_and(|input| input.starts_with('"')),
             _ => true,
         }
     }

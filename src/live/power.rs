@@ -37,7 +37,10 @@ impl Sample {
     /// The sums; none where one GPU does not say.
     fn of(gpus: &[Gpu], at_ms: f64) -> Self {
         let sum = |of: fn(&Gpu) -> Option<f64>| -> Option<f64> {
-            gpus.iter().map(of).sum::<Option<f64>>().filter(|_| !gpus.is_empty())
+            gpus.iter()
+                .map(of)
+                .sum::<Option<f64>>()
+                .filter(|_| !gpus.is_empty())
         };
         Self {
             at_ms,
@@ -72,7 +75,10 @@ impl Meter {
             return Ok(None);
         }
         let start = Instant::now();
-        let (samples, over) = (Arc::new(Mutex::new(VecDeque::new())), Arc::new(AtomicBool::new(false)));
+        let (samples, over) = (
+            Arc::new(Mutex::new(VecDeque::new())),
+            Arc::new(AtomicBool::new(false)),
+        );
         let (shared, end) = (Arc::clone(&samples), Arc::clone(&over));
         let thread = thread::Builder::new()
             .name("power".to_owned())
@@ -94,7 +100,9 @@ impl Meter {
         let watts: Option<Vec<f64>> = samples.iter().map(|sample| sample.watts).collect();
         self.idle = watts
             .and_then(|watts| mean(&watts))
-            .map_or(Figure::unknown(Unit::Watts), |watts| Figure::measured(watts, Unit::Watts));
+            .map_or(Figure::unknown(Unit::Watts), |watts| {
+                Figure::measured(watts, Unit::Watts)
+            });
     }
 
     /// The power at rest.
@@ -123,7 +131,8 @@ impl Meter {
             if samples.last().is_some_and(|last| last.at_ms >= to_ms) {
                 let seconds = Figure::measured((to_ms - from_ms) / 1000.0, Unit::Seconds);
                 let one = Figure::measured(1.0, Unit::Count);
-                return above_idle(taken(&samples, from_ms, to_ms), self.idle, seconds, one).value();
+                return above_idle(taken(&samples, from_ms, to_ms), self.idle, seconds, one)
+                    .value();
             }
             if Instant::now() > deadline {
                 return None;
@@ -176,7 +185,9 @@ fn taken(samples: &[Sample], from_ms: f64, to_ms: f64) -> Figure {
             })
         })
         .collect();
-    power.map_or(Figure::unknown(Unit::Joules), |power| integrated(&power, from_ms, to_ms))
+    power.map_or(Figure::unknown(Unit::Joules), |power| {
+        integrated(&power, from_ms, to_ms)
+    })
 }
 
 /// The counter at a moment between two samples.
@@ -186,7 +197,11 @@ fn read(samples: &[Sample], at_ms: f64) -> Option<u64> {
     let (low, high) = (one.millijoules?, two.millijoules?);
     let share = (at_ms - one.at_ms) / (two.at_ms - one.at_ms).max(f64::MIN_POSITIVE);
     let value = low + (high - low) * share;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter of millijoules")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a counter of millijoules"
+    )]
     (value >= 0.0).then_some(value as u64)
 }
 
@@ -220,7 +235,10 @@ mod tests {
         let mut gpu = Gpu::unmeasured(crate::cluster::Vendor::Nvidia, "one");
         gpu.power_w = Some(20.0);
         let silent = Gpu::unmeasured(crate::cluster::Vendor::Nvidia, "two");
-        assert_eq!(Sample::of(&[gpu.clone(), gpu.clone()], 0.0).watts, Some(40.0));
+        assert_eq!(
+            Sample::of(&[gpu.clone(), gpu.clone()], 0.0).watts,
+            Some(40.0)
+        );
         assert_eq!(Sample::of(&[gpu, silent], 0.0).watts, None);
         assert_eq!(Sample::of(&[], 0.0).watts, None);
     }

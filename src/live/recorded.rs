@@ -63,7 +63,10 @@ pub fn read_trace(text: &str) -> Result<Recorded, PromptError> {
                 recorded.text = true;
                 let ask = messages.iter().rfind(|message| message.role == "user");
                 let class = class_of(ask.map_or("", |message| message.content.as_str()));
-                let length = messages.iter().map(|message| tokens(&message.content)).sum();
+                let length = messages
+                    .iter()
+                    .map(|message| tokens(&message.content))
+                    .sum();
                 Prompt {
                     messages,
                     tokens_in: length,
@@ -110,10 +113,18 @@ mod tests {
                      {\"at_ms\":5,\"model\":\"n\",\"tokens_in\":300,\"tokens_out\":0,\"prefix\":[1]}\n\
                      {\"at_ms\":7,\"model\":\"e\",\"lane\":\"embedding\"}\n";
         let recorded = read_trace(trace).unwrap();
-        assert_eq!((recorded.prompts.len(), recorded.left_out, recorded.text), (2, 1, false));
-        let [short, long] = &recorded.prompts[..] else { panic!() };
+        assert_eq!(
+            (recorded.prompts.len(), recorded.left_out, recorded.text),
+            (2, 1, false)
+        );
+        let [short, long] = &recorded.prompts[..] else {
+            panic!()
+        };
         assert_eq!((short.model.as_deref(), short.max_tokens), (Some("n"), 1));
-        assert_eq!((long.model.as_deref(), long.max_tokens, long.ctx), (Some("m"), 20, Some(2048)));
+        assert_eq!(
+            (long.model.as_deref(), long.max_tokens, long.ctx),
+            (Some("m"), 20, Some(2048))
+        );
         let (short, long) = (&short.messages[0].content, &long.messages[0].content);
         assert_eq!((short.len(), long.len()), (1200, 2400));
         assert_eq!(short[..1024], long[..1024]);

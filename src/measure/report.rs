@@ -51,9 +51,7 @@ pub fn report(bench: &Bench, observations: &[Observation]) -> Result<Report, Pai
     Ok(match bench {
         Bench::Roi(inputs) => Report::Roi(Box::new(roi(inputs))),
         Bench::Cost(inputs) => Report::Cost(cost(inputs)),
-        Bench::Live(settings) => {
-            Report::Live(Box::new(live_report(observations, settings)?))
-        }
+        Bench::Live(settings) => Report::Live(Box::new(live_report(observations, settings)?)),
     })
 }
 

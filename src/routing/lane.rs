@@ -32,7 +32,7 @@ pub struct Recognised {
     pub housekeeping: bool,
 }
 
-/// How Open WebUI begins the prompts of its own tasks.
+/// How `Open WebUI` begins the prompts of its own tasks.
 pub const TASK_MARK: &str = "### Task:";
 
 /// First words of such tasks that nobody waits for: titles, tags, follow-up questions, emoji.
@@ -128,11 +128,11 @@ fn housekeeping(signs: &Signs<'_>) -> Option<Lane> {
             task.get(..words.len())
                 .is_some_and(|start| start.eq_ignore_ascii_case(words))
         };
-        if UNAWAITED.iter().any(|words| begins(&words)) {
+        if UNAWAITED.iter().any(&begins) {
             return Some(Lane::Batch);
         }
         // Other tasks, such as an answer from documents, are the very thing that somebody waits for.
-        if AWAITED.iter().any(|words| begins(&words)) {
+        if AWAITED.iter().any(begins) {
             return Some(Lane::Interactive);
         }
         return None;
@@ -145,7 +145,7 @@ fn housekeeping(signs: &Signs<'_>) -> Option<Lane> {
             .is_some_and(|start| start.eq_ignore_ascii_case(words))
     };
     if small && !signs.tools {
-        let quota = signs.max_tokens == Some(1) || SMALL_CALLS.iter().any(|words| said(&words));
+        let quota = signs.max_tokens == Some(1) || SMALL_CALLS.iter().any(said);
         return Some(if quota { Lane::Batch } else { Lane::Agent });
     }
     None

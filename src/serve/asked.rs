@@ -18,6 +18,8 @@ const BLOCK: usize = 1024;
 pub(super) const BLOCK_TOKENS: u64 = 256;
 /// Blocks of a prompt that are looked at.
 const MOST_BLOCKS: usize = 1024;
+/// Tokens that a template may add to the prompt.
+const TEMPLATE: u64 = 256;
 /// Longest prompt whose last turn is read to recognise housekeeping: such calls are made of a few messages.
 const MOST_READ: usize = 64 * 1024;
 
@@ -32,6 +34,10 @@ pub(super) struct Asked {
     pub(super) settable: bool,
     pub(super) num_ctx: Option<u32>,
     pub(super) prompt_tokens: u64,
+    /// Bytes of the prompt as it is written; no tokenizer makes more tokens of them.
+    pub(super) prompt_bytes: u64,
+    /// Whether it holds images, which are tokens without bytes.
+    pub(super) images: bool,
     /// Tokens of the prompt as a node counted them.
     pub(super) counted: Option<u64>,
     pub(super) max_tokens: Option<u64>,
@@ -108,6 +114,8 @@ impl Asked {
                 .filter(|tokens| *tokens > 0)
                 .map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX)),
             prompt_tokens: facts.prompt_tokens,
+            prompt_bytes: parsed.prompt_parts().map(|part| part.len() as u64).sum(),
+            images: facts.images,
             counted: None,
             max_tokens: facts.max_tokens,
             runner,
@@ -146,6 +154,12 @@ impl Asked {
 }
 
 impl Asked {
+    /// Whether the prompt may be longer than a context. Tokenizers differ by more than any estimate could allow for, so that only the number
+    /// of its bytes is certain.
+    pub(super) fn may_exceed(&self, context: u32) -> bool {
+        self.images || self.prompt_bytes.saturating_add(TEMPLATE) >= u64::from(context)
+    }
+
     /// As it is for a node: only an Ollama gets the form that can carry `num_ctx`.
     pub(super) fn for_node(&self, node: &Node) -> Cow<'_, Self> {
         if self.settable && !node.native.ollama {

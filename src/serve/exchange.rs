@@ -2,17 +2,19 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Router;
+use super::early::Early;
 use super::gate::Permit;
 use super::measure::Place;
 use super::reading::Sent;
 use super::record::{Draft, Fallback, Outcome, RequestRecord, Timings, Tokens, millis};
 use super::watch::Owing;
 use crate::dialect::{ApiError, Dialect, Endpoint, ErrorKind, Usage, cors_answer};
-use crate::http::server::{Reply, Request};
+use crate::http::server::{Framing, Reply, Request};
 use crate::routing::{Candidate, Decision, Observation, Predicted};
 
 /// Headers that a page may read.
@@ -34,6 +36,8 @@ pub(super) struct Exchange<'x, 'c> {
     pub(super) seen: Option<(Place, Observation)>,
     /// The first byte that a node owes.
     pub(super) owing: Option<Owing<'x>>,
+    /// An answer that may begin before the node's.
+    pub(super) early: Option<Early>,
 }
 
 impl<'x, 'c> Exchange<'x, 'c> {
@@ -100,6 +104,7 @@ impl<'x, 'c> Exchange<'x, 'c> {
             sent: None,
             seen: None,
             owing: None,
+            early: None,
         }
     }
 
@@ -149,7 +154,10 @@ impl<'x, 'c> Exchange<'x, 'c> {
         record.node = Some(candidate.node.clone());
         record.model = Some(candidate.model.clone());
         record.predicted = candidate.predicted;
-        self.owing = Some(self.router.owes(&candidate.node, candidate.predicted.total_ms()));
+        self.owing = Some(
+            self.router
+                .owes(&candidate.node, candidate.predicted.total_ms()),
+        );
         if let Some(tried) = record.fallbacks.last() {
             record.reason = format!("fallback_to_{}", candidate.node);
             record.detail = format!(
@@ -213,16 +221,70 @@ impl<'x, 'c> Exchange<'x, 'c> {
                 .collect();
             add("X-Gpurouter-Fallback", &tried.join(", "));
         }
-        if let Some(origin) = self
-            .request
-            .headers()
-            .get_str("origin")
-            .filter(|origin| self.router.hosts.allows_origin(origin))
-        {
-            for (name, value) in cors_answer(origin, EXPOSED) {
-                add(name, &value);
-            }
+        for (name, value) in cors(self.router, self.request) {
+            add(name, &value);
         }
+    }
+
+    /// What is known of the answer before any node has said anything.
+    pub(super) fn early_fields(&self) -> Vec<(&'static str, String)> {
+        let record = &self.draft.record;
+        let optional = [
+            ("X-Gpurouter-Tier", record.tier.as_deref()),
+            ("X-Gpurouter-Plan", record.plan),
+        ];
+        let mut fields = vec![("X-Gpurouter-Id", record.id.clone())];
+        fields.extend(
+            optional
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, header_safe(value?)))),
+        );
+        fields.extend(cors(self.router, self.request));
+        fields
+    }
+
+    /// Starts the answer, unless it has begun before the node's.
+    pub(super) fn start(
+        &mut self,
+        status: u16,
+        headers: &[(&str, &str)],
+        framing: Framing,
+    ) -> io::Result<()> {
+        if self.early_started() {
+            return Ok(());
+        }
+        self.reply.start(status, headers, framing)
+    }
+
+    /// Sends the last piece; with what a head that went out early could not say, for a client that takes trailers.
+    pub(super) fn push_last(&mut self, last: &[&[u8]]) -> io::Result<()> {
+        if !self.early_started() {
+            return self.reply.push_last(last);
+        }
+        let record = &self.draft.record;
+        let tried: Vec<String> = record
+            .fallbacks
+            .iter()
+            .map(|tried| format!("{}={}", tried.node, tried.reason))
+            .collect();
+        let told = [
+            ("X-Gpurouter-Node", record.node.clone()),
+            ("X-Gpurouter-Model", record.model.clone()),
+            ("X-Gpurouter-Reason", Some(record.reason.clone())),
+            (
+                "X-Gpurouter-Fallback",
+                (!tried.is_empty()).then(|| tried.join(", ")),
+            ),
+        ];
+        let told: Vec<(&str, String)> = told
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, header_safe(&value?))))
+            .collect();
+        let trailers: Vec<(&str, &str)> = told
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        self.reply.end_with_trailers(last, &trailers)
     }
 
     /// Answers with a whole body made here.
@@ -258,6 +320,15 @@ impl<'x, 'c> Exchange<'x, 'c> {
         }
         self.draft.record.outcome = outcome;
         self.draft.record.detail.clone_from(&error.message);
+        if self.early_started() {
+            let event = error.in_band(&self.endpoint, &self.draft.record.id);
+            self.draft.record.status = 200;
+            self.node_done();
+            if self.push_last(&[&event]).is_err() {
+                self.draft.record.outcome = Outcome::ClientGone;
+            }
+            return;
+        }
         let body = error.body(self.dialect, &self.draft.record.id);
         let seconds = error.retry_after_s.unwrap_or(1).to_string();
         let retry = [("Retry-After", seconds.as_str())];
@@ -283,6 +354,15 @@ impl<'x, 'c> Exchange<'x, 'c> {
         }
         self.reply.abort();
     }
+}
+
+/// What a browser needs to let a page read the answer.
+fn cors(router: &Router, request: &Request<'_>) -> Vec<(&'static str, String)> {
+    let origin = request.headers().get_str("origin");
+    origin
+        .filter(|origin| router.hosts.allows_origin(origin))
+        .map(|origin| cors_answer(origin, EXPOSED).into_iter().collect())
+        .unwrap_or_default()
 }
 
 /// Short code of an error that the router told by itself.

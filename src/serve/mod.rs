@@ -1,6 +1,8 @@
 //! The running router: shared state, connection handling, the relay, the monitor's results, and the router's own routes.
 
 mod asked;
+mod attempt;
+mod early;
 mod exchange;
 mod forward;
 mod gate;
@@ -47,7 +49,8 @@ use crate::dialect::{self, ApiError, Dialect, Endpoint, ErrorKind, Usage};
 use crate::gpu::{self, Sampler};
 use crate::http::client::{Client, Origin, SendError};
 use crate::http::server::{Handler, Limits, Refusal, Refused, Reply, Request, Server, Stopper};
-use crate::routing::{NodeLoad, RequestFacts, Speeds};
+use crate::routing::speed::Load;
+use crate::routing::{NodeLoad, Observation, RequestFacts, Speeds};
 use asked::Asked;
 use exchange::Exchange;
 use guard::HostRule;
@@ -362,6 +365,24 @@ impl Router {
             }
         };
         snapshot.nodes.iter().map(forecast).collect()
+    }
+
+    /// A load of the router's own took so long.
+    fn measured_load(&self, node: &Node, model: &str, took: Duration) {
+        let model = ModelName::new(model);
+        let known = self.measurements.now().get(&node.name, &model);
+        // The first load read the file from disk; later ones found it in the system's cache, as far as anybody can tell.
+        let kind = if known.load_ms.is_none() {
+            Load::Cold
+        } else {
+            Load::Warm
+        };
+        let seen = Observation {
+            load: Some((kind, took.as_secs_f64() * 1000.0)),
+            ..Observation::default()
+        };
+        let place = (node.name.clone(), model);
+        self.measurements.learn(&place, &seen);
     }
 
     /// A load found the node out of reach.

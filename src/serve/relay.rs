@@ -34,6 +34,7 @@ pub(super) struct Upstream<'n> {
 /// Passes the answer on and completes the record.
 pub(super) fn relay(x: &mut Exchange<'_, '_>, mut upstream: Upstream<'_>) {
     let status = upstream.incoming.status();
+    let early = x.early_started();
     let content_type = upstream
         .incoming
         .headers()
@@ -44,7 +45,7 @@ pub(super) fn relay(x: &mut Exchange<'_, '_>, mut upstream: Upstream<'_>) {
     let streamed = content_type.starts_with("text/event-stream")
         || content_type.starts_with("application/x-ndjson")
         || (content_type.is_empty() && upstream.stream);
-    x.draft.record.status = status;
+    x.draft.record.status = if early { 200 } else { status };
     let usage = if status >= 400 {
         error_answer(x, &mut upstream, &content_type);
         None
@@ -62,6 +63,14 @@ pub(super) fn relay(x: &mut Exchange<'_, '_>, mut upstream: Upstream<'_>) {
         }
     } else if let Some(form) = x.endpoint.stream_form().filter(|_| streamed) {
         native_stream(x, &mut upstream, form)
+    } else if early {
+        let node = &upstream.node.name;
+        let text = format!("node `{node}` answered without the stream that was asked for");
+        x.tell(
+            &ApiError::new(ErrorKind::Upstream, text),
+            Outcome::UpstreamError,
+        );
+        None
     } else {
         whole(x, &mut upstream)
     };
@@ -109,6 +118,9 @@ const UNBUFFERED: (&str, &str) = ("X-Accel-Buffering", "no");
 
 /// Puts into the head that is started next the node's own fields that belong to the client, then the router's.
 fn add_head(x: &mut Exchange<'_, '_>, incoming: &Incoming, translated: bool) {
+    if x.early_started() {
+        return;
+    }
     let connection = incoming.headers().get_str("connection");
     for (name, value) in incoming.headers().iter() {
         let ours = name
@@ -136,7 +148,7 @@ fn native_stream(
     let status = upstream.incoming.status();
     let mut watch = StreamWatch::new(form);
     x.request.release_memory();
-    if x.reply.start(status, further, Framing::Chunked).is_err() {
+    if x.start(status, further, Framing::Chunked).is_err() {
         client_gone(x);
         return None;
     }
@@ -204,7 +216,7 @@ fn native_stream(
 /// Ends a stream that is complete.
 fn end_reply(x: &mut Exchange<'_, '_>, last: &[&[u8]]) {
     x.node_done();
-    if x.reply.push_last(last).is_err() {
+    if x.push_last(last).is_err() {
         client_gone(x);
     }
 }
@@ -215,7 +227,10 @@ fn end_told(x: &mut Exchange<'_, '_>, last: &[&[u8]], cut: Option<String>) {
         return end_reply(x, last);
     };
     x.node_done();
-    if x.reply.end_with_trailers(last, &[(TRUNCATED, &cut)]).is_err() {
+    if x.reply
+        .end_with_trailers(last, &[(TRUNCATED, &cut)])
+        .is_err()
+    {
         client_gone(x);
     }
 }
@@ -414,7 +429,8 @@ fn error_answer(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>, content_t
     }
     x.draft.record.outcome = Outcome::UpstreamError;
     let error = ApiError::from_upstream(status, &body);
-    if content_type.starts_with("application/json") && ApiError::speaks(x.dialect, &body) {
+    let native = content_type.starts_with("application/json") && ApiError::speaks(x.dialect, &body);
+    if native && !x.early_started() {
         x.draft.record.detail = error.message;
         add_head(x, &upstream.incoming, false);
         x.node_done();
@@ -437,7 +453,7 @@ fn translated_stream(
     let told = upstream.incoming.headers().get(UNBUFFERED.0).is_some();
     let further = further.get(..if told { 1 } else { 2 }).unwrap_or(&further);
     x.request.release_memory();
-    if x.reply.start(200, further, Framing::Chunked).is_err() {
+    if x.start(200, further, Framing::Chunked).is_err() {
         client_gone(x);
         return None;
     }

@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
@@ -104,6 +105,20 @@ impl TinyOllama {
     }
 }
 
+/// An Ollama whose models were trained for these contexts, or `None`, told on stderr, where the program is not named.
+pub fn ollama_trained_for(test: &str, models: &[(&str, u32)]) -> Option<Server> {
+    let [program] = named(test, [OLLAMA])?;
+    let server = bare_ollama(&program);
+    for (name, context) in models {
+        let file = made(
+            &format!("tiny-{context}.gguf"),
+            &["--ctx", &context.to_string()],
+        );
+        server.create(&program, name, &file, "");
+    }
+    Some(server)
+}
+
 /// The file that `tiny` was made of.
 pub fn tiny_gguf() -> &'static Path {
     &models_files().0
@@ -157,6 +172,30 @@ impl Server {
     /// `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
+    }
+
+    /// How often it has started a runner: an Ollama's loads.
+    pub fn loads(&self) -> usize {
+        let log = fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
+        log.matches("msg=\"starting llama-server\"").count()
+    }
+
+    /// Makes a model of a file, with these lines in its Modelfile too.
+    fn create(&self, program: &Path, name: &str, file: &Path, parameters: &str) {
+        // One thread: workers that spin for each other make a token a thousand times slower on a busy machine.
+        let text = format!(
+            "FROM {}\nPARAMETER num_thread 1\nPARAMETER num_predict 256\n{parameters}",
+            file.display()
+        );
+        let modelfile = self.home.write("Modelfile", &text);
+        let output = Command::new(program)
+            .args(["create", name, "-f"])
+            .arg(modelfile)
+            .env("HOME", self.home.path())
+            .env("OLLAMA_HOST", self.addr.to_string())
+            .output()
+            .expect("the program that just served");
+        assert!(output.status.success(), "ollama create: {output:?}");
     }
 
     /// Kills it and its runners at once (SIGKILL), as a crash would.
@@ -260,8 +299,7 @@ fn named<const N: usize>(test: &str, variables: [&str; N]) -> Option<[PathBuf; N
     None
 }
 
-/// An Ollama with `tiny` and `tiny-embed`, which have these lines in their Modelfiles too.
-fn ollama(program: &Path, parameters: &str) -> Server {
+fn bare_ollama(program: &Path) -> Server {
     let home = Scratch::new();
     let models = home.path().join("models");
     let mut command = Command::new(program);
@@ -270,23 +308,15 @@ fn ollama(program: &Path, parameters: &str) -> Server {
         .env("OLLAMA_HOST", "127.0.0.1:0")
         .env("OLLAMA_MODELS", &models)
         .env("OLLAMA_NO_CLOUD", "1");
-    let server = Server::start(program, home, &mut command);
+    Server::start(program, home, &mut command)
+}
+
+/// An Ollama with `tiny` and `tiny-embed`, which have these lines in their Modelfiles too.
+fn ollama(program: &Path, parameters: &str) -> Server {
+    let server = bare_ollama(program);
     let files = models_files();
     for (name, file) in [("tiny", &files.0), ("tiny-embed", &files.1)] {
-        // One thread: workers that spin for each other make a token a thousand times slower on a busy machine.
-        let text = format!(
-            "FROM {}\nPARAMETER num_thread 1\nPARAMETER num_predict 256\n{parameters}",
-            file.display()
-        );
-        let modelfile = server.home.write("Modelfile", &text);
-        let output = Command::new(program)
-            .args(["create", name, "-f"])
-            .arg(modelfile)
-            .env("HOME", server.home.path())
-            .env("OLLAMA_HOST", server.addr.to_string())
-            .output()
-            .expect("the program that just served");
-        assert!(output.status.success(), "ollama create: {output:?}");
+        server.create(program, name, file, parameters);
     }
     server
 }
@@ -305,27 +335,30 @@ fn llama_server(programs: &Programs, alias: &str) -> Server {
 fn models_files() -> &'static (PathBuf, PathBuf) {
     static FILES: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
     FILES.get_or_init(|| {
-        let make = |name: &str, args: &[&str]| {
-            let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-            let made = dir.join(format!("{name}.{}", std::process::id()));
-            let script =
-                Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/make_tiny_gguf.py");
-            let status = Command::new("python3")
-                .arg(script)
-                .arg(&made)
-                .args(args)
-                .status()
-                .expect("python3, to write the tiny model");
-            assert!(status.success(), "make_tiny_gguf.py: {status}");
-            let path = dir.join(name);
-            fs::rename(made, &path).expect("a writable target directory");
-            path
-        };
         (
-            make("tiny.gguf", &[]),
-            make("tiny-embed.gguf", &["--pooling", "mean"]),
+            made("tiny.gguf", &[]),
+            made("tiny-embed.gguf", &["--pooling", "mean"]),
         )
     })
+}
+
+/// A model's file, made with these arguments.
+fn made(name: &str, args: &[&str]) -> PathBuf {
+    static MAKING: AtomicUsize = AtomicUsize::new(0);
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let number = MAKING.fetch_add(1, Ordering::Relaxed);
+    let made = dir.join(format!("{name}.{}.{number}", std::process::id()));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/make_tiny_gguf.py");
+    let status = Command::new("python3")
+        .arg(script)
+        .arg(&made)
+        .args(args)
+        .status()
+        .expect("python3, to write the tiny model");
+    assert!(status.success(), "make_tiny_gguf.py: {status}");
+    let path = dir.join(name);
+    fs::rename(made, &path).expect("a writable target directory");
+    path
 }
 
 /// The address in `listening on [http://]127.0.0.1:PORT`.

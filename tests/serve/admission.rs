@@ -21,6 +21,7 @@ fn held() -> (Stub, Arc<AtomicBool>) {
         eventually(LIMIT, || gate.load(Ordering::SeqCst));
         reply::healthy(request, peer);
     });
+    stub.set_loaded(&["m"]);
     (stub, open)
 }
 
@@ -80,7 +81,6 @@ fn a_full_node_gives_way_to_a_free_one() {
     let (first, open) = held();
     let second = Stub::ollama(&["m"], reply::healthy);
     // A node that would have to load first gives way to one that does not.
-    first.set_loaded(&["m"]);
     second.set_loaded(&["m"]);
     let router = start(
         &[("first", first.url()), ("second", second.url())],

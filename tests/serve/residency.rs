@@ -371,16 +371,76 @@ fn slots_of_an_ollama_that_does_not_tell_them_are_learned() {
     node.set_loaded(&["m"]);
     let router = start(&[("only", node.url())], "");
     let address = router.addr;
-    let clients: Vec<_> = (0..8)
-        .map(|_| {
-            thread::spawn(move || {
-                client::post(address, "/api/chat", &chat("m", "hi", false)).status
+    let learned = (0..10).any(|_| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                thread::spawn(move || {
+                    client::post(address, "/api/chat", &chat("m", "hi", false)).status
+                })
             })
-        })
-        .collect();
-    for client in clients {
-        assert_eq!(client.join().unwrap(), 200);
-    }
-    assert!(most.load(Ordering::SeqCst) <= 2);
-    assert_eq!(router.api("/gpurouter/api/status")["nodes"][0]["slots"], 1);
+            .collect();
+        for client in clients {
+            assert_eq!(client.join().unwrap(), 200);
+        }
+        router.api("/gpurouter/api/status")["nodes"][0]["slots"] == 1
+    });
+    // Nobody was told, and a client that comes late looks like one that did not have to wait.
+    assert!(learned, "{}", most.load(Ordering::SeqCst));
+}
+
+#[test]
+fn embeddings_never_evict_a_chat_model() {
+    let node = Stub::ollama(&["chat", "embed"], |request, peer| {
+        if request.path() == "/api/embed" {
+            let answer = json!({"model": "embed", "embeddings": [[0.1]], "prompt_eval_count": 1});
+            peer.send(&reply::json(200, &answer));
+        } else {
+            reply::healthy(request, peer);
+        }
+    });
+    let model = |name: &str, capability: &str| {
+        json!({"name": name, "model": name, "size": 1_000_000, "digest": name, "modified_at": "2026-11-01T00:00:00Z",
+               "details": {"context_length": 8192}, "capabilities": [capability]})
+    };
+    let models = json!({"models": [model("chat", "completion"), model("embed", "embedding")]});
+    node.set_document("/api/tags", models);
+    let config = format!(
+        "[[node]]\nname = \"only\"\nurl = \"{}\"\nvram = \"1500000B\"\n",
+        node.url()
+    );
+    let router = super::Router::start(&["--log-format", "json"], &config);
+    router.wait_ready(1);
+    let answer = client::post(router.addr, "/api/chat", &chat("chat", "hi", false));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let request = json!({"model": "embed", "input": "some text"});
+    let answer = client::post(router.addr, "/api/embed", &request);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let loads = node.loads();
+    assert_eq!(loads.len(), 2);
+    // There is no room for it on the GPU, so it goes into main memory.
+    assert_eq!(
+        (loads[1].path(), &loads[1].json()["options"]["num_gpu"]),
+        ("/api/embed", &json!(0))
+    );
+    let unloaded = node
+        .probes()
+        .iter()
+        .any(|probe| probe.path() == "/api/generate" && probe.json()["keep_alive"] == json!(0));
+    assert!(!unloaded);
+}
+
+#[test]
+fn a_form_that_cannot_ask_for_a_window_is_refused_before_the_node_cuts_it() {
+    let node = Stub::ollama(&["m"], reply::healthy);
+    let router = start(&[("only", node.url())], "");
+    // The model was trained for 8192, but this form gets what the node takes by itself: 4096.
+    let long = chat("m", &"word ".repeat(8000), false);
+    let answer = client::post(router.addr, "/v1/chat/completions", &long);
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert_eq!(answer.json()["error"]["code"], "context_length_exceeded");
+    assert!(answer.text().contains("4096"), "{}", answer.text());
+    assert!(node.requests().is_empty());
+    let short = chat("m", "hi", false);
+    let answer = client::post(router.addr, "/v1/chat/completions", &short);
+    assert_eq!((answer.status, node.loads().len()), (200, 1));
 }

@@ -117,7 +117,7 @@ def tensors(vocabulary):
     return out + [("output_norm.weight", (DIM,)), ("output.weight", (DIM, vocabulary))]
 
 
-def metadata(tokens, kinds, merges, pooling):
+def metadata(tokens, kinds, merges, pooling, context):
     """[(key, type, value)]"""
     kv = [
         ("general.architecture", STR, "llama"),
@@ -126,7 +126,7 @@ def metadata(tokens, kinds, merges, pooling):
         ("general.file_type", U32, 1),
         ("general.quantization_version", U32, 2),
         ("llama.vocab_size", U32, len(tokens)),
-        ("llama.context_length", U32, CONTEXT),
+        ("llama.context_length", U32, context),
         ("llama.embedding_length", U32, DIM),
         ("llama.block_count", U32, LAYERS),
         ("llama.feed_forward_length", U32, FF),
@@ -216,12 +216,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", help="file to write")
     parser.add_argument("--pooling", choices=POOLING[1:], help="make an embedding model")
+    parser.add_argument("--ctx", type=int, default=CONTEXT, help=f"trained context length (default {CONTEXT})")
     args = parser.parse_args()
 
     tokens, kinds, merges = tokenizer()
     table = tensors(len(tokens))
     pieces = [padded(bytes(raw)) for raw in data(table, output_gains(tokens, kinds))]
-    kv = metadata(tokens, kinds, merges, args.pooling)
+    kv = metadata(tokens, kinds, merges, args.pooling, args.ctx)
     header = [b"GGUF", struct.pack("<IQQ", 3, len(table), len(kv))]
     for key, kind, content in kv:
         header.append(string(key) + struct.pack("<I", kind[0] if isinstance(kind, tuple) else kind))

@@ -42,10 +42,7 @@ pub(in crate::cmd) fn load(config: &Config) -> anyhow::Result<Learned> {
 ///
 /// # Errors
 /// The file cannot be written; what was kept before is still there.
-pub(in crate::cmd) fn store(
-    config: &Config,
-    learned: &Learned,
-) -> anyhow::Result<PathBuf> {
+pub(in crate::cmd) fn store(config: &Config, learned: &Learned) -> anyhow::Result<PathBuf> {
     let path = path(config)
         .context("there is no home directory to keep it in; set [sources] state_dir")?;
     let failed = || format!("cannot write {}", path.display());

@@ -26,7 +26,7 @@ const PIECE: usize = 64 * 1024;
 const COPIED: usize = 2048;
 
 /// One request on its way.
-pub(super) struct Exchange<'o, 'a, 'w> {
+pub(super) struct Exchange<'o, 'a, 'w, 't> {
     pub(super) origin: &'o Origin,
     pub(super) method: &'a str,
     pub(super) target: &'a str,
@@ -35,6 +35,15 @@ pub(super) struct Exchange<'o, 'a, 'w> {
     pub(super) deadlines: &'o Deadlines,
     pub(super) total: Option<Instant>,
     pub(super) watch: Option<Watch<'w>>,
+    pub(super) tick: Option<Tick<'t>>,
+}
+
+/// What is done while the head of the answer is waited for.
+pub struct Tick<'t> {
+    /// When next.
+    pub at: Instant,
+    /// Does it, and says when next. It must be quick.
+    pub act: &'t mut dyn FnMut() -> Instant,
 }
 
 /// How far the sending of a part came.
@@ -55,7 +64,7 @@ struct Answer {
     complete: bool,
 }
 
-impl Exchange<'_, '_, '_> {
+impl Exchange<'_, '_, '_, '_> {
     pub(super) fn repeatable(&self) -> bool {
         !matches!(self.body, OutgoingBody::Stream { .. })
     }
@@ -75,7 +84,13 @@ impl Exchange<'_, '_, '_> {
         let first_byte = self.deadlines.first_byte.map(after);
         let deadline = earlier(first_byte, self.total);
         while !answer.complete {
-            match link.receive(self.watch, deadline) {
+            let due = self.tick.as_ref().map(|tick| tick.at);
+            match link.receive(self.watch, earlier(deadline, due)) {
+                Ok(Received::Late) if deadline.is_none_or(|at| Instant::now() < at) => {
+                    if let Some(tick) = &mut self.tick {
+                        tick.at = (tick.act)();
+                    }
+                }
                 Ok(Received::Bytes) => answer.look(link)?,
                 Ok(Received::End) => return Err(answer.ended(None)),
                 Ok(Received::Gone) => return Err(SendError::ClientGone),

@@ -52,7 +52,7 @@ impl fmt::Debug for Incoming {
 impl Incoming {
     pub(super) fn new(
         shared: &Arc<Shared>,
-        exchange: &Exchange<'_, '_, '_>,
+        exchange: &Exchange<'_, '_, '_, '_>,
         mut link: Link,
         framing: BodyFraming,
     ) -> Self {

@@ -19,6 +19,7 @@ use std::{
 };
 
 pub use error::{ReadError, SendError};
+pub use exchange::Tick;
 pub use incoming::Incoming;
 pub use origin::{Origin, UrlError};
 use rustls::{ClientConfig, RootCertStore};
@@ -133,6 +134,18 @@ impl Client {
         deadlines: &Deadlines,
         watch: Option<Watch<'_>>,
     ) -> Result<Incoming, SendError> {
+        self.send_ticking(origin, outgoing, deadlines, watch, None)
+    }
+
+    /// The same, and something is done again and again until the head of the answer is there.
+    pub fn send_ticking(
+        &self,
+        origin: &Origin,
+        outgoing: Outgoing<'_>,
+        deadlines: &Deadlines,
+        watch: Option<Watch<'_>>,
+        tick: Option<Tick<'_>>,
+    ) -> Result<Incoming, SendError> {
         let mut exchange = Exchange {
             origin,
             method: outgoing.method,
@@ -142,6 +155,7 @@ impl Client {
             deadlines,
             total: deadlines.total.map(after),
             watch,
+            tick,
         };
         if exchange.repeatable()
             && let Some(mut link) = self.shared.pool.take(origin.key())

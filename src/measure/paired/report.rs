@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::times::{self, Time};
 use super::tier::{self, Tier};
+use super::times::{self, Time};
 use super::{
     LiveSettings, Observation, Outcome, Pair, PairedSettings, PairingError, Policy, Temperature,
     pairs,
@@ -327,7 +327,9 @@ fn total(
 
 /// Tokens per second over the answered requests for which both numbers are known.
 pub(super) fn rate(
-    observations: &[&Observation], of: impl Fn(&Observation) -> Option<(u64, f64)>) -> Figure {
+    observations: &[&Observation],
+    of: impl Fn(&Observation) -> Option<(u64, f64)>,
+) -> Figure {
     let (mut tokens, mut milliseconds) = (0_u64, 0.0);
     let answered = observations.iter().filter(|one| one.outcome == Outcome::Ok);
     for (of_one, time) in answered.filter_map(|one| of(one)) {

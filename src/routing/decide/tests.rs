@@ -497,10 +497,17 @@ fn fall(speeds: &mut Speeds, node: &str, on: crate::cluster::Processor) {
 #[test]
 fn a_model_that_fell_back_to_the_cpu_is_the_last_choice_and_still_one() {
     let decision = two_with(|speeds| fall(speeds, "a", crate::cluster::Processor::Cpu));
-    let order: Vec<_> = decision.admitted().map(|c| (c.node.as_str(), c.reason)).collect();
+    let order: Vec<_> = decision
+        .admitted()
+        .map(|c| (c.node.as_str(), c.reason))
+        .collect();
     assert_eq!(order, [("b", "soonest"), ("a", "on_cpu")]);
     let partly = two_with(|speeds| fall(speeds, "a", crate::cluster::Processor::Partly(60)));
-    assert_eq!(partly.winner().unwrap().node, "a", "its measured speed says enough");
+    assert_eq!(
+        partly.winner().unwrap().node,
+        "a",
+        "its measured speed says enough"
+    );
     let unmeasured = two_with(|speeds| {
         for node in ["a", "b"] {
             let models = speeds.by_node_and_model.get_mut(node).unwrap();
@@ -508,7 +515,10 @@ fn a_model_that_fell_back_to_the_cpu_is_the_last_choice_and_still_one() {
         }
         fall(speeds, "a", crate::cluster::Processor::Partly(60));
     });
-    let order: Vec<_> = unmeasured.admitted().map(|c| (c.node.as_str(), c.reason)).collect();
+    let order: Vec<_> = unmeasured
+        .admitted()
+        .map(|c| (c.node.as_str(), c.reason))
+        .collect();
     assert_eq!(order, [("b", "resident"), ("a", "partly_on_cpu")]);
 }
 

@@ -48,6 +48,11 @@ impl Footprint {
         self.trained
     }
 
+    /// Whether it tells what more context costs.
+    pub fn tells_contexts(&self) -> bool {
+        self.points.len() > 1
+    }
+
     /// Bytes with that context; `None` when nothing is known. Beyond the table the last line goes on.
     pub fn bytes(&self, context: u32) -> Option<u64> {
         let (first, last) = (self.points.first()?, self.points.last()?);

@@ -492,6 +492,8 @@ impl NodeQueue {
             && !candidate.need.exact
             && !candidate.embeds
             && !on_cpu
+            // Where nothing says what more context costs, more may not fit.
+            && known.footprint.tells_contexts()
             && base > 0;
         let (Some(room), Some(needed), true) = (room, known.bytes(base), grows) else {
             return base;

@@ -50,10 +50,10 @@ impl Loader {
     }
 
     /// Carries out an order in a thread of its own.
-    pub(super) fn carry_out(gate: &Arc<Gate>, order: Order) {
+    pub(super) fn carry_out(gate: &Arc<Gate>, order: &Arc<Order>) {
         let own = Arc::clone(gate);
         let name = format!("node-{}-load", order.node.name);
-        let told = order.clone();
+        let told = Arc::clone(order);
         let spawned = thread::Builder::new()
             .name(name)
             .stack_size(256 * 1024)
@@ -66,7 +66,7 @@ impl Loader {
                 std::mem::forget(unfinished);
             });
         if let Err(error) = spawned {
-            failed(gate, &order, format!("no thread for it: {error}"));
+            failed(gate, order, format!("no thread for it: {error}"));
         }
     }
 
@@ -95,6 +95,9 @@ impl Loader {
                     took.as_secs_f64()
                 );
                 self.log.event(LogLevel::Info, &text);
+                if let Some(router) = self.router() {
+                    router.measured_load(node, &call.model, took);
+                }
                 gate.change(|state, now| state.loaded(now, order, held.as_deref(), ms));
             }
             Err(error) => {

@@ -96,7 +96,7 @@ pub(super) struct LoadUnderWay {
 /// Every node's gate, made on first use and kept.
 #[derive(Debug)]
 pub(super) struct Gates {
-    gates: Mutex<HashMap<String, Arc<Gate>>>,
+    by_node: Mutex<HashMap<String, Arc<Gate>>>,
     rules: Rules,
     loader: Arc<Loader>,
     began: Instant,
@@ -105,7 +105,7 @@ pub(super) struct Gates {
 impl Gates {
     pub(super) fn new(rules: Rules, loader: Arc<Loader>) -> Self {
         Self {
-            gates: Mutex::default(),
+            by_node: Mutex::default(),
             rules,
             loader,
             began: Instant::now(),
@@ -114,7 +114,7 @@ impl Gates {
 
     /// The gate of a node.
     pub(super) fn gate(&self, node: &Arc<Node>) -> Arc<Gate> {
-        let mut gates = lock(&self.gates);
+        let mut gates = lock(&self.by_node);
         if let Some(gate) = gates.get(&node.name) {
             return Arc::clone(gate);
         }
@@ -130,7 +130,7 @@ impl Gates {
 
     /// The gates of these nodes. The map's lock is given back before a gate's is taken.
     fn all<'n>(&self, nodes: &'n [Arc<Node>]) -> Vec<(Option<Arc<Gate>>, &'n Arc<Node>)> {
-        let gates = lock(&self.gates);
+        let gates = lock(&self.by_node);
         nodes
             .iter()
             .map(|node| (gates.get(&node.name).map(Arc::clone), node))
@@ -223,7 +223,7 @@ impl Gate {
 
     fn carry_out(self: &Arc<Self>, orders: Vec<Order>) {
         for order in orders {
-            Loader::carry_out(self, order);
+            Loader::carry_out(self, &Arc::new(order));
         }
     }
 
@@ -249,7 +249,7 @@ impl Gate {
         asked: &Asked,
         speed: &Speed,
         limit: Option<Duration>,
-        client_gone: impl Fn() -> bool,
+        mut client_gone: impl FnMut() -> bool,
     ) -> Result<Admitted, NotAdmitted> {
         let started = Instant::now();
         let mut state = self.state();
@@ -330,16 +330,18 @@ impl Gate {
                 Err(NotAdmitted::Refused(why))
             }
             Verdict::Started { context } => {
-                let (window, runner) =
-                    state.started(id, asked, context, now.saturating_sub(arrived));
+                let started = state.started(id, asked, context, now.saturating_sub(arrived));
                 drop(state);
+                // Gives the slot back where it turns out to be of no use.
+                let permit = Permit {
+                    gate: Arc::clone(self),
+                    id,
+                    answering: false,
+                    waited_ms: None,
+                };
+                let (window, runner) = started.map_err(NotAdmitted::TooLong)?;
                 Ok(Admitted {
-                    permit: Permit {
-                        gate: Arc::clone(self),
-                        id,
-                        answering: false,
-                        waited_ms: None,
-                    },
+                    permit,
                     window,
                     runner,
                     loaded,

@@ -1,26 +1,25 @@
 //! What a gate's mutex guards: the scheduler, the names behind its numbers, and what was learned of the node's models.
 
+mod loads;
+mod models;
+mod needs;
+
+pub(in crate::serve) use loads::written;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use super::loader::Order;
-use super::{Counts, LoadUnderWay, NotAdmitted, Rules, lost};
-use crate::backend::LoadCall;
-use crate::cluster::{LoadedModel, Model, Node, NodeKind};
-use crate::routing::queue::{
-    Action, Footprint, ModelId, NodeQueue, Occupied, Refused, Request, RequestId, Residency, Seen,
-    Settings,
-};
-use crate::routing::speed::{Load, Work};
-use crate::routing::window::{
-    self, ContextNeed, Limits, RunnerEdit, RunnerOptions, TooLong, Wanted, Window,
-};
+use super::{Counts, LoadUnderWay, NotAdmitted, Rules};
+use crate::cluster::{Model, Node, NodeKind};
+use crate::routing::queue::{Action, ModelId, NodeQueue, Refused, RequestId, Residency, Settings};
+use crate::routing::window::{self, Limits, RunnerEdit, RunnerOptions, TooLong, Window};
 use crate::routing::{Affinity, NodeLoad, Speed};
-use crate::serve::asked::{Asked, BLOCK_TOKENS};
+use crate::serve::asked::Asked;
 use crate::vram::Basis;
+use models::Known;
 
 /// What Ollama takes for an absent `num_ctx` on a card below 24 GiB, until the node shows what it takes itself.
 const AUTOMATIC: u32 = 4096;
@@ -52,21 +51,6 @@ pub(in crate::serve) struct LoadError {
 pub(super) enum Verdict {
     Started { context: u32 },
     Refused(Refusal),
-}
-
-/// A model of the node.
-#[derive(Debug)]
-struct Known {
-    /// As the node calls it.
-    name: String,
-    embeds: bool,
-    trained: Option<u32>,
-    size: Option<u64>,
-    footprint: Arc<Footprint>,
-    /// The context that the node takes for an absent `num_ctx`, as it showed.
-    automatic: Option<u32>,
-    /// The options of a load of ours.
-    options: Option<RunnerOptions>,
 }
 
 /// A request that waits.
@@ -181,186 +165,6 @@ impl State {
         })
     }
 
-    fn known(&self, model: ModelId) -> Option<&Known> {
-        self.models.get(usize::try_from(model.0).ok()?)
-    }
-
-    fn known_mut(&mut self, model: ModelId) -> Option<&mut Known> {
-        self.models.get_mut(usize::try_from(model.0).ok()?)
-    }
-
-    /// The number of a model; names of one content share it.
-    fn number(&mut self, model: &Model) -> ModelId {
-        let key = model.digest.as_deref().unwrap_or(model.name.as_str());
-        let trained = model
-            .context
-            .map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX))
-            .filter(|tokens| *tokens > 0);
-        if let Some(id) = self.by_key.get(key).copied() {
-            if let Some(known) = self.known_mut(id)
-                && (known.trained != trained || known.size != model.size_bytes)
-            {
-                known.trained = trained;
-                known.size = model.size_bytes;
-                known.footprint = footprint(model.size_bytes, trained);
-            }
-            return id;
-        }
-        let id = ModelId(count(self.models.len()));
-        self.models.push(Known {
-            name: model.id.clone(),
-            embeds: model.embeds_only(),
-            trained,
-            size: model.size_bytes,
-            footprint: footprint(model.size_bytes, trained),
-            automatic: None,
-            options: None,
-        });
-        self.by_key.insert(key.to_owned(), id);
-        id
-    }
-
-    /// The number of what is in memory: by what the node lists.
-    fn number_of_loaded(&mut self, loaded: &LoadedModel) -> ModelId {
-        let node = Arc::clone(&self.node);
-        let listed = node.model(&loaded.name).or_else(|| {
-            node.models
-                .iter()
-                .find(|model| model.digest.is_some() && model.digest == loaded.digest)
-        });
-        if let Some(model) = listed {
-            return self.number(model);
-        }
-        self.number(&Model {
-            name: loaded.name.clone(),
-            id: loaded.name.as_str().to_owned(),
-            digest: loaded.digest.clone(),
-            ..Model::default()
-        })
-    }
-
-    fn limits(&self, model: ModelId, automatic: Option<u32>) -> Limits {
-        let known = self.known(model);
-        let capacity = self.queue.capacity();
-        Limits {
-            trained: known.and_then(|known| known.trained),
-            // What is larger than the node even with the smallest context is split anyway; then nothing limits it here.
-            fits: capacity
-                .zip(known)
-                .and_then(|(bytes, known)| known.footprint.largest_context(bytes)),
-            automatic,
-            pinned: None,
-        }
-    }
-
-    fn managed(&self) -> bool {
-        self.settings.residency == Residency::Managed
-    }
-
-    /// The contexts that will do for a request here, or why none does.
-    fn need(
-        &self,
-        model: ModelId,
-        asked: &Asked,
-        usual: Option<u64>,
-    ) -> Result<ContextNeed, TooLong> {
-        if !self.managed() || (asked.embeds && !(asked.settable && asked.num_ctx.is_some())) {
-            return Ok(ContextNeed::ANY);
-        }
-        let wanted = asked.wanted(usual, asked.settable);
-        let loaded = self.queue.context_of(model);
-        let learned = self.known(model).and_then(|known| known.automatic);
-        let automatic = if asked.settable {
-            // A request that carries none is content with whatever is loaded and large enough.
-            if asked.num_ctx.is_none() && loaded.is_some() {
-                None
-            } else {
-                learned.or(Some(AUTOMATIC))
-            }
-        } else {
-            learned
-        };
-        let limits = self.limits(model, automatic);
-        if !asked.settable {
-            // No larger window can be had for it: the form cannot ask for one.
-            too_long_for(&wanted, learned)?;
-        }
-        window::need(self.rules.policy, &wanted, &limits, loaded)
-    }
-
-    fn request(
-        &mut self,
-        id: RequestId,
-        model: &Model,
-        asked: &Asked,
-        speed: &Speed,
-    ) -> Result<Request, TooLong> {
-        let number = self.number(model);
-        let usual = speed.completion_tokens.map(rounded);
-        let context = self.need(number, asked, usual)?;
-        let known = self.known(number);
-        Ok(Request {
-            id,
-            lane: asked.lane,
-            client: asked.client,
-            model: number,
-            context,
-            footprint: known
-                .map(|known| Arc::clone(&known.footprint))
-                .unwrap_or_default(),
-            embeds: asked.embeds,
-            work_ms: self.work_ms(number, asked, speed, usual),
-        })
-    }
-
-    fn cached_tokens(&self, model: ModelId, asked: &Asked) -> u64 {
-        if asked.prefix.is_empty() {
-            return 0;
-        }
-        let blocks = self.affinity.cached_blocks(&model, &asked.prefix) as u64;
-        (blocks * BLOCK_TOKENS).min(asked.prompt_tokens)
-    }
-
-    fn work_ms(
-        &self,
-        model: ModelId,
-        asked: &Asked,
-        speed: &Speed,
-        usual: Option<u64>,
-    ) -> Option<u64> {
-        let answer_tokens = match (asked.embeds, asked.max_tokens, usual) {
-            (true, ..) => 0,
-            (_, Some(most), Some(usual)) => most.min(usual),
-            (_, one, other) => one.or(other)?,
-        };
-        let work = Work {
-            uncached_tokens: asked.prompt_tokens - self.cached_tokens(model, asked),
-            prompt_tokens: asked.prompt_tokens,
-            answer_tokens,
-            load: Load::No,
-        };
-        speed.estimate(&work).map(|range| rounded(range.centre))
-    }
-
-    pub(super) fn forecast(
-        &mut self,
-        now: u64,
-        model: &Model,
-        asked: &Asked,
-        speed: &Speed,
-    ) -> NodeLoad {
-        let node = Arc::clone(&self.node);
-        let load = self.load(&node);
-        let Ok(request) = self.request(RequestId(u64::MAX), model, asked, speed) else {
-            return load;
-        };
-        NodeLoad {
-            forecast: Some(self.queue.forecast(now, &request)),
-            cached_tokens: self.cached_tokens(request.model, asked),
-            ..load
-        }
-    }
-
     /// Puts a request into the queue.
     pub(super) fn arrive(
         &mut self,
@@ -467,24 +271,28 @@ impl State {
         asked: &Asked,
         context: u32,
         waited_ms: u64,
-    ) -> (Option<Window>, RunnerEdit) {
+    ) -> Result<(Option<Window>, RunnerEdit), TooLong> {
         if let Some((starts, waited)) = self.counts.waits.get_mut(asked.lane.index()) {
             *starts += 1;
             *waited = waited.saturating_add(waited_ms);
         }
         let Some(model) = self.forget(id) else {
-            return (None, RunnerEdit::Untouched);
+            return Ok((None, RunnerEdit::Untouched));
         };
         let slots = self.queue.slots().unwrap_or(1);
         let slots = usize::try_from(slots).unwrap_or(usize::MAX);
         self.affinity.sent(&model, &asked.prefix, slots);
         if !self.managed() {
-            return (None, RunnerEdit::Untouched);
+            return Ok((None, RunnerEdit::Untouched));
         }
         let (automatic, ours) = self
             .known(model)
             .map_or((None, None), |known| (known.automatic, known.options));
         let wanted = asked.wanted(None, asked.settable);
+        if !asked.settable && !asked.embeds {
+            // What the node takes by itself may have become known by the load that it waited for.
+            needs::too_long_for(&wanted, automatic)?;
+        }
         let limits = Limits {
             automatic: automatic.or(Some(AUTOMATIC)),
             ..self.limits(model, None)
@@ -516,7 +324,7 @@ impl State {
         } else {
             RunnerEdit::Untouched
         };
-        (window, runner)
+        Ok((window, runner))
     }
 
     /// The first piece of an answer came; true when somebody may start because of it.
@@ -535,170 +343,6 @@ impl State {
         self.forget(id);
         if !self.queue.cancelled(id) && started {
             self.queue.finished(now, id, None);
-        }
-    }
-
-    fn order(
-        &mut self,
-        model: ModelId,
-        context: u32,
-        evict: &[ModelId],
-        on_cpu: bool,
-        first: RequestId,
-    ) -> Option<Order> {
-        self.counts.loads += 1;
-        self.counts.evicted += evict.len() as u64;
-        self.load += 1;
-        for waiter in self.waiters.values_mut() {
-            waiter.loads |= waiter.model == model;
-        }
-        for gone in evict.iter().chain([&model]) {
-            self.affinity.forget(gone);
-        }
-        let evict = evict
-            .iter()
-            .filter_map(|gone| Some(self.known(*gone)?.name.clone()))
-            .collect();
-        let waiter = self.waiters.get(&first);
-        let options = waiter.map(|waiter| waiter.options).unwrap_or_default();
-        let explicit = waiter.is_some_and(|waiter| waiter.explicit);
-        let keep_alive = waiter
-            .and_then(|waiter| waiter.keep_alive.clone())
-            .filter(|keep_alive| *keep_alive != Value::from(0));
-        let known = self.known(model)?;
-        let usual = known
-            .trained
-            .map_or(AUTOMATIC, |trained| AUTOMATIC.min(trained));
-        // Where nobody asked for a context, the node's own may come from its settings or the model's file: it is taken, and learned.
-        let own = context == 0 || (!explicit && known.automatic.is_none() && context == usual);
-        let mut call = LoadCall {
-            model: known.name.clone(),
-            embeds: known.embeds,
-            context: (!own).then_some(context),
-            options: written(&options),
-            keep_alive,
-        };
-        if on_cpu {
-            call.options.retain(|(name, _)| *name != "num_gpu");
-            call.options.push(("num_gpu", 0.into()));
-        }
-        if let Some(known) = self.known_mut(model) {
-            known.options = Some(options);
-        }
-        Some(Order {
-            number: self.load,
-            node: Arc::clone(&self.node),
-            call,
-            at_least: context,
-            evict,
-        })
-    }
-
-    /// A load is done, after so many milliseconds; `held` is what the node holds now, where it tells.
-    pub(super) fn loaded(
-        &mut self,
-        now: u64,
-        order: &Order,
-        held: Option<&[LoadedModel]>,
-        load_ms: u64,
-    ) {
-        let Some((model, ..)) = self.queue.loading().filter(|_| order.number == self.load) else {
-            return;
-        };
-        let mut found = None;
-        if let Some(held) = held {
-            let seen: Vec<Seen> = held.iter().map(|loaded| self.seen(now, loaded)).collect();
-            found = seen.iter().find(|seen| seen.model == model).copied();
-            self.queue.observed(now, now, &seen);
-        }
-        let (context, occupied) = found.map_or((0, None), |seen| (seen.context, seen.occupied));
-        if order.call.context.is_none()
-            && context > 0
-            && let Some(known) = self.known_mut(model)
-        {
-            known.automatic = Some(context);
-        }
-        self.queue.loaded(now, context, occupied, load_ms);
-    }
-
-    /// A load did not work.
-    pub(super) fn load_failed(&mut self, order: &Order, error: LoadError, out_of_memory: bool) {
-        if order.number != self.load || self.queue.loading().is_none() {
-            return;
-        }
-        self.counts.failed += 1;
-        self.last_error = Some(error);
-        for action in self.queue.load_failed(out_of_memory) {
-            if let Action::Refuse { id, why } = action {
-                let refusal = self.refusal(why);
-                self.decide(id, Verdict::Refused(refusal));
-            }
-        }
-    }
-
-    /// Takes in a look at the node.
-    pub(super) fn observed(&mut self, now: u64, as_of: u64, node: &Arc<Node>) {
-        self.follow(node);
-        if lost(node.state) {
-            self.queue.restarted();
-            // What a load that was under way says now is of no interest.
-            self.load += 1;
-            self.affinity = Affinity::default();
-            for known in &mut self.models {
-                known.options = None;
-            }
-            return;
-        }
-        if !self.managed() || !node.state.usable() {
-            return;
-        }
-        let seen: Vec<Seen> = node
-            .loaded
-            .iter()
-            .map(|loaded| self.seen(now, loaded))
-            .collect();
-        self.learn_automatic(&seen);
-        self.queue.observed(now, as_of, &seen);
-    }
-
-    /// A model that has another context than it was loaded with was loaded again by the node itself, for a request that carried none.
-    fn learn_automatic(&mut self, seen: &[Seen]) {
-        for seen in seen {
-            let had = self
-                .queue
-                .residents()
-                .find(|resident| resident.model == seen.model)
-                .map_or(0, |resident| resident.context);
-            if had > 0
-                && seen.context > 0
-                && had != seen.context
-                && let Some(known) = self.known_mut(seen.model)
-            {
-                known.automatic = Some(seen.context);
-                known.options = None;
-            }
-        }
-    }
-
-    fn seen(&mut self, now: u64, loaded: &LoadedModel) -> Seen {
-        let model = self.number_of_loaded(loaded);
-        let occupied = loaded
-            .vram_bytes
-            .zip(loaded.size_bytes)
-            .map(|(bytes, size)| Occupied {
-                bytes,
-                whole: bytes == size,
-            });
-        Seen {
-            model,
-            context: loaded
-                .context
-                .map_or(0, |tokens| u32::try_from(tokens).unwrap_or(u32::MAX)),
-            occupied,
-            expires_at: loaded.expires_at.as_deref().and_then(until).map(|left| {
-                now.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
-            }),
-            embeds: self.known(model).is_some_and(|known| known.embeds),
         }
     }
 }
@@ -724,62 +368,6 @@ fn settings(rules: &Rules, node: &Node) -> Settings {
         shares: rules.shares,
         cpu_loads: rules.cpu_loads,
     }
-}
-
-/// The file's size is the least that a model takes; what a context adds is not known from it.
-fn footprint(size: Option<u64>, trained: Option<u32>) -> Arc<Footprint> {
-    let points: Vec<(u32, u64)> = size.map(|size| (0, size)).into_iter().collect();
-    Arc::new(Footprint::of_points(&points, trained))
-}
-
-fn too_long_for(wanted: &Wanted, context: Option<u32>) -> Result<(), TooLong> {
-    match context.map(u64::from) {
-        Some(limit) if wanted.prompt_low.saturating_add(1) > limit => Err(TooLong {
-            tokens: wanted.prompt_low,
-            limit,
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// The options that are set, as Ollama names them.
-pub(in crate::serve) fn written(options: &RunnerOptions) -> Vec<(&'static str, Value)> {
-    let numbers = [
-        ("num_batch", options.num_batch),
-        ("num_gpu", options.num_gpu),
-        ("main_gpu", options.main_gpu),
-        ("num_thread", options.num_thread),
-        ("draft_num_predict", options.draft_num_predict),
-    ];
-    numbers
-        .into_iter()
-        .filter_map(|(name, number)| Some((name, Value::from(number?))))
-        .chain(options.use_mmap.map(|mmap| ("use_mmap", Value::from(mmap))))
-        .collect()
-}
-
-/// Time left until an RFC 3339 time; `None` for what is none or past.
-fn until(time: &str) -> Option<Duration> {
-    let (local, offset) = match time.strip_suffix('Z') {
-        Some(local) => (local, 0),
-        None => {
-            let (local, offset) = time.split_at_checked(time.len().checked_sub(6)?)?;
-            let (hours, minutes) = offset.get(1..)?.split_once(':')?;
-            let seconds = hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60;
-            (
-                local,
-                if offset.starts_with('-') {
-                    -seconds
-                } else {
-                    seconds
-                },
-            )
-        }
-    };
-    let at = humantime::parse_rfc3339(&format!("{local}Z")).ok()?;
-    let at = i64::try_from(at.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()? - offset;
-    let at = UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(at).ok()?))?;
-    at.duration_since(SystemTime::now()).ok()
 }
 
 fn count(number: usize) -> u32 {

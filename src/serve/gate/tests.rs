@@ -1,3 +1,5 @@
+//! Gates under many threads: slots, queues, limits, panics.
+
 use super::*;
 use crate::backend::Prober;
 use crate::cluster::{ModelName, NodeKind};
@@ -43,6 +45,8 @@ fn asked() -> Asked {
         settable: false,
         num_ctx: None,
         prompt_tokens: 10,
+        prompt_bytes: 40,
+        images: false,
         counted: None,
         max_tokens: None,
         runner: RunnerOptions::default(),

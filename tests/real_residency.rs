@@ -1,0 +1,85 @@
+//! What the router makes of contexts on real Ollamas: no reload storm, no prompt that is cut without a word.
+
+mod common;
+
+use serde_json::{Value, json};
+
+use common::client::{self, Response};
+use common::fleet::{self, Server};
+use common::{Router, json as parsed};
+
+fn generate(router: &Router, model: &str, prompt: &str, context: u64) -> Response {
+    let request = json!({"model": model, "prompt": prompt, "stream": false, "raw": true,
+                         "options": {"num_ctx": context, "num_predict": 2}});
+    client::post(router.addr, "/api/generate", &request)
+}
+
+/// A prompt of about so many tokens as the model itself counts them.
+fn prompt_of(server: &Server, model: &str, tokens: u64) -> String {
+    let some = "The weather in the north is cold. ".repeat(20);
+    let request = json!({"model": model, "prompt": some, "stream": false, "raw": true, "options": {"num_predict": 1}});
+    let answer = client::post(server.addr, "/api/generate", &request);
+    let counted = parsed(&answer.body)["prompt_eval_count"]
+        .as_u64()
+        .expect("a count");
+    some.repeat(usize::try_from(tokens.div_ceil(counted) + 1).expect("few"))
+}
+
+#[test]
+fn thirty_six_requests_with_three_contexts_cause_at_most_three_loads() {
+    let test = "thirty_six_requests_with_three_contexts_cause_at_most_three_loads";
+    let start = || fleet::ollama_trained_for(test, &[("tiny", 8192)]);
+    let (Some(one), Some(two)) = (start(), start()) else {
+        return;
+    };
+    let router = Router::over(&[one.url(), two.url()]);
+    for turn in 0..36 {
+        let context = [2048, 4096, 3000][turn % 3];
+        let answer = generate(&router, "tiny", "hello", context);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let loads = one.loads() + two.loads();
+    assert!((1..=3).contains(&loads), "{loads} loads");
+    let figures = client::get(router.addr, "/metrics").text();
+    let avoided: u64 = figures
+        .lines()
+        .filter_map(|line| line.strip_prefix("gpurouter_reloads_avoided_total{"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum();
+    assert!(avoided >= 20, "{avoided} of 36");
+}
+
+#[test]
+fn a_prompt_of_9000_tokens_is_never_cut_without_a_word() {
+    let test = "a_prompt_of_9000_tokens_is_never_cut_without_a_word";
+    let models = [("small", 8192), ("large", 16_384)];
+    let Some(server) = fleet::ollama_trained_for(test, &models) else {
+        return;
+    };
+    let prompt = prompt_of(&server, "large", 9000);
+    let router = Router::over(&[server.url()]);
+    // Not even the model's whole window is enough: both numbers are told.
+    let refused = generate(&router, "small", &prompt, 2048);
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    let told = parsed(&refused.body);
+    let text = told["error"].as_str().unwrap_or_default();
+    let numbers: Vec<u64> = text
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|number| number.parse().ok())
+        .collect();
+    assert!(
+        numbers.contains(&8192) && numbers.iter().any(|n| *n >= 9000),
+        "{text}"
+    );
+    // Here a larger window is: all of it is read.
+    let answer = generate(&router, "large", &prompt, 2048);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let read = parsed(&answer.body)["prompt_eval_count"].clone();
+    assert!(read.as_u64() >= Some(9000), "{read}");
+    let chat = json!({"model": "large", "stream": false, "options": {"num_ctx": 2048, "num_predict": 2},
+                      "messages": [{"role": "user", "content": prompt}]});
+    let answer = client::post(router.addr, "/api/chat", &chat);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let read: Value = parsed(&answer.body)["prompt_eval_count"].clone();
+    assert!(read.as_u64() >= Some(9000), "{read}");
+}
