@@ -118,7 +118,7 @@ impl Prober {
     /// The node gives no answer, or not the list.
     pub fn in_memory(&self, node: &Node) -> Result<Vec<LoadedModel>, Failure> {
         let ask = self.ask(&node.url);
-        ollama::in_memory(&ask)
+        ollama::residents(&ask)
     }
 
     fn tell(

@@ -73,9 +73,12 @@ pub(super) fn look(before: &Node, ask: &Ask, contexts: &Contexts) -> Result<Node
     Ok(node)
 }
 
-/// What is in memory.
-pub(super) fn in_memory(ask: &Ask) -> Result<Vec<LoadedModel>, Failure> {
-    list(ask, "/api/ps", |list| loaded(&list)).map_err(|trouble| Failure::Answered(trouble.told()))
+/// What is in its memory now.
+pub(super) fn residents(ask: &Ask) -> Result<Vec<LoadedModel>, Failure> {
+    let reply = ask.get("/api/ps")?;
+    let list = reply.ok().then(|| reply.json::<Listing>()).flatten();
+    let told = || Failure::Answered(format!("GET /api/ps answered {}", reply.status));
+    list.map(|list| loaded(&list)).ok_or_else(told)
 }
 
 fn list<T>(ask: &Ask, path: &str, read: impl FnOnce(Listing) -> T) -> Result<T, Trouble> {

@@ -189,18 +189,7 @@ impl Trouble {
     }
 }
 
-impl Trouble {
-    /// What happened, in words.
-    pub(super) fn told(self) -> String {
-        match self {
-            Self::Down(told)
-            | Self::Busy(told)
-            | Self::Loading(told)
-            | Self::Misconfigured(told)
-            | Self::WrongApi(told) => told,
-        }
-    }
-}
+impl Trouble {}
 
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {

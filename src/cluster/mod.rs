@@ -2,6 +2,7 @@
 //!
 //! How the data was obtained is the business of [`crate::backend`]; what follows from it is decided in [`crate::routing`].
 
+mod fallback;
 mod fit;
 mod gpu;
 mod ledger;
@@ -9,8 +10,10 @@ mod memory;
 mod name;
 mod node;
 mod place;
+mod residency;
 mod sites;
 
+pub use fallback::{Cause, Evidence, Fallback, FallbackWatch, ON_GPU_PERCENT, Processor, fallback};
 pub use fit::{
     Advice, Best, Eviction, Fit, Launch, Question, Run, SiteFit, SitePlacement, Target, Variant,
     Verdict, fit,
@@ -22,6 +25,10 @@ pub use name::ModelName;
 pub use node::{Capability, LoadedModel, Model, Native, Node, NodeKind, NodeState, Role};
 pub use place::{
     Demand, Layers, Need, Placement, PlacementKind, Rules, Strategy, place, place_on_gpus,
+};
+pub use residency::{
+    Action, CanFit, Change, Goal, Impossible, ModelNeed, NodeReport, ResidencyPlan, Resident,
+    Scene, Usage, Wanted, report, residency,
 };
 pub use sites::{Knowledge, Site, Surroundings, on_this_machine};
 

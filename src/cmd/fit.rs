@@ -17,6 +17,7 @@ use crate::cluster::{
 use crate::config::{self, Config, Environment, Overrides};
 use crate::gpu;
 use crate::render;
+use crate::serve::Kept;
 use crate::source::Spec;
 use crate::vram::{Learned, Range, Subject};
 
@@ -43,7 +44,7 @@ pub struct Args {
     /// Answer for the largest context that fits
     #[arg(long, conflicts_with = "ctx")]
     max_ctx: bool,
-    /// Leave the GPUs of this machine out that no node uses
+    /// Leave this machine's GPUs out that no node uses
     #[arg(long)]
     nodes_only: bool,
 }
@@ -87,6 +88,10 @@ struct Scene {
     inventory: gpu::Inventory,
     learned: Learned,
     speeds: BTreeMap<(String, ModelName), f64>,
+    /// What other gpurouters report of their GPUs, by node.
+    reported: BTreeMap<String, Vec<cluster::Gpu>>,
+    /// The most GPU memory that each node was ever seen to hold, in bytes.
+    seen: BTreeMap<String, u64>,
     ram_free: Option<u64>,
 }
 
@@ -99,7 +104,9 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let (snapshot, inventory) = super::gather(&super::nodes(config), || gpu::look(&gpus));
     let scene = Scene {
         speeds: speeds(global, config),
-        learned: model::learned::load(config, &environment)?,
+        reported: reported(&snapshot),
+        seen: seen(config, &snapshot),
+        learned: model::learned::load(config)?,
         // The RAM of the machine that a fixed inventory stands for is not known.
         ram_free: if gpus.fixed.is_some() {
             None
@@ -160,8 +167,8 @@ fn answer(
             .inventory
             .known()
             .then_some(scene.inventory.gpus.as_slice()),
-        reported: &BTreeMap::new(),
-        seen: &BTreeMap::new(),
+        reported: &scene.reported,
+        seen: &scene.seen,
         measure: Measure {
             policy,
             basis,
@@ -300,6 +307,34 @@ fn variants(model: &Model) -> Vec<(String, Subject)> {
                 Subject::Shaped(Box::new(shape.scaled(variant.bytes, present))),
             )
         })
+        .collect()
+}
+
+/// The GPUs behind the nodes that are gpurouters themselves.
+fn reported(snapshot: &ClusterSnapshot) -> BTreeMap<String, Vec<cluster::Gpu>> {
+    let prober = Prober::new();
+    snapshot
+        .usable()
+        .filter_map(|node| {
+            // A node that no longer answers tells nothing, which is what an empty map says.
+            let remote = prober.remote_gpus(node).ok().flatten()?;
+            Some((node.name.clone(), remote.gpus))
+        })
+        .collect()
+}
+
+/// What a running router has seen the nodes hold, as it keeps it.
+fn seen(config: &Config, snapshot: &ClusterSnapshot) -> BTreeMap<String, u64> {
+    let path = config.state.as_deref().map(Kept::path);
+    // The router itself warns of a file that it cannot use; here it only means that nothing was seen.
+    let kept = path
+        .and_then(|path| Kept::load(&path).ok())
+        .unwrap_or_default();
+    let here = |name: &str, url: &str| snapshot.node(name).is_some_and(|node| node.url == url);
+    kept.nodes
+        .into_iter()
+        .filter(|(name, node)| node.vram_seen_bytes > 0 && here(name, &node.url))
+        .map(|(name, node)| (name, node.vram_seen_bytes))
         .collect()
 }
 

@@ -49,6 +49,20 @@ pub(super) fn resolve(
 fn scalars(draft: &Draft, config: &mut Config) {
     put(draft, "listen", text, &mut config.listen);
     put(draft, "log_level", level, &mut config.log_level);
+    let residency = &mut config.residency;
+    put(
+        draft,
+        "check_interval",
+        Value::time,
+        &mut residency.check_interval,
+    );
+    put(draft, "auto_optimize", Value::switch, &mut residency.auto);
+    put(
+        draft,
+        "priority_models",
+        Value::texts,
+        &mut residency.models,
+    );
     let virtual_models = &mut config.routing.virtual_models;
     put(
         draft,

@@ -93,6 +93,24 @@ pub const KEYS: &[Key] = &[
         "1.0",
         "What the memory that a model needs is multiplied by.",
     ),
+    key(
+        "check_interval",
+        Kind::Time { endless: false },
+        "\"300s\"",
+        "Time between two optimisation cycles.",
+    ),
+    key(
+        "auto_optimize",
+        Kind::Switch,
+        "true",
+        "Whether `serve` keeps the priority models on GPUs; false: it leaves alone what is loaded. Models that no node has are never pulled.",
+    ),
+    key(
+        "priority_models",
+        Kind::Texts,
+        "[\"mxbai-embed-large\", \"nomic-embed-text\"]",
+        "Models that are kept on GPUs, the most important first.",
+    ),
     required(
         "node[].name",
         Kind::NodeName,

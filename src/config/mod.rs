@@ -14,6 +14,7 @@ mod origin;
 mod page;
 mod print;
 mod settings;
+mod state;
 mod value;
 
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ pub use origin::Origin;
 pub use page::manual_page;
 pub use settings::{
     Admission, Config, ContextSettings, GpuSettings, LaneShares, LogLevel, NodeConfig, Price,
-    Prices, Security, Sources, Timeouts,
+    Prices, Residency, Security, Sources, Timeouts,
 };
 pub use value::Kind;
 
@@ -80,6 +81,7 @@ pub fn load(
     if config.nodes.is_empty() {
         config.ollama_host = nodes::discovery_host(environment, &mut problems);
     }
+    config.state = state::directory(config.sources.state_dir.as_deref(), environment);
     problems.into_result()?;
     Ok(Loaded {
         config,

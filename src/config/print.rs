@@ -113,7 +113,10 @@ fn tables(config: &Config) -> Vec<Table> {
             .with("listen", config.listen.as_str())
             .with("log_level", level_word(config.log_level))
             .with_option("vram_safety_margin", config.memory.safety_margin)
-            .with("vram_headroom_factor", config.memory.headroom_factor),
+            .with("vram_headroom_factor", config.memory.headroom_factor)
+            .with("check_interval", time_text(config.residency.check_interval))
+            .with("auto_optimize", config.residency.auto)
+            .with("priority_models", config.residency.models.clone()),
     ];
     tables.extend(config.nodes.iter().enumerate().map(node));
     tables.push(Table::new("routing").with("virtual_models", routing.virtual_models.clone()));

@@ -17,6 +17,8 @@ pub struct Config {
     pub listen: String,
     /// Least severe log level that is written.
     pub log_level: LogLevel,
+    /// Which models are kept on GPUs.
+    pub residency: Residency,
     /// Nodes; empty means: discover the local ones.
     pub nodes: Vec<NodeConfig>,
     /// Base URL that `OLLAMA_HOST` stands for, for discovery only.
@@ -43,6 +45,8 @@ pub struct Config {
     pub sources: Sources,
     /// Sizes of models that the user knows, in MB, by name.
     pub models: BTreeMap<String, u64>,
+    /// The directory of what is kept across runs, as it follows from [`Sources::state_dir`] and the environment; `None`: nothing is kept.
+    pub state: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -50,6 +54,7 @@ impl Default for Config {
         Self {
             listen: "127.0.0.1:8512".to_owned(),
             log_level: LogLevel::Info,
+            residency: Residency::default(),
             nodes: Vec::new(),
             ollama_host: None,
             routing: Policy::default(),
@@ -63,6 +68,31 @@ impl Default for Config {
             gpu: GpuSettings::default(),
             sources: Sources::default(),
             models: BTreeMap::new(),
+            state: None,
+        }
+    }
+}
+
+/// Which models are kept on GPUs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Residency {
+    /// Time between two optimisation cycles.
+    pub check_interval: Duration,
+    /// Whether `serve` acts by itself.
+    pub auto: bool,
+    /// The models, the most important first.
+    pub models: Vec<String>,
+}
+
+impl Default for Residency {
+    fn default() -> Self {
+        Self {
+            check_interval: Duration::from_secs(300),
+            auto: true,
+            models: vec![
+                "mxbai-embed-large".to_owned(),
+                "nomic-embed-text".to_owned(),
+            ],
         }
     }
 }

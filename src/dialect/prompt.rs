@@ -4,6 +4,7 @@
 //! have a `type`, results of tools are either messages of their own (Ollama, OpenAI, Responses) or parts of a user's message (Anthropic).
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hasher};
 
 use super::cursor::{Cursor, Kind, unescaped};
 use crate::routing::{Family, Turn, TurnRole, estimate_tokens};
@@ -20,6 +21,8 @@ const TEXTS_KEPT: usize = 8192;
 const TURNS_KEPT: usize = 512;
 /// Bytes kept of a turn's text: as many from its head as from its tail.
 const TURN_BYTES: usize = 8192;
+/// Bytes of a prompt by which it is known again: what two prompts share beyond the template, when a cache is worth anything.
+const BEGINNING_BYTES: usize = 512;
 /// How deep parts within parts are read; real ones stop at two (an image in a tool's result).
 const PART_DEPTH: usize = 4;
 
@@ -188,6 +191,91 @@ impl<'a> Prompt<'a> {
             message: self.messages,
             said,
         });
+    }
+
+    /// Hashes of everything up to the end of each block of so many bytes, see [`super::Parsed::prefix`].
+    pub(super) fn prefix(
+        &self,
+        block_bytes: usize,
+        most: usize,
+        mut hasher: impl Hasher,
+    ) -> Vec<u64> {
+        let kept: usize = self.texts.iter().map(|text| text.written.len()).sum();
+        let mut prefix = Vec::new();
+        if kept < self.text_bytes || block_bytes == 0 {
+            // The oldest texts are gone: what is left is no beginning.
+            return prefix;
+        }
+        let mut room = block_bytes;
+        for text in &self.texts {
+            let mut rest = text.written.as_bytes();
+            // Whose words they are is part of what a model reads.
+            hasher.write_u8(text.role.unwrap_or(TurnRole::User) as u8);
+            while !rest.is_empty() && prefix.len() < most {
+                let (now, later) = rest.split_at(room.min(rest.len()));
+                hasher.write(now);
+                room -= now.len();
+                rest = later;
+                if room == 0 {
+                    prefix.push(hasher.finish());
+                    room = block_bytes;
+                }
+            }
+        }
+        prefix
+    }
+
+    /// What was said, message by message, uncut.
+    pub(super) fn conversation(&self) -> Vec<(TurnRole, String)> {
+        let mut said: Vec<(TurnRole, String)> = Vec::new();
+        let mut current = None;
+        for text in self.texts.iter().filter(|text| text.said) {
+            let role = text.role.unwrap_or(TurnRole::User);
+            let words = unescaped(text.written);
+            match said.last_mut() {
+                Some((_, last)) if current == Some((text.message, role)) => {
+                    last.push('\n');
+                    last.push_str(&words);
+                }
+                _ => said.push((role, words.into_owned())),
+            }
+            current = Some((text.message, role));
+        }
+        said
+    }
+
+    /// Characters of all texts, and of those that are said in the conversation: templates leave the others out when they do not know them.
+    pub(super) fn characters(&self) -> (u64, u64) {
+        let (mut all, mut said) = (0, 0);
+        for text in &self.texts {
+            // Every byte that does not go on a character begins one.
+            let begins = |byte: &u8| byte & 0xC0 != 0x80;
+            let characters = text
+                .written
+                .as_bytes()
+                .iter()
+                .filter(|byte| begins(byte))
+                .count() as u64;
+            all += characters;
+            said += if text.said { characters } else { 0 };
+        }
+        (all, said)
+    }
+
+    /// A hash of the first texts as they are written, by which a prompt that begins like an earlier one is known.
+    pub(super) fn beginning(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let mut left = BEGINNING_BYTES;
+        for text in &self.texts {
+            let bytes = text.written.as_bytes();
+            let taken = bytes.get(..left.min(bytes.len())).unwrap_or(bytes);
+            hasher.write(taken);
+            left -= taken.len();
+            if left == 0 {
+                break;
+            }
+        }
+        hasher.finish()
     }
 
     /// Estimated tokens: exact up to [`COUNTED_BYTES`] of text, extrapolated from evenly spaced windows beyond.

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::hash::Hasher;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -308,6 +309,28 @@ impl<'a> Parsed<'a> {
         self.prompt().images()
     }
 
+    /// Characters of the prompt's texts as they are written, and of those among them that are said in the conversation (the rest are
+    /// definitions and calls of tools, and thoughts).
+    pub fn prompt_characters(&self) -> (u64, u64) {
+        self.prompt().characters()
+    }
+
+    /// A hash of the prompt's beginning: equal for prompts that begin alike.
+    pub fn prompt_beginning(&self) -> u64 {
+        self.prompt().beginning()
+    }
+
+    /// Whether the prompt is one text for the model; several embeddings are counted together.
+    pub fn one_prompt(&self) -> bool {
+        match self.endpoint {
+            Endpoint::Embed | Endpoint::Embeddings => self
+                .fields
+                .input
+                .is_some_and(|input| input.starts_with('"')),
+            _ => true,
+        }
+    }
+
     /// The `input` of embeddings and responses as it is written: a string, or an array.
     pub fn input(&self) -> Option<&'a str> {
         self.fields.input
@@ -339,6 +362,17 @@ impl<'a> Parsed<'a> {
             }
             prompt
         })
+    }
+
+    /// Hashes of the prompt's beginnings: of everything up to the end of each block of `block_bytes` bytes of text, at most `most` of them;
+    /// the unfinished last block counts for nothing. Equal beginnings have equal hashes. `hasher` decides who can guess texts from them.
+    pub fn prefix(&self, block_bytes: usize, most: usize, hasher: impl Hasher) -> Vec<u64> {
+        self.prompt().prefix(block_bytes, most, hasher)
+    }
+
+    /// What is said in the prompt, message by message, oldest first; tools, pictures and token ids left out.
+    pub fn conversation(&self) -> Vec<(TurnRole, String)> {
+        self.prompt().conversation()
     }
 
     /// What routing needs to know. Token counts are estimates for the tokenizer family; `want_turns` fills the turns (class routing

@@ -19,7 +19,10 @@ impl Dice {
 
     /// Evenly in `0.0..1.0`.
     pub(super) fn unit(&mut self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "53 bits are what a double holds")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "53 bits are what a double holds"
+        )]
         let numerator = (self.next() >> 11) as f64;
         numerator / 9_007_199_254_740_992.0
     }

@@ -18,8 +18,8 @@ mod world;
 pub use fleet::{FleetNode, Power, with};
 pub use plain::Spread;
 pub use report::{
-    LaneReport, NodeReport, OptimumReport, PolicyReport, Predictions, Quantiles, Report, Starvation,
-    Totals, TraceReport,
+    LaneReport, NodeReport, OptimumReport, PolicyReport, Predictions, Quantiles, Report,
+    Starvation, Totals, TraceReport,
 };
 pub use trace::{BLOCK, TraceError, TraceRequest, parse, write};
 pub use traces::{Builtin, builtin, builtins};
@@ -58,7 +58,8 @@ impl Scenario {
     #[must_use]
     pub fn without(&self, lanes: &[Lane]) -> Self {
         let mut rest = self.clone();
-        rest.requests.retain(|request| !lanes.contains(&request.lane));
+        rest.requests
+            .retain(|request| !lanes.contains(&request.lane));
         rest
     }
 

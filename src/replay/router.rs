@@ -116,7 +116,9 @@ impl Router {
                 })
             };
             footprints.push(world.models.iter().map(estimate).collect());
-            nodes.push(Arc::new(as_seen(&spec.name, world.models, |model| spec.has(model))));
+            nodes.push(Arc::new(as_seen(&spec.name, world.models, |model| {
+                spec.has(model)
+            })));
         }
         let mut queues: Vec<_> = settings.iter().cloned().map(NodeQueue::new).collect();
         for (index, model) in (0..).zip(world.models) {
@@ -133,7 +135,11 @@ impl Router {
             queues,
             settings,
             footprints,
-            names: world.models.iter().map(|model| ModelName::new(&model.name)).collect(),
+            names: world
+                .models
+                .iter()
+                .map(|model| ModelName::new(&model.name))
+                .collect(),
             snapshot: ClusterSnapshot { nodes },
             learner: Learner::default(),
             speeds: Speeds::default(),
@@ -214,7 +220,15 @@ impl Router {
         let mut loads = Vec::with_capacity(self.queues.len());
         let mut requests = Vec::with_capacity(self.queues.len());
         for node in 0..self.queues.len() {
-            let request = self.request_at(node, model, request, asked, &wanted, embeds, kind.context_length);
+            let request = self.request_at(
+                node,
+                model,
+                request,
+                asked,
+                &wanted,
+                embeds,
+                kind.context_length,
+            );
             let (load, request) = self.load_of(now, node, model, asked, request);
             loads.push(load);
             requests.push(request);
@@ -226,14 +240,25 @@ impl Router {
             prompt_tokens: wanted.prompt_high * 4 / 5,
             ..RequestFacts::default()
         };
-        let decided = decide(&facts, &self.snapshot, &loads, &self.speeds, &Policy::default());
+        let decided = decide(
+            &facts,
+            &self.snapshot,
+            &loads,
+            &self.speeds,
+            &Policy::default(),
+        );
         let Ok(decision) = decided else {
             world.fail(request, false);
             return;
         };
         let mut order: Vec<usize> = decision
             .admitted()
-            .filter_map(|c| self.snapshot.nodes.iter().position(|node| node.name == c.node))
+            .filter_map(|c| {
+                self.snapshot
+                    .nodes
+                    .iter()
+                    .position(|node| node.name == c.node)
+            })
             .filter(|node| requests.get(*node).is_some_and(Option::is_some))
             .collect();
         if order.is_empty() {
@@ -259,8 +284,12 @@ impl Router {
             world.fail(request, false);
             return;
         };
-        let trained = world.models.get(model).map_or(0, |model| model.context_length);
-        let Some(queued) = self.request_at(node, model, request, asked, wanted, embeds, trained) else {
+        let trained = world
+            .models
+            .get(model)
+            .map_or(0, |model| model.context_length);
+        let Some(queued) = self.request_at(node, model, request, asked, wanted, embeds, trained)
+        else {
             self.place(world, request, rest, wanted, model, embeds);
             return;
         };
@@ -323,7 +352,9 @@ impl Router {
         let queue = self.queues.get(node)?;
         let id = model_id(model);
         let footprint = Arc::clone(self.footprints.get(node)?.get(model)?);
-        let speed = self.speeds.get(&self.snapshot.nodes.get(node)?.name, self.names.get(model)?);
+        let speed = self
+            .speeds
+            .get(&self.snapshot.nodes.get(node)?.name, self.names.get(model)?);
         let limits = self.limits(node, &footprint, trained);
         let context = if embeds {
             window::ContextNeed::ANY
@@ -369,14 +400,23 @@ impl Router {
         let (Some(queue), Some(mut request)) = (self.queues.get_mut(node), request) else {
             return (NodeLoad::default(), None);
         };
-        let cached = self.affinity.cached_blocks(&(node, model), &asked.prefix) as u64 * u64::from(BLOCK);
-        let name = self.snapshot.nodes.get(node).map_or("", |node| node.name.as_str());
+        let cached =
+            self.affinity.cached_blocks(&(node, model), &asked.prefix) as u64 * u64::from(BLOCK);
+        let name = self
+            .snapshot
+            .nodes
+            .get(node)
+            .map_or("", |node| node.name.as_str());
         let speed = self
             .names
             .get(model)
             .map(|model| self.speeds.get(name, model))
             .unwrap_or_default();
-        let answer = if request.embeds { Some(0) } else { speed.completion_tokens.map(rounded) };
+        let answer = if request.embeds {
+            Some(0)
+        } else {
+            speed.completion_tokens.map(rounded)
+        };
         let prompt = u64::from(asked.tokens_in);
         request.work_ms = answer
             .and_then(|answer| {
@@ -455,19 +495,30 @@ impl Router {
                 let request = index_of(id);
                 if let Some(sent) = self.sent.remove(&request) {
                     let model = sent.request.model.0 as usize;
-                    self.place(world, request, sent.rest, &sent.wanted, model, sent.request.embeds);
+                    self.place(
+                        world,
+                        request,
+                        sent.rest,
+                        &sent.wanted,
+                        model,
+                        sent.request.embeds,
+                    );
                 }
             }
         }
     }
 
     fn start(&mut self, world: &mut World<'_>, node: usize, request: usize, context: u32) {
-        let (Some(asked), Some(sent)) = (world.requests.get(request), self.sent.get_mut(&request)) else {
+        let (Some(asked), Some(sent)) = (world.requests.get(request), self.sent.get_mut(&request))
+        else {
             return;
         };
         let model = sent.request.model.0 as usize;
         let trained = world.models.get(model).map(|model| model.context_length);
-        let load_ms = self.queues.get(node).and_then(|queue| queue.load_ms(sent.request.model));
+        let load_ms = self
+            .queues
+            .get(node)
+            .and_then(|queue| queue.load_ms(sent.request.model));
         let limits = Limits {
             trained,
             automatic: Some(AUTOMATIC),
@@ -481,11 +532,16 @@ impl Router {
             self.counted.avoided_ms += avoided.ms.unwrap_or(0);
         }
         let waited = ms(world.now.saturating_sub(sent.arrived));
-        self.waits.push((request, asked.lane, waited, sent.ahead, node));
+        self.waits
+            .push((request, asked.lane, waited, sent.ahead, node));
         let place = (node, model);
         let cached = self.affinity.cached_blocks(&place, &asked.prefix) as u64 * u64::from(BLOCK);
         let prompt = u64::from(asked.tokens_in);
-        let name = self.snapshot.nodes.get(node).map_or("", |node| node.name.as_str());
+        let name = self
+            .snapshot
+            .nodes
+            .get(node)
+            .map_or("", |node| node.name.as_str());
         sent.expected = self
             .names
             .get(model)
@@ -499,7 +555,11 @@ impl Router {
                 })
             })
             .map(|range| (range.centre, world.now));
-        let slots = self.queues.get(node).and_then(NodeQueue::slots).unwrap_or(1);
+        let slots = self
+            .queues
+            .get(node)
+            .and_then(NodeQueue::slots)
+            .unwrap_or(1);
         self.affinity.sent(&place, &asked.prefix, slots as usize);
         let num_ctx = if sent.request.embeds || self.policy == WindowPolicy::Pass {
             asked.ctx
@@ -520,7 +580,9 @@ impl Router {
             .saturating_sub(told.prompt)
             .saturating_sub(told.answer);
         let now = ms(world.now);
-        self.with(node, |queue| queue.finished(now, id_of(request), Some(ms(inside))));
+        self.with(node, |queue| {
+            queue.finished(now, id_of(request), Some(ms(inside)))
+        });
         self.longest_answer_ms = self.longest_answer_ms.max(ms(told.total));
         if let Some(sent) = self.sent.remove(&request) {
             if let Some((expected, from)) = sent.expected {
@@ -535,7 +597,8 @@ impl Router {
     }
 
     fn learn(&mut self, node: usize, model: usize, told: &Counters) {
-        let (Some(name), Some(model)) = (self.snapshot.nodes.get(node), self.names.get(model)) else {
+        let (Some(name), Some(model)) = (self.snapshot.nodes.get(node), self.names.get(model))
+        else {
             return;
         };
         let name = &name.name;
@@ -561,7 +624,11 @@ impl Router {
     fn renew(&mut self, node: usize, model: ModelName) {
         if let Some(node) = self.snapshot.nodes.get(node) {
             let speed = self.learner.speed(&node.name, &model, 0);
-            let models = self.speeds.by_node_and_model.entry(node.name.clone()).or_default();
+            let models = self
+                .speeds
+                .by_node_and_model
+                .entry(node.name.clone())
+                .or_default();
             models.insert(model, speed);
         }
     }
@@ -579,7 +646,8 @@ impl Router {
             return;
         };
         queue.observed(now, now, &seen);
-        let (context, occupied) = found.map_or((context, None), |seen| (seen.context, seen.occupied));
+        let (context, occupied) =
+            found.map_or((context, None), |seen| (seen.context, seen.occupied));
         queue.loaded(now, context, occupied, ms(took));
         if let (Some(name), Some(model)) = (
             self.snapshot.nodes.get(node),
@@ -643,7 +711,14 @@ impl Router {
         match self.sent.remove(&request) {
             Some(sent) if silent && !sent.rest.is_empty() => {
                 let model = sent.request.model.0 as usize;
-                self.place(world, request, sent.rest, &sent.wanted, model, sent.request.embeds);
+                self.place(
+                    world,
+                    request,
+                    sent.rest,
+                    &sent.wanted,
+                    model,
+                    sent.request.embeds,
+                );
             }
             _ => world.fail(request, false),
         }
@@ -713,7 +788,11 @@ fn as_seen(name: &str, models: &[Arc<Model>], has: impl Fn(&Model) -> bool) -> N
         capabilities: if model.can("embedding") {
             vec![Capability::Embedding]
         } else {
-            vec![Capability::Completion, Capability::Tools, Capability::Vision]
+            vec![
+                Capability::Completion,
+                Capability::Tools,
+                Capability::Vision,
+            ]
         },
         context: Some(model.context_length.into()),
         ..cluster::Model::default()
@@ -721,6 +800,10 @@ fn as_seen(name: &str, models: &[Arc<Model>], has: impl Fn(&Model) -> bool) -> N
     let mut node = Node::unseen(name, format!("http://{name}"));
     node.state = NodeState::Up;
     node.seen = true;
-    node.models = models.iter().filter(|model| has(model)).map(offered).collect();
+    node.models = models
+        .iter()
+        .filter(|model| has(model))
+        .map(offered)
+        .collect();
     node
 }

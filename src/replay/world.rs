@@ -13,7 +13,8 @@ use super::fleet::FleetNode;
 use super::physics::{Job, Phase, Work};
 use super::trace::{BLOCK, TraceRequest};
 use crate::sim::Model;
-use crate::sim::model::{Grant, Hardware, Machine, Need, Ticket, truncated};
+use crate::sim::Shape;
+use crate::sim::model::{Grant, Hardware, Machine, Need, Ticket};
 
 /// Standard deviation of the logarithm of what a phase takes in reality: GPU clocks, batching, other processes.
 const NOISE: f64 = 0.05;
@@ -117,14 +118,33 @@ pub(super) struct SimNode {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Told {
     Sent(usize),
-    FirstToken { node: usize, request: usize },
-    Finished { node: usize, request: usize, counters: Counters },
+    FirstToken {
+        node: usize,
+        request: usize,
+    },
+    Finished {
+        node: usize,
+        request: usize,
+        counters: Counters,
+    },
     /// The node died under the request.
-    Died { node: usize, request: usize },
-    Loaded { node: usize, took: Duration },
-    Wake { node: usize },
-    Restarted { node: usize },
-    Up { node: usize },
+    Died {
+        node: usize,
+        request: usize,
+    },
+    Loaded {
+        node: usize,
+        took: Duration,
+    },
+    Wake {
+        node: usize,
+    },
+    Restarted {
+        node: usize,
+    },
+    Up {
+        node: usize,
+    },
 }
 
 pub(super) struct World<'a> {
@@ -205,14 +225,18 @@ impl<'a> World<'a> {
         }
         for (at_ms, node) in restarts {
             if *node < self.nodes.len() {
-                self.at(Duration::from_millis(*at_ms), Event::Restart { node: *node });
+                self.at(
+                    Duration::from_millis(*at_ms),
+                    Event::Restart { node: *node },
+                );
             }
         }
     }
 
     pub(super) fn at(&mut self, at: Duration, event: Event) {
         self.serial += 1;
-        self.events.push(Reverse((at.max(self.now), self.serial, event)));
+        self.events
+            .push(Reverse((at.max(self.now), self.serial, event)));
     }
 
     /// Goes on to the next thing that a policy is told; `None` at the end.
@@ -396,7 +420,11 @@ impl<'a> World<'a> {
         let Some(at) = self.nodes.get_mut(node) else {
             return;
         };
-        let Some(inside) = at.inside.iter_mut().find(|inside| inside.request == request) else {
+        let Some(inside) = at
+            .inside
+            .iter_mut()
+            .find(|inside| inside.request == request)
+        else {
             return;
         };
         let Some((_, grant)) = inside.granted else {
@@ -411,11 +439,15 @@ impl<'a> World<'a> {
         let left = if embeds {
             asked.tokens_in
         } else {
-            truncated(asked.tokens_in, grant.num_ctx)
+            Shape::Half.left(asked.tokens_in, grant.num_ctx, None, 0)
         };
         let cut = left < asked.tokens_in;
         let blocks = u32::try_from(grant.cached_blocks).unwrap_or(u32::MAX);
-        let cached = if cut { 0 } else { blocks.saturating_mul(BLOCK).min(left.saturating_sub(1)) };
+        let cached = if cut {
+            0
+        } else {
+            blocks.saturating_mul(BLOCK).min(left.saturating_sub(1))
+        };
         (inside.left, inside.cached) = (left, cached);
         let mut dice = Dice::new(hash(&[seed, request as u64]));
         let mut noise = || (NOISE * dice.normal()).exp();
@@ -485,7 +517,11 @@ impl<'a> World<'a> {
         let Some(at) = self.nodes.get_mut(node) else {
             return;
         };
-        let Some(index) = at.inside.iter().position(|inside| inside.request == request) else {
+        let Some(index) = at
+            .inside
+            .iter()
+            .position(|inside| inside.request == request)
+        else {
             return;
         };
         let inside = at.inside.remove(index);
@@ -514,7 +550,10 @@ impl<'a> World<'a> {
             prompt_tokens: inside.left,
             cached_tokens: inside.cached,
             prompt: first.saturating_sub(started),
-            answer_tokens: self.requests.get(request).map_or(0, |asked| asked.tokens_out),
+            answer_tokens: self
+                .requests
+                .get(request)
+                .map_or(0, |asked| asked.tokens_out),
             answer: now.saturating_sub(first),
             context: grant.num_ctx,
         };
@@ -592,7 +631,9 @@ impl<'a> World<'a> {
         let mut all = 0.0;
         for node in &self.nodes {
             let power = node.spec.power?;
-            let busy = (node.work.busy() + node.loading_for).min(self.now).as_secs_f64();
+            let busy = (node.work.busy() + node.loading_for)
+                .min(self.now)
+                .as_secs_f64();
             let idle = (self.now.as_secs_f64() - busy).max(0.0);
             all += (power.busy * busy + power.idle * idle) / 3600.0;
         }

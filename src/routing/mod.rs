@@ -9,11 +9,13 @@ mod decide;
 mod facts;
 mod lane;
 mod policy;
+pub mod progress;
 pub mod queue;
 pub mod speed;
 mod target;
 mod tier;
 mod tokens;
+pub mod truncation;
 pub mod window;
 
 pub use affinity::Affinity;

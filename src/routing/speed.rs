@@ -1,15 +1,17 @@
 //! Measured speeds. A speed that was not measured is unknown; none is ever invented.
 
 mod fit;
+mod kept;
 mod learner;
 
+pub use kept::{KeptAnswer, KeptModel};
 pub use learner::{Learner, Observation};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::cluster::ModelName;
+use crate::cluster::{ModelName, Processor};
 
 /// Prompts with fewer uncached tokens say more of the overhead than of the speed.
 pub const LEAST_PREFILL: u64 = 256;
@@ -45,6 +47,12 @@ pub struct Speed {
     /// Characters of the prompt per token, as this model counts them.
     #[serde(skip)]
     pub characters_per_token: Option<f64>,
+    /// Answer tokens per second of the newest answers, however long their prompts.
+    #[serde(skip)]
+    pub recent_tps: Option<f64>,
+    /// What it runs on, where it should run on a GPU and does not.
+    #[serde(skip)]
+    pub fallen: Option<Processor>,
     /// What real times were of predicted ones: the middle 80 %, as factors around 1.
     #[serde(skip)]
     pub spread: Option<Range>,
@@ -159,6 +167,8 @@ fn count(tokens: u64) -> f64 {
 pub struct Speeds {
     /// Key: node name and full model name.
     pub by_node_and_model: HashMap<String, HashMap<ModelName, Speed>>,
+    /// Nodes that owe an answer for far longer than it takes.
+    pub suspect: HashSet<String>,
 }
 
 impl Speeds {

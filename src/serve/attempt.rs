@@ -196,6 +196,10 @@ fn attempt_here<'b>(
             Err(tried) => return tried,
         };
         x.draft.record.timings.queue_ms = Some(millis(waiting.elapsed()));
+        let window = admitted.as_ref().and_then(|admitted| admitted.window);
+        if let (Some(sent), Some(context)) = (&mut x.sent, window.and_then(|w| w.context)) {
+            sent.num_ctx = Some(u64::from(context));
+        }
         let settings = admitted
             .as_ref()
             .map(|admitted| Settings::of(parsed, asked, admitted, native))
@@ -490,6 +494,9 @@ fn send_failed(x: &mut Exchange<'_, '_>, node: &Node, error: &SendError) -> Trie
     x.router.observe_failure(node, error);
     let told = trouble::of_send(node, error);
     if trouble::timed_out(error) {
+        if let Some(owing) = x.owing.take() {
+            owing.given_up();
+        }
         x.draft
             .step(format!("{} gave no answer in time", node.name));
         x.tell(&told, Outcome::UpstreamError);

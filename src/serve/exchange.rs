@@ -9,13 +9,16 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Router;
 use super::early::Early;
 use super::gate::Permit;
+use super::measure::Place;
+use super::reading::Sent;
 use super::record::{Draft, Fallback, Outcome, RequestRecord, Timings, Tokens, millis};
+use super::watch::Owing;
 use crate::dialect::{ApiError, Dialect, Endpoint, ErrorKind, Usage, cors_answer};
 use crate::http::server::{Framing, Reply, Request};
-use crate::routing::{Candidate, Decision, Predicted};
+use crate::routing::{Candidate, Decision, Observation, Predicted};
 
 /// Headers that a page may read.
-const EXPOSED: &str = "X-Gpurouter-Id, X-Gpurouter-Node, X-Gpurouter-Model, X-Gpurouter-Tier, X-Gpurouter-Plan, X-Gpurouter-Reason, X-Gpurouter-Fallback";
+const EXPOSED: &str = "X-Gpurouter-Id, X-Gpurouter-Node, X-Gpurouter-Model, X-Gpurouter-Tier, X-Gpurouter-Plan, X-Gpurouter-Reason, X-Gpurouter-Fallback, X-Gpurouter-Truncated";
 
 /// One request under way.
 pub(super) struct Exchange<'x, 'c> {
@@ -27,6 +30,12 @@ pub(super) struct Exchange<'x, 'c> {
     pub(super) draft: Draft,
     /// The slot of the node that is working on this request.
     pub(super) permit: Option<Permit>,
+    /// What its answer's counters are compared with.
+    pub(super) sent: Option<Sent>,
+    /// What is to be learned from its answer.
+    pub(super) seen: Option<(Place, Observation)>,
+    /// The first byte that a node owes.
+    pub(super) owing: Option<Owing<'x>>,
     /// An answer that may begin before the node's.
     pub(super) early: Option<Early>,
 }
@@ -89,8 +98,12 @@ impl<'x, 'c> Exchange<'x, 'c> {
             draft: Draft {
                 record,
                 started: Instant::now(),
+                trace: None,
             },
             permit: None,
+            sent: None,
+            seen: None,
+            owing: None,
             early: None,
         }
     }
@@ -141,6 +154,10 @@ impl<'x, 'c> Exchange<'x, 'c> {
         record.node = Some(candidate.node.clone());
         record.model = Some(candidate.model.clone());
         record.predicted = candidate.predicted;
+        self.owing = Some(
+            self.router
+                .owes(&candidate.node, candidate.predicted.total_ms()),
+        );
         if let Some(tried) = record.fallbacks.last() {
             record.reason = format!("fallback_to_{}", candidate.node);
             record.detail = format!(
@@ -169,6 +186,9 @@ impl<'x, 'c> Exchange<'x, 'c> {
             if let Some(permit) = &mut self.permit {
                 permit.answering();
             }
+        }
+        if let Some(owing) = self.owing.take() {
+            owing.answered();
         }
     }
 

@@ -6,6 +6,7 @@ use super::asked::{self, Asked};
 use super::attempt::{Failure, Opened, Tried, attempt};
 use super::early::Early;
 use super::exchange::Exchange;
+use super::reading::Sent;
 use super::record::Outcome;
 use super::relay::{self, Upstream};
 use crate::cluster::{ClusterSnapshot, Node};
@@ -69,6 +70,7 @@ fn open(x: &mut Exchange<'_, '_>) -> Option<Won> {
     if parsed.unload() && super::spread::unload(x, &parsed, &body) {
         return None;
     }
+    x.draft.trace = x.router.trace.get().and_then(|trace| trace.begin(&parsed));
     let snapshot = x.router.snapshot();
     let (decision, mut asked) = match decide_for(x, &parsed, &snapshot) {
         Ok(decided) => decided,
@@ -109,6 +111,7 @@ pub(super) fn decide_for(
     let family = Family::of_model(parsed.model().unwrap_or_default());
     let mut facts = parsed.facts(family, policy.routes_by_class(parsed.model()));
     x.draft.record.tokens.prompt_estimated = Some(facts.prompt_tokens);
+    x.sent = Some(Sent::of(parsed, facts.prompt_tokens));
     let lane = asked::recognised(x, parsed, &mut facts);
     let asked = Asked::of(x, parsed, &facts, lane);
     let speeds = x.router.measurements.now();

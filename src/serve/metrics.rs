@@ -118,6 +118,7 @@ struct Counted {
     /// Memory of the key that is looked up.
     key: String,
     fallbacks: BTreeMap<String, u64>,
+    truncated: BTreeMap<String, u64>,
     saved_usd: f64,
 }
 
@@ -206,6 +207,13 @@ impl Metrics {
             let key = labels(&[("node", &fallback.node), ("reason", &fallback.reason)]);
             add(&mut counted.fallbacks, key, 1);
         }
+        if record.truncated == Some(true) {
+            let key = labels(&[
+                ("node", record.node.as_deref().unwrap_or_default()),
+                ("model", record.model.as_deref().unwrap_or_default()),
+            ]);
+            add(&mut counted.truncated, key, 1);
+        }
         if record.outcome == Outcome::Ok {
             counted.saved_usd += record.cost_saved_usd.unwrap_or(0.0);
         }
@@ -249,6 +257,12 @@ impl Metrics {
                 "gpurouter_fallbacks_total",
                 "Nodes that were tried in vain.",
                 &counted.fallbacks,
+            );
+            counter(
+                &mut out,
+                "gpurouter_truncated_prompts_total",
+                "Prompts of which the node read only a part.",
+                &counted.truncated,
             );
             head(
                 &mut out,

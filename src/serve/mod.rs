@@ -9,24 +9,31 @@ mod gate;
 mod gpus;
 mod guard;
 mod health;
+mod kept;
 mod local;
 mod log;
 mod measure;
 mod metrics;
+mod optimize;
+mod reading;
 mod record;
 mod relay;
 mod reserve;
 mod ring;
 mod spread;
 mod status;
+mod trace;
 mod trouble;
+mod watch;
 
 pub use gpus::GpuStatus;
+pub use kept::{Kept, KeptNode};
 pub use local::RouteDocument;
 pub use log::{Log, LogFormat};
 pub use record::{Outcome, RequestRecord};
 pub use reserve::{Reservation, Reservations};
 pub use status::{Status, Warning};
+pub use trace::TraceWriter;
 
 use std::collections::HashMap;
 use std::io;
@@ -42,7 +49,8 @@ use crate::dialect::{self, ApiError, Dialect, Endpoint, ErrorKind, Usage};
 use crate::gpu::{self, Sampler};
 use crate::http::client::{Client, Origin, SendError};
 use crate::http::server::{Handler, Limits, Refusal, Refused, Reply, Request, Server, Stopper};
-use crate::routing::{NodeLoad, RequestFacts, Speeds};
+use crate::routing::speed::Load;
+use crate::routing::{NodeLoad, Observation, RequestFacts, Speeds};
 use asked::Asked;
 use exchange::Exchange;
 use guard::HostRule;
@@ -63,16 +71,21 @@ pub struct Router {
     gates: gate::Gates,
     measurements: measure::Measurements,
     metrics: metrics::Metrics,
+    watch: watch::Watch,
     ring: ring::Ring,
     client: Client,
     prober: Arc<Prober>,
     origins: Mutex<HashMap<String, Arc<Origin>>>,
     monitor: OnceLock<Monitor>,
     gpus: Sampler,
+    optimizer: optimize::Optimizer,
+    /// Memory that is promised to loads which are under way.
+    reservations: Arc<Reservations>,
     hosts: HostRule,
     log: Log,
     ids: AtomicU64,
     stopper: Stopper,
+    trace: OnceLock<TraceWriter>,
 }
 
 /// A router that is bound and whose nodes have been looked at, before it serves.
@@ -116,8 +129,11 @@ impl Bound {
             gates: gate::Gates::new(gate::Rules::of(&config), Arc::clone(&loader)),
             measurements: measure::Measurements::default(),
             metrics: metrics::Metrics::default(),
+            watch: watch::Watch::default(),
             ring: ring::Ring::default(),
             client: Client::new().map_err(io::Error::other)?,
+            optimizer: optimize::Optimizer::new(Arc::clone(&prober)),
+            reservations: Arc::default(),
             prober,
             origins: Mutex::new(HashMap::new()),
             monitor: OnceLock::new(),
@@ -126,6 +142,7 @@ impl Bound {
             log,
             ids: AtomicU64::new(first_id()),
             stopper: server.stopper(),
+            trace: OnceLock::new(),
             config,
         });
         loader.tell(&router);
@@ -142,6 +159,7 @@ impl Bound {
         router.monitor.get_or_init(|| monitor);
         router.wait_for_first_look();
         router.gpus.wait_for_first(FIRST_GPU_LOOK);
+        watch::start(&router)?;
         Ok(Self { router, server })
     }
 
@@ -155,16 +173,27 @@ impl Bound {
         self.server.stopper()
     }
 
+    /// Records every request that a model answers from now on.
+    pub fn record(&self, trace: TraceWriter) {
+        self.router.trace.get_or_init(|| trace);
+    }
+
     /// Serves until it is stopped; returns the number of connections that had to be left behind.
     ///
     /// # Errors
     /// The listener cannot be watched.
     pub fn serve(self) -> io::Result<usize> {
+        optimize::start(&self.router)?;
         let left = self.server.run(Arc::clone(&self.router))?.cut;
+        self.router.optimizer.stop();
         if let Some(monitor) = self.router.monitor.get() {
             monitor.stop();
         }
         self.router.gpus.stop();
+        if let Some(trace) = self.router.trace.get() {
+            trace.finish(self.router.log);
+        }
+        self.router.watch.stop();
         Ok(left)
     }
 }
@@ -218,6 +247,7 @@ impl Router {
         for (node, (_, load)) in status.nodes.iter_mut().zip(counts) {
             node.loading = load.map(status::LoadingStatus::of);
         }
+        status.warnings.extend(self.watch.warnings(&snapshot));
         status
     }
 
@@ -233,6 +263,7 @@ impl Router {
     /// Takes a fresh look at a node into the snapshot, and says what changed.
     fn replace(&self, node: Node, began: Instant) {
         let node = Arc::new(Node { seen: true, ..node });
+        self.measurements.saw(&node);
         let before = {
             let mut guard = lock(&self.snapshot);
             let mut nodes = guard.nodes.clone();
@@ -251,6 +282,9 @@ impl Router {
         self.gates.observed(&node, began);
         if before == Some(node.state) {
             return;
+        }
+        if node.state.usable() && before.is_some_and(|before| !before.usable()) {
+            self.optimizer.wake(&node.name);
         }
         let cause = node
             .cause
@@ -335,12 +369,20 @@ impl Router {
 
     /// A load of the router's own took so long.
     fn measured_load(&self, node: &Node, model: &str, took: Duration) {
-        let usage = Usage {
-            load_ms: Some(took.as_secs_f64() * 1000.0),
-            ..Usage::default()
-        };
         let model = ModelName::new(model);
-        self.measurements.learn(&node.name, &model, &usage);
+        let known = self.measurements.now().get(&node.name, &model);
+        // The first load read the file from disk; later ones found it in the system's cache, as far as anybody can tell.
+        let kind = if known.load_ms.is_none() {
+            Load::Cold
+        } else {
+            Load::Warm
+        };
+        let seen = Observation {
+            load: Some((kind, took.as_secs_f64() * 1000.0)),
+            ..Observation::default()
+        };
+        let place = (node.name.clone(), model);
+        self.measurements.learn(&place, &seen);
     }
 
     /// A load found the node out of reach.
@@ -434,7 +476,7 @@ impl Router {
                 node.loaded(&name)
                     .and_then(crate::cluster::LoadedModel::gpu_percent)
             })
-            .map(|percent| percent >= ON_GPU_PERCENT);
+            .map(|percent| percent >= crate::cluster::ON_GPU_PERCENT);
         if record.gpu.is_none() && record.gpu_used == Some(true) {
             let inventory = self.gpus.current();
             record.gpu = gpus::behind(node, &inventory).map(|gpu| gpu.name.clone());
@@ -456,16 +498,14 @@ impl Router {
     }
 }
 
-/// Share of a model in GPU memory, in percent, from which an answer counts as given by the GPU. An Ollama 0.32.15 without a GPU reports a
-/// small share all the same (1,572,864 of 13,998,489 bytes of a tiny model: 11 %), one that offloads half of its layers about 47 %
-/// (`tests/data/wire/ollama-0.32.15-vulkan-llvmpipe`); `tests/real.rs` shows both ends.
-const ON_GPU_PERCENT: u8 = 25;
-
 impl Handler for Router {
     fn handle<'c>(&self, request: &mut Request<'c>, reply: &mut Reply<'c>) {
         let mut x = Exchange::new(self, request, reply);
         let model_work = dispatch(&mut x);
         relay::close_record(&mut x);
+        if let (Some(trace), Some(draft)) = (self.trace.get(), &x.draft.trace) {
+            trace.end(draft, &x.draft.record, x.draft.started);
+        }
         self.finish(x.draft.record, model_work);
     }
 

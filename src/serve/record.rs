@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::trace::TraceDraft;
 use crate::routing::{Candidate, Complexity, Predicted};
 
 /// How a request ended.
@@ -132,7 +133,7 @@ pub struct RequestRecord {
     pub gpu: Option<String>,
     /// What the same tokens cost at the configured reference price; `None` without one.
     pub cost_saved_usd: Option<f64>,
-    /// Whether the node cut the prompt; `None` while nobody compares.
+    /// Whether the node cut the prompt; `None` when it does not tell what it read, or that leaves it open.
     pub truncated: Option<bool>,
     /// What the client said the request is for (`X-Gpurouter-Task`), `general` when it said nothing.
     pub task: String,
@@ -187,6 +188,8 @@ pub(super) fn millis(duration: Duration) -> f64 {
 pub(super) struct Draft {
     pub(super) record: RequestRecord,
     pub(super) started: Instant,
+    /// Its line of the trace, where one is recorded.
+    pub(super) trace: Option<Box<TraceDraft>>,
 }
 
 impl Draft {
@@ -247,6 +250,9 @@ impl RequestRecord {
         }
         if let Some(gpu) = self.gpu_used {
             let _ = write!(line, " gpu_used={gpu}");
+        }
+        if self.truncated == Some(true) {
+            line.push_str(" truncated=true");
         }
         for fallback in &self.fallbacks {
             let _ = write!(line, " fallback={}({})", fallback.node, fallback.reason);

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use super::exchange::{Exchange, header_safe};
+use super::reading::{TRUNCATED, check};
 use super::record::{Outcome, millis};
 use super::trouble;
-use crate::cluster::{ModelName, Node};
+use crate::cluster::Node;
 use crate::dialect::translate::ReplyTranslator;
 use crate::dialect::{
     ApiError, End as StreamEnd, Endpoint, ErrorKind, StreamForm, StreamWatch, Usage,
@@ -100,12 +101,10 @@ fn finish_record(x: &mut Exchange<'_, '_>, upstream: &Upstream<'_>, usage: Usage
     tokens.completion = usage.completion_tokens;
     tokens.cached = usage.cached_tokens;
     x.draft.record.timings.load_ms = usage.load_ms;
+    if let Some((place, seen)) = x.seen.take() {
+        x.router.measurements.learn(&place, &seen);
+    }
     if x.draft.record.outcome == Outcome::Ok {
-        x.router.measurements.learn(
-            &upstream.node.name,
-            &ModelName::new(&upstream.candidate.model),
-            &usage,
-        );
         x.draft.record.cost_saved_usd = x.router.cost(&usage);
         if !upstream.candidate.resident {
             // The node has loaded the model for this answer; the next decision should know.
@@ -186,13 +185,17 @@ fn native_stream(
                 x.draft.record.outcome = Outcome::UpstreamError;
                 "the node reported an error in the stream".clone_into(&mut x.draft.record.detail);
             }
-            end_reply(x, &[rest, missing.as_bytes()]);
+            let cut = check(x, upstream.node, upstream.candidate, &usage);
+            end_told(x, &[rest, missing.as_bytes()], cut);
         }
         // Some servers close after the last chunk without `[DONE]`: the answer is complete, its terminal event is supplied.
         StreamEnd::NoTerminal {
             held: [],
             mid_event: false,
-        } if finish_reason_seen && trouble.is_none() => end_reply(x, &[b"data: [DONE]\n\n"]),
+        } if finish_reason_seen && trouble.is_none() => {
+            let cut = check(x, upstream.node, upstream.candidate, &usage);
+            end_told(x, &[b"data: [DONE]\n\n"], cut);
+        }
         StreamEnd::NoTerminal { mid_event, .. } => {
             if mid_event
                 && x.reply
@@ -218,9 +221,28 @@ fn end_reply(x: &mut Exchange<'_, '_>, last: &[&[u8]]) {
     }
 }
 
+/// Ends a stream that is complete, with the news that the node cut the prompt for a client that takes trailers.
+fn end_told(x: &mut Exchange<'_, '_>, last: &[&[u8]], cut: Option<String>) {
+    let Some(cut) = cut.filter(|_| x.reply.accepts_trailers()) else {
+        return end_reply(x, last);
+    };
+    x.node_done();
+    if x.reply
+        .end_with_trailers(last, &[(TRUNCATED, &cut)])
+        .is_err()
+    {
+        client_gone(x);
+    }
+}
+
 /// A stream that ended without its terminal event: an error before the head, an error event after it, never a clean end.
 fn cut_stream(x: &mut Exchange<'_, '_>, node: &Node, broken: Option<&ReadError>) {
     let error = trouble::of_read(node, broken);
+    if matches!(broken, Some(ReadError::Idle | ReadError::Total))
+        && let Some(owing) = x.owing.take()
+    {
+        owing.given_up();
+    }
     x.draft.step(error.message.clone());
     if !x.reply.committed() {
         x.tell(&error, Outcome::Cut);
@@ -331,6 +353,9 @@ fn whole(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>) -> Option<Usage>
         );
         return None;
     };
+    if let Some(cut) = check(x, upstream.node, upstream.candidate, &usage) {
+        x.reply.add_header(TRUNCATED, cut.as_bytes());
+    }
     add_head(x, &upstream.incoming, false);
     x.counted(&usage);
     x.node_done();
@@ -463,8 +488,10 @@ fn translated_stream(
         let error = ApiError::new(ErrorKind::Upstream, told);
         (error, Outcome::UpstreamError)
     } else if translator.finish(nanos(x), &mut out).is_ok() {
-        end_reply(x, &[&out]);
-        return Some(translated_usage(&translator));
+        let usage = translated_usage(&translator);
+        let cut = check(x, upstream.node, upstream.candidate, &usage);
+        end_told(x, &[&out], cut);
+        return Some(usage);
     } else {
         (
             trouble::of_read(upstream.node, trouble.as_ref()),
@@ -527,16 +554,19 @@ fn translated_whole(
             return None;
         }
     };
+    let mut usage = usage_of_body(&body);
+    let counted = translated_usage(&translator);
+    usage.prompt_tokens = usage.prompt_tokens.or(counted.prompt_tokens);
+    usage.completion_tokens = usage.completion_tokens.or(counted.completion_tokens);
+    if let Some(cut) = check(x, upstream.node, upstream.candidate, &usage) {
+        x.reply.add_header(TRUNCATED, cut.as_bytes());
+    }
     add_head(x, &upstream.incoming, true);
     let further = [("Content-Type", translator.content_type())];
     x.node_done();
     if x.reply.full(200, &further, &answer).is_err() {
         client_gone(x);
     }
-    let mut usage = usage_of_body(&body);
-    let counted = translated_usage(&translator);
-    usage.prompt_tokens = usage.prompt_tokens.or(counted.prompt_tokens);
-    usage.completion_tokens = usage.completion_tokens.or(counted.completion_tokens);
     Some(usage)
 }
 

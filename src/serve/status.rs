@@ -160,6 +160,7 @@ fn node_status(node: &Node, load: Option<&NodeLoad>, speeds: &Speeds) -> NodeSta
         .get(&node.name)
         .into_iter()
         .flatten()
+        .filter(|(_, speed)| speed.samples > 0 || speed.load_ms.is_some())
         .map(|(model, speed)| SpeedStatus {
             model: model.to_string(),
             prefill_tps: speed.prefill_tps,

@@ -4,9 +4,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::seed::Rng;
+use super::trim::{Shape, Trim};
 
 /// Context that a `truncate` fault without a value leaves.
 const TRUNCATE_DEFAULT: u32 = 512;
+/// Smallest context that makes sense.
+const TRUNCATE_LEAST: u32 = 8;
 
 /// One kind of misbehaviour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +26,8 @@ pub enum FaultKind {
     Garbage,
     /// The model is loaded on the CPU although there is room on the GPU.
     Cpu,
-    /// Prompts are cut as if the context were this long, whatever was asked for and shown.
-    Truncate(u32),
+    /// Prompts are cut in this way, whatever was asked for and shown.
+    Truncate(Trim),
 }
 
 /// Which requests a fault strikes.
@@ -81,9 +84,7 @@ impl FromStr for Fault {
             },
             ("cut", value) => FaultKind::Cut(count("cut", value, 0)?),
             ("hang", value) => FaultKind::Hang(count("hang", value, 0)?),
-            ("truncate", value) => {
-                FaultKind::Truncate(count("truncate", value, TRUNCATE_DEFAULT)?.max(8))
-            }
+            ("truncate", value) => FaultKind::Truncate(trim(value)?),
             ("garbage", None) => FaultKind::Garbage,
             ("cpu", None) => FaultKind::Cpu,
             ("delay" | "status", None) => return Err(format!("{kind} needs a value: {kind}=…")),
@@ -106,6 +107,23 @@ fn parse_probability(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(p) if (0.0..=1.0).contains(&p) => Ok(p),
         _ => Err(format!("@{text}: expected a probability from 0 to 1")),
+    }
+}
+
+/// `SHAPE`, `SHAPE:WINDOW` or `WINDOW`: a shape alone cuts at the context that is shown, a window alone as llama.cpp does.
+fn trim(value: Option<&str>) -> Result<Trim, String> {
+    let window = |text| count("truncate", text, TRUNCATE_DEFAULT).map(|n| n.max(TRUNCATE_LEAST));
+    let Some(value) = value else {
+        return Ok(Trim::hidden(Shape::Half, TRUNCATE_DEFAULT));
+    };
+    let (word, number) = match value.split_once(':') {
+        Some((word, number)) => (word, Some(number)),
+        None => (value, None),
+    };
+    match (Shape::named(word), number) {
+        (Some(shape), Some(number)) => Ok(Trim::hidden(shape, window(Some(number))?)),
+        (Some(shape), None) => Ok(Trim::shown(shape)),
+        (None, _) => Ok(Trim::hidden(Shape::Half, window(Some(value))?)),
     }
 }
 
@@ -134,7 +152,7 @@ pub struct Struck {
     /// See [`FaultKind::Cpu`].
     pub cpu: bool,
     /// See [`FaultKind::Truncate`].
-    pub truncate: Option<u32>,
+    pub truncate: Option<Trim>,
 }
 
 impl Struck {
@@ -154,7 +172,7 @@ impl Struck {
                 FaultKind::Hang(pieces) => struck.hang = Some(pieces),
                 FaultKind::Garbage => struck.garbage = true,
                 FaultKind::Cpu => struck.cpu = true,
-                FaultKind::Truncate(tokens) => struck.truncate = Some(tokens),
+                FaultKind::Truncate(trim) => struck.truncate = Some(trim),
             }
         }
         struck
@@ -179,7 +197,17 @@ mod tests {
         assert_eq!(kind("hang=3"), FaultKind::Hang(3));
         assert_eq!(kind("garbage"), FaultKind::Garbage);
         assert_eq!(kind("cpu"), FaultKind::Cpu);
-        assert_eq!(kind("truncate"), FaultKind::Truncate(512));
+        let half = Trim::hidden(Shape::Half, 512);
+        assert_eq!(kind("truncate"), FaultKind::Truncate(half));
+        assert_eq!(kind("truncate=512"), FaultKind::Truncate(half));
+        assert_eq!(
+            kind("truncate=middle:4096"),
+            FaultKind::Truncate(Trim::hidden(Shape::Middle, 4096))
+        );
+        assert_eq!(
+            kind("truncate=front"),
+            FaultKind::Truncate(Trim::shown(Shape::Front))
+        );
         let half = "cut=5@0.5".parse::<Fault>().unwrap();
         assert!((half.probability - 0.5).abs() < f64::EPSILON);
     }
@@ -191,6 +219,7 @@ mod tests {
             ("delay=soon", "delay=soon"),
             ("status=200", "400 to 599"),
             ("cut=x", "cut=x"),
+            ("truncate=sideways", "truncate=sideways"),
             ("garbage=1", "takes no value"),
             ("flood", "unknown fault `flood`"),
             ("hang@2", "probability"),

@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 
 use super::ask::{self, Ask, Form, Refusal};
 use super::catalog::Model;
-use super::model::{Grant, Need, PREFIX_BLOCK, truncated};
+use super::model::{Grant, Need, PREFIX_BLOCK};
 use super::node::{Admitted, Exchange, Node, Refused};
 use super::reply::Stop;
 use super::routes::{Failure, is_unload, not_found, ok};
 use super::seed::{Rng, hash};
 use super::text::{self, Answer};
+use super::trim::{Shape, Trim};
 use super::wire::{Counters, Voice};
 
 /// Bytes per token of the sim's own token count.
@@ -144,7 +145,7 @@ fn run(
     admitted: &Admitted<'_>,
 ) -> Result<Option<Value>, Failure> {
     let grant = admitted.grant;
-    let (prompt_tokens, fresh) = evaluated(ask, &grant, exchange.struck.truncate)?;
+    let (prompt_tokens, fresh) = evaluated(ask, &grant, exchange.struck.truncate, node.seed)?;
     let began = node.clock.now();
     let mut due = began + seconds(fresh, grant.speed.prefill);
     wait(node, exchange, due)?;
@@ -194,12 +195,17 @@ fn wait(node: &Node, exchange: &Exchange, until: Duration) -> Result<(), Stop> {
 }
 
 /// Tokens of the prompt that are left in the window, and those of them that are not in the slot's cache.
-fn evaluated(ask: &Ask, grant: &Grant, narrowed: Option<u32>) -> Result<(u32, u32), Refusal> {
+fn evaluated(
+    ask: &Ask,
+    grant: &Grant,
+    trim: Option<Trim>,
+    seed: u64,
+) -> Result<(u32, u32), Refusal> {
     if !ask.truncate && ask.prompt_tokens > grant.num_ctx {
         return Err(too_long(ask.prompt_tokens, grant.num_ctx));
     }
-    let window = narrowed.map_or(grant.num_ctx, |tokens| tokens.min(grant.num_ctx));
-    let left = truncated(ask.prompt_tokens, window);
+    let trim = trim.unwrap_or(Trim::shown(Shape::Half));
+    let left = trim.left(ask.prompt_tokens, grant.num_ctx, ask.num_predict, seed);
     // A cut moves every token to another place, which makes the cache worthless.
     let cached = if left < ask.prompt_tokens {
         0
@@ -285,7 +291,9 @@ pub(super) fn embeddings(node: &Node, exchange: &mut Exchange) -> Result<(), Fai
     let window = exchange
         .struck
         .truncate
-        .map_or(admitted.grant.num_ctx, |t| t.min(admitted.grant.num_ctx));
+        .map_or(admitted.grant.num_ctx, |trim| {
+            trim.embedding(admitted.grant.num_ctx)
+        });
     // Embedding models cut to their window without a shift: what is left fills it.
     let tokens = inputs
         .iter()

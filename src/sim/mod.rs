@@ -18,6 +18,7 @@ mod reply;
 mod routes;
 mod seed;
 mod text;
+mod trim;
 mod wire;
 
 use std::io;
@@ -32,6 +33,7 @@ pub use fault::{Fault, FaultKind, Scope};
 pub use gpu::{Gpu, Speed};
 pub use model::{Hardware, KeepAlive};
 pub use node::{Node, Outcome, Record};
+pub use trim::{Shape, Trim};
 
 /// How long the end of a fleet waits for requests that are being given up.
 const WIND_DOWN: Duration = Duration::from_secs(2);

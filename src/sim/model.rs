@@ -493,17 +493,6 @@ impl Slot {
     }
 }
 
-/// What is left of a prompt of `tokens` in a context of `num_ctx`: what llama.cpp's context shift keeps, the first four tokens and the
-/// newer half of the rest. Ollama 0.32.15 showed 1,026 of 9,000 tokens at 2,048 (data/wire, `chat_long_prompt`).
-pub fn truncated(tokens: u32, num_ctx: u32) -> u32 {
-    const KEEP: u32 = 4;
-    if tokens <= num_ctx {
-        return tokens;
-    }
-    let keep = KEEP.min(num_ctx);
-    keep + (num_ctx - keep) / 2
-}
-
 #[cfg(test)]
 #[path = "model_tests.rs"]
 mod tests;

@@ -229,13 +229,6 @@ fn the_same_prompt_again_is_in_the_cache() {
     assert_eq!((first.cached_blocks, second.cached_blocks), (0, 2));
 }
 
-#[test]
-fn prompts_are_cut_as_the_recorded_ollama_cut_them() {
-    assert_eq!(truncated(9031, 2048), 1026);
-    assert_eq!(truncated(2048, 2048), 2048);
-    assert_eq!(truncated(5, 1), 1);
-}
-
 proptest! {
     #[test]
     fn video_memory_is_never_oversold(

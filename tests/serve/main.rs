@@ -7,13 +7,16 @@ mod admission;
 mod bytes;
 mod changes;
 mod classes;
+mod cpu;
 mod early;
 mod fallback;
 mod forms;
 mod lists;
+mod measurements;
 mod residency;
 mod running;
 mod told;
+mod truncation;
 
 use std::fmt::Write;
 

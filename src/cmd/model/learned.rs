@@ -6,36 +6,23 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use crate::config::{Config, Environment};
+use crate::config::Config;
 use crate::vram::Learned;
 
 /// Largest file that is read; 256 GPUs take a few kilobytes.
 const LARGEST: u64 = 1 << 20;
 
 /// Where it is kept; `None` without a home directory.
-fn path(config: &Config, environment: &Environment) -> Option<PathBuf> {
-    let home = || environment.get("HOME").map(PathBuf::from);
-    let directory = match &config.sources.state_dir {
-        Some(directory) => match directory.strip_prefix("~") {
-            Ok(below) => home()?.join(below),
-            Err(_) => directory.clone(),
-        },
-        None => environment
-            .get("XDG_STATE_HOME")
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-            .or_else(|| Some(home()?.join(".local/state")))?
-            .join("gpurouter"),
-    };
-    Some(directory.join("runtime.json"))
+fn path(config: &Config) -> Option<PathBuf> {
+    Some(config.state.as_ref()?.join("runtime.json"))
 }
 
 /// What was learned; nothing where nothing is kept.
 ///
 /// # Errors
 /// The file is there and cannot be used; it is left as it is.
-pub(in crate::cmd) fn load(config: &Config, environment: &Environment) -> anyhow::Result<Learned> {
-    let Some(path) = path(config, environment) else {
+pub(in crate::cmd) fn load(config: &Config) -> anyhow::Result<Learned> {
+    let Some(path) = path(config) else {
         return Ok(Learned::default());
     };
     let unusable = || format!("cannot use {}; move it away to start anew", path.display());
@@ -55,12 +42,8 @@ pub(in crate::cmd) fn load(config: &Config, environment: &Environment) -> anyhow
 ///
 /// # Errors
 /// The file cannot be written; what was kept before is still there.
-pub(in crate::cmd) fn store(
-    config: &Config,
-    environment: &Environment,
-    learned: &Learned,
-) -> anyhow::Result<PathBuf> {
-    let path = path(config, environment)
+pub(in crate::cmd) fn store(config: &Config, learned: &Learned) -> anyhow::Result<PathBuf> {
+    let path = path(config)
         .context("there is no home directory to keep it in; set [sources] state_dir")?;
     let failed = || format!("cannot write {}", path.display());
     let directory = path.parent().with_context(failed)?;

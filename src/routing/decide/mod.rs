@@ -216,6 +216,8 @@ fn consider(
             preferred: target.prefer.as_deref() == Some(node.name.as_str()),
             full: load.full() || node.state == NodeState::Busy,
             load,
+            suspect: speeds.suspect.contains(&node.name),
+            fallen: speed.fallen.filter(|_| resident),
             order,
         });
     }

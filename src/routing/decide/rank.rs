@@ -1,6 +1,7 @@
 //! The order of the nodes that could take a request.
 
 use super::{Candidate, NodeLoad};
+use crate::cluster::Processor;
 
 /// A node with the model, before ranking.
 pub(super) struct Entry {
@@ -11,7 +12,30 @@ pub(super) struct Entry {
     pub(super) preferred: bool,
     pub(super) full: bool,
     pub(super) load: NodeLoad,
+    /// The node owes an answer for far longer than it takes.
+    pub(super) suspect: bool,
+    /// What the model runs on there, where it should run on a GPU and does not.
+    pub(super) fallen: Option<Processor>,
     pub(super) order: usize,
+}
+
+impl Entry {
+    fn on_cpu(&self) -> bool {
+        self.fallen == Some(Processor::Cpu)
+    }
+
+    /// What makes it worse than one that is in order, the worst first.
+    fn trouble(&self) -> Option<&'static str> {
+        if self.suspect {
+            Some("suspect")
+        } else if self.on_cpu() {
+            Some("on_cpu")
+        } else if self.fallen.is_some() {
+            Some("partly_on_cpu")
+        } else {
+            None
+        }
+    }
 }
 
 /// Orders the candidates and gives each the reason for its place.
@@ -42,8 +66,11 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
         let possible = entry.load.forecast.is_none_or(|forecast| forecast.possible);
         (
             !possible,
+            entry.suspect,
+            entry.on_cpu(),
             yields,
             predicted,
+            entry.fallen.is_some(),
             !entry.candidate.resident,
             busyness,
             entry.order,
@@ -52,7 +79,13 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
     let alone = entries.len() == 1;
     let mut ranked: Vec<Candidate> = Vec::with_capacity(entries.len());
     let mut best: Option<(bool, bool, u32)> = None;
+    let winner_trouble = entries.first().and_then(Entry::trouble);
     for entry in entries {
+        // A part on the CPU only counts where no time is predicted.
+        let partly = |trouble: &&str| *trouble == "partly_on_cpu";
+        let trouble = entry
+            .trouble()
+            .filter(|trouble| winner_trouble.is_none() && !(all_predicted && partly(trouble)));
         let yields = !entry.preferred || (entry.full && some_free);
         let busy = entry.load.active + entry.load.queued;
         let reason = match best {
@@ -61,6 +94,7 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
             None if all_predicted => "soonest",
             None if entry.candidate.resident => "resident",
             None => "first_free",
+            Some(_) if trouble.is_some() => trouble.unwrap_or_default(),
             Some((true, _, _)) => "not_preferred",
             Some(_) if all_predicted => "slower",
             Some((_, true, _)) if !entry.candidate.resident => "not_resident",

@@ -473,3 +473,66 @@ fn the_schedulers_forecast_replaces_guesses_about_waits_and_loads() {
     };
     assert_eq!(go(&[full, forecast(60_000, true, 0)]), "b");
 }
+
+/// Two nodes that have the model in memory; `a` is the faster one and comes first.
+fn two_with(change: impl Fn(&mut Speeds)) -> Decision {
+    let mut nodes = vec![node("a", &["m"]), node("b", &["m"])];
+    for node in &mut nodes {
+        load_model(node, "m");
+    }
+    let mut speeds = speeds(&[
+        ("a", "m", speed(2000.0, 90.0)),
+        ("b", "m", speed(500.0, 30.0)),
+    ]);
+    change(&mut speeds);
+    let policy = Policy::default();
+    decide(&asking("m"), &cluster(nodes), &[], &speeds, &policy).unwrap()
+}
+
+fn fall(speeds: &mut Speeds, node: &str, on: crate::cluster::Processor) {
+    let models = speeds.by_node_and_model.get_mut(node).unwrap();
+    models.get_mut(&ModelName::new("m")).unwrap().fallen = Some(on);
+}
+
+#[test]
+fn a_model_that_fell_back_to_the_cpu_is_the_last_choice_and_still_one() {
+    let decision = two_with(|speeds| fall(speeds, "a", crate::cluster::Processor::Cpu));
+    let order: Vec<_> = decision
+        .admitted()
+        .map(|c| (c.node.as_str(), c.reason))
+        .collect();
+    assert_eq!(order, [("b", "soonest"), ("a", "on_cpu")]);
+    let partly = two_with(|speeds| fall(speeds, "a", crate::cluster::Processor::Partly(60)));
+    assert_eq!(
+        partly.winner().unwrap().node,
+        "a",
+        "its measured speed says enough"
+    );
+    let unmeasured = two_with(|speeds| {
+        for node in ["a", "b"] {
+            let models = speeds.by_node_and_model.get_mut(node).unwrap();
+            models.insert(ModelName::new("m"), Speed::default());
+        }
+        fall(speeds, "a", crate::cluster::Processor::Partly(60));
+    });
+    let order: Vec<_> = unmeasured
+        .admitted()
+        .map(|c| (c.node.as_str(), c.reason))
+        .collect();
+    assert_eq!(order, [("b", "resident"), ("a", "partly_on_cpu")]);
+}
+
+#[test]
+fn a_suspect_node_is_tried_last() {
+    let decision = two_with(|speeds| {
+        speeds.suspect.insert("a".to_owned());
+        fall(speeds, "b", crate::cluster::Processor::Cpu);
+    });
+    let order: Vec<_> = decision.admitted().map(|c| c.node.as_str()).collect();
+    assert_eq!(order, ["b", "a"]);
+    let decision = two_with(|speeds| {
+        speeds.suspect.insert("a".to_owned());
+    });
+    let reasons: Vec<_> = decision.admitted().map(|c| c.reason).collect();
+    assert_eq!(reasons, ["soonest", "suspect"]);
+}

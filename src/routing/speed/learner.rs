@@ -1,14 +1,17 @@
 //! Speeds learned from the answers that pass through.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::fit::{self, Line};
+use super::kept::{KeptAnswer, KeptModel};
 use super::{LEAST_DECODE, LEAST_PREFILL, Load, Range, Speed, Speeds, Work, count};
 use crate::cluster::ModelName;
 use crate::routing::window;
 
 /// Answers that count: enough for an 80 % range, few enough to follow a node that changes.
 const KEPT: usize = 48;
+/// Answers of a context that are kept across runs: enough for what is predicted to be about as good as before.
+const KEPT_ACROSS: usize = 24;
 /// Loads that count.
 const KEPT_LOADS: usize = 16;
 /// Models that are remembered for one node.
@@ -17,6 +20,10 @@ const MOST_MODELS: usize = 256;
 const MOST_NODES: usize = 4096;
 /// Contexts of one model that are kept apart.
 const MOST_CONTEXTS: usize = 6;
+/// Answers that make up the newest speed …
+const NEW: usize = 5;
+/// … and how many of them there must be.
+const LEAST_NEW: usize = 3;
 /// Weight of the newest answer's length: about the last ten count.
 const NEWEST: f64 = 0.2;
 /// Answers below which a context's own figures count for less than those of the other contexts.
@@ -71,6 +78,8 @@ struct Model {
     cold: VecDeque<f64>,
     warm: VecDeque<f64>,
     characters: VecDeque<f64>,
+    /// Decode speeds of the newest answers, whatever their context.
+    newest: VecDeque<f64>,
     answer: Option<f64>,
     samples: u64,
 }
@@ -139,6 +148,26 @@ impl Learner {
                 .iter()
                 .map(|(node, models)| (node.clone(), of_node(models)))
                 .collect(),
+            ..Speeds::default()
+        }
+    }
+
+    /// What is worth keeping across runs.
+    pub fn kept(&self, node: &str) -> BTreeMap<String, KeptModel> {
+        let models = self.nodes.get(node);
+        let kept = models.into_iter().flatten();
+        kept.map(|(name, model)| (name.to_string(), model.kept()))
+            .collect()
+    }
+
+    /// Takes over what was kept of a model on a node; what is already known of it is newer.
+    pub fn restore(&mut self, node: &str, model: &ModelName, kept: &KeptModel) {
+        if !self.nodes.contains_key(node) && self.nodes.len() >= MOST_NODES {
+            return;
+        }
+        let models = self.nodes.entry(node.to_owned()).or_default();
+        if !models.contains_key(model) && models.len() < MOST_MODELS {
+            models.insert(model.clone(), Model::restored(kept));
         }
     }
 
@@ -149,6 +178,49 @@ impl Learner {
 }
 
 impl Model {
+    fn kept(&self) -> KeptModel {
+        let list = |values: &VecDeque<f64>| values.iter().copied().collect();
+        KeptModel {
+            contexts: self
+                .contexts
+                .iter()
+                .map(|(context, track)| {
+                    let newest = track.answers.len().saturating_sub(KEPT_ACROSS);
+                    let answers = track.answers.iter().skip(newest);
+                    (*context, answers.map(KeptAnswer::from).collect())
+                })
+                .collect(),
+            cold: list(&self.cold),
+            warm: list(&self.warm),
+            characters: list(&self.characters),
+            answer: self.answer,
+            samples: self.samples,
+        }
+    }
+
+    fn restored(kept: &KeptModel) -> Self {
+        let good = |values: &[f64], most| -> VecDeque<f64> {
+            let positive = values.iter().copied().filter(|v| v.is_finite() && *v > 0.0);
+            positive.take(most).collect()
+        };
+        let mut model = Self {
+            cold: good(&kept.cold, KEPT_LOADS),
+            warm: good(&kept.warm, KEPT_LOADS),
+            characters: good(&kept.characters, KEPT),
+            answer: kept
+                .answer
+                .filter(|tokens| tokens.is_finite() && *tokens > 0.0),
+            samples: kept.samples,
+            ..Self::default()
+        };
+        for (context, answers) in kept.contexts.iter().take(MOST_CONTEXTS) {
+            for answer in answers.iter().take(KEPT) {
+                model.keep(&answer.observation(*context));
+            }
+        }
+        model
+    }
+
     fn observe(&mut self, seen: &Observation) {
         if let Some((load, ms)) = seen.load.filter(|(_, ms)| ms.is_finite() && *ms > 0.0) {
             let loads = if load == Load::Cold {
@@ -169,10 +241,22 @@ impl Model {
             let old = self.answer.unwrap_or(tokens);
             self.answer = Some(old + NEWEST * (tokens - old));
         }
+        if let Some(ms) = seen.decode().filter(|_| seen.answer_tokens >= LEAST_DECODE) {
+            push(
+                &mut self.newest,
+                count(seen.answer_tokens) * 1000.0 / ms,
+                NEW,
+            );
+        }
         if seen.prefill().is_none() && seen.decode().is_none() {
             return;
         }
         self.samples += 1;
+        self.keep(seen);
+    }
+
+    /// Takes an answer into the figures of its context.
+    fn keep(&mut self, seen: &Observation) {
         let step = step(seen.context);
         let known = self
             .contexts
@@ -211,7 +295,9 @@ impl Model {
         };
         let (load_cold, load_warm) = (loads(&self.cold), loads(&self.warm));
         let ratios: Vec<f64> = self.characters.iter().copied().collect();
+        let newest: Vec<f64> = self.newest.iter().copied().collect();
         Speed {
+            recent_tps: fit::median(&newest).filter(|_| newest.len() >= LEAST_NEW),
             load_ms: load_warm.or(load_cold).map(|range| range.centre),
             completion_tokens: self.answer,
             samples: self.samples,

@@ -244,3 +244,62 @@ fn memory_is_bounded() {
             .all(|model| model.contexts.len() <= MOST_CONTEXTS)
     );
 }
+
+#[test]
+fn what_is_kept_across_runs_predicts_as_before() {
+    let model = ModelName::new("m");
+    let mut dice = Dice(3);
+    let hidden = Hidden::new(&mut dice);
+    let mut learner = Learner::default();
+    for _ in 0..20 {
+        learner.observe("a", &model, &hidden.answer(&mut dice));
+    }
+    let text = serde_json::to_string(&learner.kept("a")).unwrap();
+    assert!(text.len() < 4000, "{}", text.len());
+    let kept: BTreeMap<String, KeptModel> = serde_json::from_str(&text).unwrap();
+    let mut restored = Learner::default();
+    for (name, kept) in &kept {
+        restored.restore("a", &ModelName::new(name), kept);
+    }
+    let plain = |learner: &Learner| Speed {
+        recent_tps: None,
+        ..learner.speed("a", &model, 16_384)
+    };
+    assert_eq!(plain(&restored), plain(&learner));
+    assert_eq!(restored.speed("a", &model, 16_384).samples, 20);
+}
+
+#[test]
+fn what_was_kept_by_somebody_else_is_bounded_and_never_nonsense() {
+    let text = r#"{"contexts":[[4096,[[300,0,-5.0,10,1e999],[300,400,null,0,null]]]],"cold":[-1.0,0.0],"samples":7}"#;
+    // A number that is too large for a float is refused by the reader; the rest is taken as far as it means something.
+    let text = text.replace("1e999", "1e308");
+    let kept: KeptModel = serde_json::from_str(&text).unwrap();
+    let mut learner = Learner::default();
+    learner.restore("a", &ModelName::new("m"), &kept);
+    let speed = learner.speed("a", &ModelName::new("m"), 4096);
+    assert_eq!(
+        (speed.prefill_tps, speed.load_ms, speed.samples),
+        (None, None, 7)
+    );
+}
+
+#[test]
+fn the_newest_speed_follows_at_once() {
+    let model = ModelName::new("m");
+    let mut learner = Learner::default();
+    let answer = |ms| Observation {
+        answer_tokens: 100,
+        decode_ms: Some(ms),
+        ..Observation::default()
+    };
+    for _ in 0..40 {
+        learner.observe("a", &model, &answer(1000.0));
+    }
+    for _ in 0..3 {
+        learner.observe("a", &model, &answer(20_000.0));
+    }
+    let speed = learner.speed("a", &model, 0);
+    assert_eq!(speed.recent_tps, Some(5.0));
+    assert!(speed.decode_tps.unwrap() > 90.0);
+}
