@@ -99,6 +99,8 @@ pub enum Command {
     Fit(cmd::fit::Args),
     /// List known models and what the nodes offer
     Models(cmd::models::Args),
+    /// Keep the priority models on GPUs: what is to be loaded where
+    Optimize(cmd::optimize::Args),
     /// Show nodes, loaded models, queues, speeds and warnings
     Status(cmd::status::Args),
     /// Explain the recorded decision of a request

@@ -2,7 +2,7 @@
 //!
 //! Data flows one way: gather → decide → act → tell. What decides is pure ([`vram`], [`cluster`], [`routing`], [`dialect`], [`measure`]): no
 //! I/O, no clock, no environment, no threads. What gathers, acts and tells are the edges ([`gpu`], [`source`], [`http`], [`backend`],
-//! [`serve`], [`sim`], [`render`], [`cmd`]).
+//! [`keeper`], [`serve`], [`sim`], [`render`], [`cmd`]).
 
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 
@@ -14,6 +14,7 @@ pub mod config;
 pub mod dialect;
 pub mod gpu;
 pub mod http;
+pub mod keeper;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub mod load;
 pub mod measure;

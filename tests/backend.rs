@@ -716,7 +716,7 @@ fn monitor(
     let (tell, told) = channel();
     let tell = Mutex::new(tell);
     let prober = Arc::new(Prober::new());
-    let on_change = Arc::new(move |node| drop(tell.lock().unwrap().send(node)));
+    let on_change = Arc::new(move |node, _| drop(tell.lock().unwrap().send(node)));
     let monitor = Monitor::start(prober, nodes, interval, rediscovery, on_change);
     (monitor.expect("started"), told)
 }

@@ -33,7 +33,7 @@ const IMPURE: [&str; 22] = [
 ];
 
 /// Rooms that each room may use, itself aside. A room that is not listed may use whatever it likes, `cmd` aside.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("vram", &[]),
     ("measure", &[]),
     ("cluster", &["routing", "vram"]),
@@ -49,11 +49,15 @@ const MAY_USE: [(&str, &[&str]); 14] = [
         "backend",
         &["cluster", "dialect", "routing", "config", "http"],
     ),
+    (
+        "keeper",
+        &["backend", "cluster", "config", "source", "vram"],
+    ),
     ("render", &["cluster", "measure", "routing", "vram"]),
     (
         "serve",
         &[
-            "backend", "cluster", "config", "dialect", "gpu", "http", "routing", "vram",
+            "backend", "cluster", "config", "dialect", "gpu", "http", "keeper", "routing", "vram",
         ],
     ),
 ];

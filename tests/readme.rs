@@ -19,7 +19,8 @@ use clap::error::ErrorKind;
 use gpurouter::cli::Cli;
 use serde_json::json;
 
-use common::{LIMIT, Router, Scratch, Sim, client, command, eventually};
+use common::registry::Registry;
+use common::{LIMIT, Router, Scratch, Sim, client, command, eventually, gguf, nvml};
 
 /// The router's address in the README, and those of its two nodes.
 const ROUTER: &str = "127.0.0.1:8512";
@@ -74,14 +75,75 @@ fn of(language: &str) -> Vec<Block> {
     blocks
 }
 
+/// What the driver of the README's machine says.
+const DRIVER: &str = "\
+name=NVIDIA GeForce RTX 4080 SUPER; total=16376; used=5210; reserved=280; gpu=0; temp=41; power=14.2; cc=8.9; cores=10240; bus=256; clock=11501; pci=1; uuid=GPU-8a4f1f56-7f4f-4d7c-9e0e-2f8f3b1c4d01
+name=NVIDIA GeForce RTX 3060; total=12288; used=1480; reserved=230; gpu=0; temp=38; power=11.8; cc=8.6; cores=3584; bus=192; clock=7501; pci=4; uuid=GPU-1c9d4e77-3b2a-4c55-8d1f-6a7b8c9d0e02
+";
+
 /// The simulated nodes of the README, the router of its quick start before them, and the directory with its files.
 struct Running {
     sim: Sim,
     router: Router,
+    registry: Registry,
+    driver: Driver,
+}
+
+/// The driver of the README's machine.
+struct Driver {
+    scratch: Scratch,
+}
+
+impl Driver {
+    fn new() -> Option<Self> {
+        let scratch = Scratch::new();
+        scratch.write("gpus.txt", DRIVER);
+        nvml::compile(
+            "README.md's console blocks",
+            &[],
+            &scratch.path().join("nvml.so"),
+        )
+        .then_some(Self { scratch })
+    }
+
+    fn environment(&self) -> [(&'static str, String); 3] {
+        let path = |name: &str| self.scratch.path().join(name).display().to_string();
+        [
+            ("GPUROUTER_NVML_LIB", path("nvml.so")),
+            ("FAKE_NVML", path("gpus.txt")),
+            ("GPUROUTER_SYSFS_ROOT", path("sys")),
+        ]
+    }
+}
+
+/// What the README's registries hold.
+fn registry() -> Registry {
+    let registry = Registry::start();
+    let published = |name: &str| {
+        (
+            gguf::published(name),
+            gguf::file_size(&gguf::published(name)),
+        )
+    };
+    let (header, size) = published("llama-3.1-8b.q4_k_m");
+    registry.ollama("library/llama3.1:8b", &[("model", header, size)]);
+    let files = [
+        ("Llama-3.1-8B-Q8_0.gguf", published("llama-3.1-8b.q8_0")),
+        ("Llama-3.1-8B-Q4_K_M.gguf", published("llama-3.1-8b.q4_k_m")),
+        ("Llama-3.1-8B-Q4_0.gguf", published("llama-3.1-8b.q4_0")),
+    ];
+    let files: Vec<(&str, Vec<u8>, u64)> = files
+        .into_iter()
+        .map(|(name, (header, size))| (name, header, size))
+        .collect();
+    registry.hub("someone/Llama-3.1-8B-GGUF", &files);
+    registry
 }
 
 impl Running {
-    fn start() -> Self {
+    fn start() -> Option<Self> {
+        let driver = Driver::new()?;
+        let registry = registry();
         let sim = Sim::start(&[
             "--gpu",
             "rtx4080super",
@@ -95,9 +157,19 @@ impl Running {
         for (node, url) in NODES.iter().zip(&sim.urls) {
             config = config.replace(&format!("http://{node}"), url);
         }
-        let router = Router::start(&[], &config);
+        let environment = driver.environment();
+        let environment: Vec<(&str, &str)> = environment
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let router = Router::start_in(&environment, &[], &config);
         router.wait_ready(NODES.len());
-        Self { sim, router }
+        Some(Self {
+            sim,
+            router,
+            registry,
+            driver,
+        })
     }
 
     /// Has both models of the quick start loaded, as after a while of use, and returns the id of the request that the README's
@@ -147,6 +219,11 @@ impl Running {
     /// The text with this run's addresses in place of the README's.
     fn translate(&self, text: &str) -> String {
         let mut text = text.replace(ROUTER, &self.router.addr.to_string());
+        text = text.replace(
+            "https://huggingface.co/someone",
+            &format!("{}/someone", self.registry.url()),
+        );
+        text = text.replace("the registry registry.ollama.ai", "the registry 127.0.0.1");
         for (node, url) in NODES.iter().zip(&self.sim.urls) {
             text = text.replace(&format!("http://{node}"), url);
         }
@@ -156,7 +233,9 @@ impl Running {
 
 #[test]
 fn console_blocks_print_what_they_show() {
-    let running = Running::start();
+    let Some(running) = Running::start() else {
+        return;
+    };
     let seen = running.warm_up();
     let scratch = Scratch::new();
     let input = scratch.path().join("README.in");
@@ -165,7 +244,20 @@ fn console_blocks_print_what_they_show() {
     let file = |name: &str, text: &str| {
         fs::write(input.join(name), text).expect("a writable scratch directory");
     };
-    file("gpurouter.toml", &running.translate(&quick_start));
+    let registry = running.registry.url();
+    let sources =
+        format!("\n[sources]\nollama_registry = \"{registry}\"\nhuggingface = \"{registry}\"\n");
+    file(
+        "gpurouter.toml",
+        &(running.translate(&quick_start) + &sources),
+    );
+    file("empty.toml", &sources);
+    file(
+        "llama-3.1.txt",
+        "The quick brown fox jumps over the lazy dog.\n",
+    );
+    let model = "llama-3.1-8b-q4_k_m.gguf";
+    fs::write(input.join(model), gguf::published("llama-3.1-8b.q4_k_m")).expect("a model");
     file("misspelt.toml", "[timeouts]\nidel = \"5m\"\n");
     let data = "tests/data/fresh.jsonl";
     fs::create_dir_all(input.join("tests/data")).expect("a writable scratch directory");
@@ -182,6 +274,13 @@ fn console_blocks_print_what_they_show() {
     ] {
         // Empty counts as unset: the developer's own settings stay out.
         cases.env(variable, "");
+    }
+    for (name, value) in running.driver.environment() {
+        cases.env(name, value);
+    }
+    // Neither the developer's headers nor their models.
+    for variable in ["HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "OLLAMA_MODELS"] {
+        cases.env(variable, scratch.path().display().to_string());
     }
     cases.register_bin(
         "gpurouter",
@@ -390,7 +489,9 @@ fn every_subcommand_and_flag_is_told() {
 
 #[test]
 fn metrics_and_record_fields_exist() {
-    let running = Running::start();
+    let Some(running) = Running::start() else {
+        return;
+    };
     let (id, _) = running.ask("qwen2.5-coder:7b", "Why is the sky blue?");
     let metrics = client::get(running.router.addr, "/metrics").text();
     let text = readme();

@@ -38,8 +38,8 @@ const IDLE_LOOK: Duration = Duration::from_secs(15 * 60);
 const STOP_LIMIT: Duration = Duration::from_millis(250);
 
 /// Takes each changed node, the first look at each included. Called from several threads, in order for each node; it must be quick
-/// and must not call the monitor.
-pub type OnChange = Arc<dyn Fn(Node) + Send + Sync>;
+/// and must not call the monitor. The time is that at which the look began: what happened since then it may not have seen.
+pub type OnChange = Arc<dyn Fn(Node, Instant) + Send + Sync>;
 
 /// What the way of a request learned about a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,7 +188,7 @@ impl Monitor {
             seen.due = true;
             watch.bell.notify_all();
         }
-        self.shared.tell(&mut seen, node);
+        self.shared.tell(&mut seen, node, Instant::now());
     }
 
     /// Ends the threads. One that is in the middle of a look is not waited for: it ends with that look, unheard.
@@ -290,7 +290,7 @@ impl Shared {
                 seen.active = Instant::now();
             }
             if seen.reports == reports {
-                self.tell(&mut seen, node);
+                self.tell(&mut seen, node, began);
             }
             self.rest(watch, seen, began);
         }
@@ -320,12 +320,12 @@ impl Shared {
     }
 
     /// Hands a changed node on. The caller holds the node's lock, so that a look and a report cannot overtake each other.
-    fn tell(&self, seen: &mut Seen, node: Node) {
+    fn tell(&self, seen: &mut Seen, node: Node, began: Instant) {
         let changed = !seen.told || seen.node != node;
         if changed && !self.stopped() {
             seen.told = true;
             seen.node = node.clone();
-            (self.on_change)(node);
+            (self.on_change)(node, began);
         }
     }
 

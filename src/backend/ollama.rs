@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::cluster::{Capability, LoadedModel, Model, ModelName, Node, NodeState};
 
-use super::client::{Ask, Reply};
+use super::client::{Ask, Failure, Reply};
 use super::json::{Listing, entries, lenient};
 use super::probe::{Trouble, fetch, unreadable};
 use super::show::Contexts;
@@ -71,6 +71,14 @@ pub(super) fn look(before: &Node, ask: &Ask, contexts: &Contexts) -> Result<Node
         Err(trouble) => keep(&mut node, "the models", trouble)?,
     }
     Ok(node)
+}
+
+/// What is in its memory now.
+pub(super) fn residents(ask: &Ask) -> Result<Vec<LoadedModel>, Failure> {
+    let reply = ask.get("/api/ps")?;
+    let list = reply.ok().then(|| reply.json::<Listing>()).flatten();
+    let told = || Failure::Answered(format!("GET /api/ps answered {}", reply.status));
+    list.map(|list| loaded(&list)).ok_or_else(told)
 }
 
 fn list<T>(ask: &Ask, path: &str, read: impl FnOnce(Listing) -> T) -> Result<T, Trouble> {

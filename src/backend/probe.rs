@@ -189,6 +189,9 @@ impl Trouble {
     }
 }
 
+impl Trouble {
+}
+
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
         Self::Down(failure.to_string())

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 pub use advice::Advice;
 pub use evict::Eviction;
+pub(super) use evict::without;
 pub use run::{Launch, Run};
 pub use site::{SiteFit, SitePlacement};
 

@@ -10,6 +10,7 @@ mod memory;
 mod name;
 mod node;
 mod place;
+mod residency;
 mod sites;
 
 pub use fallback::{
@@ -26,6 +27,10 @@ pub use name::ModelName;
 pub use node::{Capability, LoadedModel, Model, Native, Node, NodeKind, NodeState, Role};
 pub use place::{
     Demand, Layers, Need, Placement, PlacementKind, Rules, Strategy, place, place_on_gpus,
+};
+pub use residency::{
+    Action, CanFit, Change, Goal, Impossible, ModelNeed, NodeReport, ResidencyPlan, Resident,
+    Scene, Usage, Wanted, report, residency,
 };
 pub use sites::{Knowledge, Site, Surroundings, on_this_machine};
 

@@ -96,14 +96,11 @@ impl Surroundings<'_> {
             .iter()
             .filter(|node| on_this_machine(&node.url))
             .collect();
-        let loaded_here = here
-            .iter()
-            .fold(0_u64, |sum, node| sum.saturating_add(loaded_bytes(node)));
         let mut sites: Vec<Site> = self
             .snapshot
             .nodes
             .iter()
-            .map(|node| self.site(node, loaded_here))
+            .map(|node| self.site(node, &here))
             .collect();
         let served = sites.iter().any(|site| {
             site.live()
@@ -116,7 +113,7 @@ impl Surroundings<'_> {
             && !served
             && !self.nodes_only
         {
-            let (rooms, skipped) = self.measure.rooms(gpus, loaded_here);
+            let (rooms, skipped) = self.measure.rooms(gpus, loaded_on(gpus, gpus, &here));
             sites.push(Site {
                 node: None,
                 knowledge: driver(&rooms, &skipped),
@@ -130,9 +127,9 @@ impl Surroundings<'_> {
         sites
     }
 
-    fn site(&self, node: &Arc<Node>, loaded_here: u64) -> Site {
+    fn site(&self, node: &Arc<Node>, here: &[&Arc<Node>]) -> Site {
         let local = on_this_machine(&node.url);
-        let (knowledge, rooms, skipped) = self.memory(node, local, loaded_here);
+        let (knowledge, rooms, skipped) = self.memory(node, local, here);
         let driver_tells = rooms.iter().all(|room| room.driver_free_bytes.is_some());
         let silent = !rooms.is_empty() && !driver_tells;
         Site {
@@ -150,12 +147,12 @@ impl Surroundings<'_> {
         &self,
         node: &Node,
         local: bool,
-        loaded_here: u64,
+        here: &[&Arc<Node>],
     ) -> (Knowledge, Vec<Room>, Vec<Skipped>) {
         let measure = self.measure;
         let loaded = loaded_bytes(node);
         let named = |gpus: &[Gpu], loaded| {
-            let (rooms, skipped) = measure.rooms(&those_of(node, gpus), loaded);
+            let (rooms, skipped) = measure.rooms(gpus, loaded);
             let owned = rooms.into_iter().map(|room| Room {
                 node: Some(node.name.clone()),
                 ..room
@@ -168,11 +165,12 @@ impl Surroundings<'_> {
             .local
             .filter(|gpus| local && !(gpus.is_empty() && configured))
         {
-            let (rooms, skipped) = named(gpus, loaded_here);
+            let own = those_of(node, gpus);
+            let (rooms, skipped) = named(&own, loaded_on(&own, gpus, here));
             return (driver(&rooms, &skipped), rooms, skipped);
         }
         if let Some(gpus) = self.reported.get(&node.name) {
-            let (rooms, skipped) = named(gpus, loaded);
+            let (rooms, skipped) = named(&those_of(node, gpus), loaded);
             let knowledge = if rooms.is_empty() && skipped.is_empty() {
                 Knowledge::NoGpu
             } else {
@@ -233,6 +231,19 @@ fn those_of(node: &Node, gpus: &[Gpu]) -> Vec<Gpu> {
     } else {
         named
     }
+}
+
+/// Bytes that the models of this machine's nodes take on these of its GPUs. A node that names its card holds its models there; one that names
+/// none may hold them on any, and is counted in full.
+fn loaded_on(these: &[Gpu], all: &[Gpu], here: &[&Arc<Node>]) -> u64 {
+    let shares = |node: &&&Arc<Node>| {
+        those_of(node, all)
+            .iter()
+            .any(|gpu| these.iter().any(|these| these.index == gpu.index))
+    };
+    here.iter()
+        .filter(shares)
+        .fold(0, |sum, node| sum.saturating_add(loaded_bytes(node)))
 }
 
 /// Bytes of GPU memory that the node's models take. A model that tells only its size is counted whole.
@@ -368,6 +379,30 @@ mod tests {
         ] {
             assert!(!on_this_machine(elsewhere), "{elsewhere}");
         }
+    }
+
+    #[test]
+    fn a_node_that_names_its_card_holds_its_models_there_and_nowhere_else() {
+        let inventory = [gpu(0, "RTX 4080 SUPER", 16), gpu(1, "RTX 3060", 12)];
+        let local = |name: &str, card: Option<&str>, gib: u64| {
+            let mut node = node(name, "http://127.0.0.1:1");
+            node.gpu = card.map(str::to_owned);
+            node.loaded = vec![LoadedModel {
+                vram_bytes: Some(gib * GIB),
+                ..LoadedModel::default()
+            }];
+            Arc::new(node)
+        };
+        let on = |here: &[&Arc<Node>]| {
+            [0, 1].map(|at| loaded_on(&inventory[at..=at], &inventory, here) / GIB)
+        };
+        let (big, small) = (
+            local("a", Some("RTX 4080 SUPER"), 5),
+            local("b", Some("RTX 3060"), 2),
+        );
+        assert_eq!(on(&[&big, &small]), [5, 2]);
+        // Where it is not told it may be anywhere.
+        assert_eq!(on(&[&big, &local("c", None, 1)]), [6, 1]);
     }
 
     #[test]

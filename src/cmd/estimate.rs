@@ -35,7 +35,7 @@ pub struct Args {
     model: Option<String>,
     #[command(flatten)]
     run: RunArgs,
-    /// Count the tokens of a text instead, as MODEL's family would (`-`: stdin)
+    /// Count a text's tokens instead (`-`: stdin)
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
     /// Compare with what a runtime allocated.
@@ -45,15 +45,15 @@ pub struct Args {
     )]
     #[arg(long, value_name = "LOG", num_args = 0..=1, require_equals = true, conflicts_with = "tokens", help = VERIFY_HELP)]
     verify: Option<Option<PathBuf>>,
-    /// Remember what the runtime takes on this machine's GPU beside its buffers
+    /// Remember what the runtime takes beside buffers
     #[arg(long, requires = "verify")]
     learn: bool,
 }
 
 /// Broken by hand to fit 80 columns.
 const VERIFY_HELP: &str = "\
-Compare with a runtime's log (`-`: stdin); without LOG
-with an installed llama-fit-params";
+Compare with a runtime's log (`-`: stdin), or
+without LOG with an installed llama-fit-params";
 
 /// Runs the command.
 pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {

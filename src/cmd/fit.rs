@@ -44,7 +44,7 @@ pub struct Args {
     /// Answer for the largest context that fits
     #[arg(long, conflicts_with = "ctx")]
     max_ctx: bool,
-    /// Leave the GPUs of this machine out that no node uses
+    /// Leave this machine's GPUs out that no node uses
     #[arg(long)]
     nodes_only: bool,
 }

@@ -10,6 +10,7 @@ pub mod fit;
 pub mod man;
 pub mod model;
 pub mod models;
+pub mod optimize;
 pub mod route;
 mod running;
 pub mod serve;
@@ -49,6 +50,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Estimate(args) => estimate::run(global, args),
         Command::Fit(args) => fit::run(global, args),
         Command::Models(args) => models::run(global, args),
+        Command::Optimize(args) => optimize::run(global, args),
         Command::Status(args) => status::run(global, args),
         Command::Why(args) => why::run(global, args),
         Command::Bench(args) => bench::run(global, args),

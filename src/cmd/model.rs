@@ -24,7 +24,7 @@ pub use document::EstimateDocument;
 
 /// What MODEL may be, for help texts.
 pub(super) const MODEL_HELP: &str =
-    "A GGUF file, NAME[:TAG], ollama:NAME, hf:OWNER/REPO[:QUANT], URL or 7b";
+    "GGUF file, NAME[:TAG], ollama:NAME, hf:OWNER/REPO[:QUANT], URL, 7b";
 
 /// How the model is to be run. What is left away is the runtime's own default.
 #[derive(Debug, Clone, clap::Args)]
@@ -53,7 +53,7 @@ pub struct RunArgs {
     /// Layers on GPUs, the output layer counted
     #[arg(long, value_name = "N")]
     pub ngl: Option<u32>,
-    /// Program that runs it: llama-server, llama-cli, ollama or vllm
+    /// llama-server, llama-cli, ollama or vllm
     #[arg(long, value_name = "NAME", hide_possible_values = true)]
     pub runtime: Option<RuntimeName>,
     /// Whether the sequences share one KV cache

@@ -50,6 +50,17 @@ impl Running {
         text_of(answer)
     }
 
+    /// Has the router do something, and waits for as long as that takes.
+    pub(super) fn post_and_wait(&self, path: &str) -> anyhow::Result<String> {
+        let client = crate::backend::router_client(None)?;
+        let request = client.post(format!("{}{path}", self.base));
+        text_of(
+            request
+                .send()
+                .with_context(|| format!("the router at {} does not answer", self.base))?,
+        )
+    }
+
     /// A document of the router, for a body.
     pub(super) fn post(&self, path: &str, body: Vec<u8>) -> anyhow::Result<String> {
         let request = self

@@ -11,7 +11,7 @@ use super::print::{self, toml_key};
 use super::settings::{Config, LogLevel, NodeConfig, Price};
 use super::value::Value;
 use crate::cluster::{NodeKind, Role, Strategy};
-use crate::routing::{ClassTarget, Tier};
+use crate::routing::{ClassTarget, Tier, WindowPolicy};
 use crate::vram::GpuCard;
 
 /// Origins by printed path.
@@ -49,6 +49,20 @@ pub(super) fn resolve(
 fn scalars(draft: &Draft, config: &mut Config) {
     put(draft, "listen", text, &mut config.listen);
     put(draft, "log_level", level, &mut config.log_level);
+    let residency = &mut config.residency;
+    put(
+        draft,
+        "check_interval",
+        Value::time,
+        &mut residency.check_interval,
+    );
+    put(draft, "auto_optimize", Value::switch, &mut residency.auto);
+    put(
+        draft,
+        "priority_models",
+        Value::texts,
+        &mut residency.models,
+    );
     let virtual_models = &mut config.routing.virtual_models;
     put(
         draft,
@@ -75,6 +89,20 @@ fn scalars(draft: &Draft, config: &mut Config) {
     let queue = |value: &Value| value.count().and_then(|count| u32::try_from(count).ok());
     put(draft, "admission.queue", queue, &mut admission.queue);
     put(draft, "admission.slots", slots, &mut admission.slots);
+    put(
+        draft,
+        "context.num_ctx",
+        window,
+        &mut config.context.num_ctx,
+    );
+    for (path, share) in [
+        ("lanes.interactive", &mut config.lanes.interactive),
+        ("lanes.agent", &mut config.lanes.agent),
+        ("lanes.embedding", &mut config.lanes.embedding),
+        ("lanes.batch", &mut config.lanes.batch),
+    ] {
+        put(draft, path, Value::number, share);
+    }
     let some_text = |value: &Value| text(value).map(Some);
     put(draft, "prices.as_of", some_text, &mut config.prices.as_of);
     put(
@@ -141,6 +169,19 @@ fn slots(value: &Value) -> Option<Option<u32>> {
     value
         .slots()
         .map(|slots| Some(slots).filter(|slots| *slots > 0))
+}
+
+fn window(value: &Value) -> Option<WindowPolicy> {
+    let policies = [
+        WindowPolicy::Pass,
+        WindowPolicy::RaiseOnly,
+        WindowPolicy::Pin,
+        WindowPolicy::Bucket,
+    ];
+    let written = value.text()?;
+    policies
+        .into_iter()
+        .find(|policy| policy.as_str() == written)
 }
 
 fn level(value: &Value) -> Option<LogLevel> {

@@ -61,6 +61,9 @@ const LEVELS: &[&str] = &["error", "warning", "warn", "info", "debug"];
 /// Strategies as they are written.
 const STRATEGIES: &[&str] = &["single-gpu-preferred", "distribute"];
 
+/// What becomes of `num_ctx`, as it is written.
+const WINDOWS: &[&str] = &["pass", "raise-only", "pin", "bucket"];
+
 /// A number of threads, each with a stack of its own; beyond it no machine could keep the promise.
 const MOST_CONNECTIONS: u64 = 1_000_000;
 
@@ -89,6 +92,24 @@ pub const KEYS: &[Key] = &[
         Kind::Positive,
         "1.0",
         "What the memory that a model needs is multiplied by.",
+    ),
+    key(
+        "check_interval",
+        Kind::Time { endless: false },
+        "\"300s\"",
+        "Time between two optimisation cycles.",
+    ),
+    key(
+        "auto_optimize",
+        Kind::Switch,
+        "true",
+        "Whether `serve` keeps the priority models on GPUs; false: it leaves alone what is loaded. Models that no node has are never pulled.",
+    ),
+    key(
+        "priority_models",
+        Kind::Texts,
+        "[\"mxbai-embed-large\", \"nomic-embed-text\"]",
+        "Models that are kept on GPUs, the most important first.",
     ),
     required(
         "node[].name",
@@ -231,6 +252,36 @@ pub const KEYS: &[Key] = &[
         Kind::Slots,
         "\"auto\"",
         "Requests sent to one node at once; auto: as many as the node says it can run, without a limit where it says nothing.",
+    ),
+    key(
+        "context.num_ctx",
+        Kind::Choice(WINDOWS),
+        "\"raise-only\"",
+        "What becomes of num_ctx at an Ollama. raise-only: the loaded context while it is enough, else a larger one; bucket: the smallest step of 2048, 4096, 8192, … that is enough; pin: one context for each model; pass: requests are sent as they came.",
+    ),
+    key(
+        "lanes.interactive",
+        Kind::Positive,
+        "1.0",
+        "Share of a saturated node for requests that somebody waits for.",
+    ),
+    key(
+        "lanes.agent",
+        Kind::Positive,
+        "0.7",
+        "Share for the requests of agents.",
+    ),
+    key(
+        "lanes.embedding",
+        Kind::Positive,
+        "0.3",
+        "Share for embeddings.",
+    ),
+    key(
+        "lanes.batch",
+        Kind::Positive,
+        "0.1",
+        "Share for what nobody waits for: titles, tags, and what says `X-Gpurouter-Lane: batch`.",
     ),
     key(
         "aliases.*",

@@ -24,8 +24,8 @@ pub use keys::{KEYS, Key};
 pub use origin::Origin;
 pub use page::manual_page;
 pub use settings::{
-    Admission, Config, GpuSettings, LogLevel, NodeConfig, Price, Prices, Security, Sources,
-    Timeouts,
+    Admission, Config, ContextSettings, GpuSettings, LaneShares, LogLevel, NodeConfig, Price,
+    Prices, Residency, Security, Sources, Timeouts,
 };
 pub use value::Kind;
 

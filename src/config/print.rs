@@ -113,7 +113,10 @@ fn tables(config: &Config) -> Vec<Table> {
             .with("listen", config.listen.as_str())
             .with("log_level", level_word(config.log_level))
             .with_option("vram_safety_margin", config.memory.safety_margin)
-            .with("vram_headroom_factor", config.memory.headroom_factor),
+            .with("vram_headroom_factor", config.memory.headroom_factor)
+            .with("check_interval", time_text(config.residency.check_interval))
+            .with("auto_optimize", config.residency.auto)
+            .with("priority_models", config.residency.models.clone()),
     ];
     tables.extend(config.nodes.iter().enumerate().map(node));
     tables.push(Table::new("routing").with("virtual_models", routing.virtual_models.clone()));
@@ -227,7 +230,7 @@ fn tier((index, tier): (usize, &Tier)) -> Table {
         .with_option("min_tokens", tier.min_tokens.map(integer))
 }
 
-fn limits(config: &Config) -> [Table; 2] {
+fn limits(config: &Config) -> [Table; 4] {
     let timeouts = &config.timeouts;
     let admission = &config.admission;
     let slots = match admission.slots {
@@ -244,6 +247,12 @@ fn limits(config: &Config) -> [Table; 2] {
             .with("max_connections", integer(admission.max_connections))
             .with("queue", integer(admission.queue))
             .with("slots", slots),
+        Table::new("context").with("num_ctx", config.context.num_ctx.as_str()),
+        Table::new("lanes")
+            .with("interactive", config.lanes.interactive)
+            .with("agent", config.lanes.agent)
+            .with("embedding", config.lanes.embedding)
+            .with("batch", config.lanes.batch),
     ]
 }
 

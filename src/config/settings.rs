@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{MemoryPolicy, NodeKind, Role, Strategy};
-use crate::routing::Policy;
+use crate::routing::{Policy, WindowPolicy};
 use crate::vram::GpuCard;
 
 /// The whole configuration, resolved.
@@ -17,6 +17,8 @@ pub struct Config {
     pub listen: String,
     /// Least severe log level that is written.
     pub log_level: LogLevel,
+    /// Which models are kept on GPUs.
+    pub residency: Residency,
     /// Nodes; empty means: discover the local ones.
     pub nodes: Vec<NodeConfig>,
     /// Base URL that `OLLAMA_HOST` stands for, for discovery only.
@@ -27,6 +29,10 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Limits of what is accepted at once.
     pub admission: Admission,
+    /// What becomes of a request's context.
+    pub context: ContextSettings,
+    /// Shares of the lanes at a saturated node.
+    pub lanes: LaneShares,
     /// Prices for `cost_saved_usd`.
     pub prices: Prices,
     /// Who may talk to the router.
@@ -48,11 +54,14 @@ impl Default for Config {
         Self {
             listen: "127.0.0.1:8512".to_owned(),
             log_level: LogLevel::Info,
+            residency: Residency::default(),
             nodes: Vec::new(),
             ollama_host: None,
             routing: Policy::default(),
             timeouts: Timeouts::default(),
             admission: Admission::default(),
+            context: ContextSettings::default(),
+            lanes: LaneShares::default(),
             prices: Prices::default(),
             security: Security::default(),
             memory: MemoryPolicy::default(),
@@ -60,6 +69,30 @@ impl Default for Config {
             sources: Sources::default(),
             models: BTreeMap::new(),
             state: None,
+        }
+    }
+}
+
+/// Which models are kept on GPUs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Residency {
+    /// Time between two optimisation cycles.
+    pub check_interval: Duration,
+    /// Whether `serve` acts by itself.
+    pub auto: bool,
+    /// The models, the most important first.
+    pub models: Vec<String>,
+}
+
+impl Default for Residency {
+    fn default() -> Self {
+        Self {
+            check_interval: Duration::from_secs(300),
+            auto: true,
+            models: vec![
+                "mxbai-embed-large".to_owned(),
+                "nomic-embed-text".to_owned(),
+            ],
         }
     }
 }
@@ -196,6 +229,37 @@ impl Default for Admission {
             max_connections: 2048,
             queue: 256,
             slots: None,
+        }
+    }
+}
+
+/// What becomes of a request's context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ContextSettings {
+    /// What becomes of `num_ctx` at an Ollama.
+    pub num_ctx: WindowPolicy,
+}
+
+/// Shares of the lanes at a saturated node; all positive.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LaneShares {
+    /// Somebody waits for the answer.
+    pub interactive: f64,
+    /// An agent waits for it.
+    pub agent: f64,
+    /// Embeddings.
+    pub embedding: f64,
+    /// Nobody waits.
+    pub batch: f64,
+}
+
+impl Default for LaneShares {
+    fn default() -> Self {
+        Self {
+            interactive: 1.0,
+            agent: 0.7,
+            embedding: 0.3,
+            batch: 0.1,
         }
     }
 }

@@ -43,6 +43,7 @@ pub(super) struct Fields<'a> {
     tools: Option<&'a str>,
     pub(super) options: Option<&'a str>,
     keep_alive: Option<&'a str>,
+    truncate: Option<&'a str>,
     pub(super) max_tokens: Option<&'a str>,
     max_completion_tokens: Option<&'a str>,
     max_output_tokens: Option<&'a str>,
@@ -67,6 +68,7 @@ impl<'a> Fields<'a> {
             "tools" => &mut self.tools,
             "options" => &mut self.options,
             "keep_alive" => &mut self.keep_alive,
+            "truncate" => &mut self.truncate,
             "max_tokens" => &mut self.max_tokens,
             "max_completion_tokens" => &mut self.max_completion_tokens,
             "max_output_tokens" => &mut self.max_output_tokens,
@@ -242,7 +244,8 @@ impl<'a> Parsed<'a> {
         }
     }
 
-    fn option(&self, wanted: &str) -> Option<&'a str> {
+    /// A member of Ollama's `options`, as it is written.
+    pub fn option(&self, wanted: &str) -> Option<&'a str> {
         let mut cursor = Cursor::new(self.fields.options?);
         if cursor.kind() != Kind::Object {
             return None;
@@ -255,6 +258,44 @@ impl<'a> Parsed<'a> {
             }
         }
         None
+    }
+
+    /// `keep_alive` as it is written, as JSON text.
+    pub fn keep_alive_text(&self) -> Option<&'a str> {
+        self.fields.keep_alive.filter(|text| *text != "null")
+    }
+
+    /// Whether the client says itself what becomes of a prompt that is too long (Ollama's `truncate`).
+    pub fn says_truncate(&self) -> bool {
+        self.fields.truncate.is_some_and(|text| text != "null")
+    }
+
+    /// Whether a text is to be filled in before a given end.
+    pub fn fills_in(&self) -> bool {
+        let suffix = self.fields.suffix;
+        suffix.is_some_and(|text| text != "null" && text != "\"\"")
+    }
+
+    /// What the prompt consists of, as it is written, in the order in which a model reads it.
+    pub fn prompt_parts(&self) -> impl Iterator<Item = &'a str> {
+        let fields = &self.fields;
+        [
+            fields.tools,
+            fields.system,
+            fields.instructions,
+            fields.messages,
+            fields.input,
+            fields.prompt,
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// The last turn of the human, as far as its beginning says what kind of work it is.
+    pub fn last_turn(&self) -> Option<String> {
+        let mut turns = self.prompt().turns();
+        let last = turns.iter().rposition(|turn| turn.role == TurnRole::User)?;
+        Some(turns.swap_remove(last).text)
     }
 
     /// Whether tools are offered.
@@ -334,6 +375,7 @@ impl<'a> Parsed<'a> {
             task,
             images: prompt.images(),
             tools: self.tools(),
+            housekeeping: false,
             prompt_tokens: prompt.tokens(family),
             max_tokens: self.max_tokens(),
             turns: if want_turns {

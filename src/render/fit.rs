@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::Value;
 
 use super::estimate::{between, head};
-use super::tables::{align_right, array, print, sentence, size, table, text};
+use super::tables::{align_right, array, card, print, sentence, size, table, text};
 
 /// `fit`.
 pub fn fit(out: &mut dyn Write, document: &Value) -> io::Result<()> {
@@ -114,7 +114,7 @@ fn sites(out: &mut dyn Write, nodes: &[Value]) -> io::Result<()> {
         };
         table.add_row(vec![
             name(node),
-            text(&node["gpu"]),
+            card(&node["gpu"]),
             size(&node["usable_bytes"]),
             size(&node["free_bytes"]),
             fits.to_owned(),

@@ -3,6 +3,7 @@
 mod bench;
 mod estimate;
 mod fit;
+mod optimize;
 mod tables;
 
 use std::io::{self, Write};
@@ -12,6 +13,7 @@ use serde::Serialize;
 pub use bench::{ProxyRun, bench, proxy, verdict};
 pub use estimate::{counted, estimate, verification};
 pub use fit::fit;
+pub use optimize::{optimize, told};
 pub use tables::{models, route, signals, status, why};
 
 /// Exit codes of every command.

@@ -74,6 +74,15 @@ pub(super) fn size(value: &Value) -> String {
     }
 }
 
+/// A card's name without its maker's, which everybody knows.
+pub(super) fn card(name: &Value) -> String {
+    let name = text(name);
+    let short = ["NVIDIA GeForce ", "NVIDIA ", "AMD Radeon ", "AMD "]
+        .iter()
+        .find_map(|maker| name.strip_prefix(maker));
+    short.map_or_else(|| name.clone(), str::to_owned)
+}
+
 fn rounded(value: &Value, unit: &str) -> String {
     value
         .as_f64()
@@ -144,7 +153,12 @@ pub fn status(out: &mut dyn Write, document: &Value) -> io::Result<()> {
         writeln!(out)?;
     }
     for warning in warnings {
-        sentence(out, "warning: ", &warning["text"])?;
+        // Room that nothing uses is no trouble.
+        let label = match warning["code"].as_str() {
+            Some("gpu_memory_free") => "   note: ",
+            _ => "warning: ",
+        };
+        sentence(out, label, &warning["text"])?;
         sentence(out, "   cure: ", &warning["cure"])?;
     }
     Ok(())
@@ -201,7 +215,7 @@ fn gpus(out: &mut dyn Write, document: &Value) -> io::Result<()> {
         };
         gpus.add_row(vec![
             text(&gpu["index"]),
-            text(&gpu["name"]),
+            card(&gpu["name"]),
             text(&gpu["state"]),
             memory,
             whole("utilization", "%"),

@@ -23,6 +23,8 @@ pub struct RequestFacts {
     pub images: bool,
     /// Whether tools are offered.
     pub tools: bool,
+    /// Whether it is housekeeping, which a helper node answers where there is one.
+    pub housekeeping: bool,
     /// Estimated tokens of the whole prompt (all roles, tool definitions included).
     pub prompt_tokens: u64,
     /// Most tokens the client wants back; `None` when it set no limit.

@@ -7,6 +7,7 @@ mod ask;
 mod classify;
 mod decide;
 mod facts;
+mod lane;
 mod policy;
 pub mod progress;
 pub mod queue;
@@ -24,6 +25,7 @@ pub use classify::{
 };
 pub use decide::{Candidate, Decision, NodeLoad, Plan, Predicted, Refusal, decide};
 pub use facts::{RequestFacts, Task};
+pub use lane::{Recognised, Signs, TASK_MARK, recognise};
 pub use policy::{ClassTarget, Policy, Tier};
 pub use speed::{Learner, Observation, Speed, Speeds};
 pub use tier::{TierChoice, target, tier_of};

@@ -1,7 +1,7 @@
 //! Which model a request is for: the one it names, or the one of its class.
 
 use super::{Complexity, Policy, Refusal, RequestFacts, Task, classify, shape_ask, tier_of};
-use crate::cluster::{ClusterSnapshot, ModelName};
+use crate::cluster::{ClusterSnapshot, ModelName, Role};
 
 /// A model that would do, and where it should run.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,8 +41,8 @@ pub(super) fn targets(
             None => (requested.as_str(), None),
         };
         let target = Target {
+            prefer: helper(facts, snapshot, &ModelName::new(model)),
             model: ModelName::new(model),
-            prefer: None,
             task: None,
             note,
         };
@@ -97,6 +97,17 @@ pub(super) fn targets(
         tier: choice.name,
         targets,
     })
+}
+
+/// The helper node that has the model, for housekeeping.
+fn helper(facts: &RequestFacts, snapshot: &ClusterSnapshot, model: &ModelName) -> Option<String> {
+    if !facts.housekeeping {
+        return None;
+    }
+    snapshot
+        .usable()
+        .find(|node| node.role == Role::Helper && node.model(model).is_some())
+        .map(|node| node.name.clone())
 }
 
 /// Every model that can do the task: those in memory first, then by configuration order.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Router;
-use super::admission::Permit;
+use super::gate::Permit;
 use super::measure::Place;
 use super::reading::Sent;
 use super::record::{Draft, Fallback, Outcome, RequestRecord, Timings, Tokens, millis};
 use super::watch::Owing;
-use crate::dialect::{ApiError, Dialect, Endpoint, ErrorKind, cors_answer};
+use crate::dialect::{ApiError, Dialect, Endpoint, ErrorKind, Usage, cors_answer};
 use crate::http::server::{Reply, Request};
 use crate::routing::{Candidate, Decision, Observation, Predicted};
 
@@ -108,6 +108,22 @@ impl<'x, 'c> Exchange<'x, 'c> {
         self.permit = None;
     }
 
+    /// Notes what the node's own counters say of the time that the request waited inside it. To be called before [`Self::node_done`].
+    pub(super) fn counted(&mut self, usage: &Usage) {
+        let Some(permit) = &mut self.permit else {
+            return;
+        };
+        let parts = [usage.load_ms, usage.prompt_ms, usage.decode_ms];
+        let worked = parts.into_iter().try_fold(0.0, |sum, ms| Some(sum + ms?));
+        if let Some((all, worked)) = usage.total_ms.zip(worked) {
+            let left = Duration::try_from_secs_f64((all - worked).max(0.0) / 1000.0);
+            permit.waited(
+                left.ok()
+                    .and_then(|left| u64::try_from(left.as_millis()).ok()),
+            );
+        }
+    }
+
     /// Time since the request was read.
     pub(super) fn elapsed(&self) -> Duration {
         self.draft.started.elapsed()
@@ -158,6 +174,9 @@ impl<'x, 'c> Exchange<'x, 'c> {
         if self.draft.record.timings.ttft_ms.is_none() {
             self.draft.record.timings.ttft_ms = Some(millis(self.elapsed()));
             self.draft.step("first byte");
+            if let Some(permit) = &mut self.permit {
+                permit.answering();
+            }
         }
         if let Some(owing) = self.owing.take() {
             owing.answered();

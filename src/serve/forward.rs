@@ -4,18 +4,20 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::admission::NotAdmitted;
+use super::asked::{self, Asked};
 use super::exchange::Exchange;
+use super::gate::{Admitted, NotAdmitted, Refusal as NodeRefusal, written};
 use super::reading::Sent;
 use super::record::{Outcome, millis};
 use super::relay::{self, Upstream};
 use super::trouble;
-use crate::cluster::{ClusterSnapshot, Node, NodeKind};
+use crate::cluster::{ClusterSnapshot, Model, Node, NodeKind};
 use crate::dialect::translate::{self, Action, Form, ReplyTranslator, Stamp};
 use crate::dialect::{
     self, ApiError, Edit, Endpoint, ErrorKind, Parsed, keep_request_header, parse,
 };
 use crate::http::client::{Deadlines, Incoming, Outgoing, OutgoingBody, SendError};
+use crate::routing::window::RunnerEdit;
 use crate::routing::{Candidate, Decision, Family, Refusal, decide};
 
 /// Most bytes kept of a failed node's answer, to be told when no other node does better.
@@ -105,8 +107,8 @@ fn open(x: &mut Exchange<'_, '_>) -> Option<Won> {
         return None;
     }
     let snapshot = x.router.snapshot();
-    let decision = match decide_for(x, &parsed, &snapshot) {
-        Ok(decision) => decision,
+    let (decision, mut asked) = match decide_for(x, &parsed, &snapshot) {
+        Ok(decided) => decided,
         Err(refusal) => {
             refuse(x, &refusal);
             return None;
@@ -119,7 +121,7 @@ fn open(x: &mut Exchange<'_, '_>) -> Option<Won> {
         let Some(node) = snapshot.node(&candidate.node).map(Arc::clone) else {
             continue;
         };
-        match attempt(x, &parsed, &body, candidate, &node) {
+        match attempt(x, &parsed, &body, candidate, &node, &mut asked) {
             Tried::Answered => return None,
             Tried::Opened(opened) => return Some((opened, node, Arc::clone(&candidates), at)),
             Tried::Failed(failure) => {
@@ -138,20 +140,18 @@ pub(super) fn decide_for(
     x: &mut Exchange<'_, '_>,
     parsed: &Parsed<'_>,
     snapshot: &ClusterSnapshot,
-) -> Result<Decision, Refusal> {
+) -> Result<(Decision, Asked), Refusal> {
     let policy = &x.router.config.routing;
     let family = Family::of_model(parsed.model().unwrap_or_default());
-    let facts = parsed.facts(family, policy.routes_by_class(parsed.model()));
+    let mut facts = parsed.facts(family, policy.routes_by_class(parsed.model()));
     x.draft.record.tokens.prompt_estimated = Some(facts.prompt_tokens);
     x.sent = Some(Sent::of(parsed, facts.prompt_tokens));
-    let loads = x.router.loads(snapshot);
-    decide(
-        &facts,
-        snapshot,
-        &loads,
-        &x.router.measurements.now(),
-        policy,
-    )
+    let lane = asked::recognised(x, parsed, &mut facts);
+    let asked = Asked::of(x, parsed, &facts, lane);
+    let speeds = x.router.measurements.now();
+    let loads = x.router.forecasts(snapshot, &facts, &asked, &speeds);
+    let decision = decide(&facts, snapshot, &loads, &speeds, policy)?;
+    Ok((decision, asked))
 }
 
 /// Tells why no node was even tried.
@@ -213,11 +213,13 @@ fn give_up(x: &mut Exchange<'_, '_>, failures: Vec<Failure>) {
 
 /// What becomes of a request at a node.
 enum Prepared<'b> {
-    /// It is sent; a translator reads its answer when the node speaks another form.
-    Send {
-        target: Cow<'b, str>,
-        body: Cow<'b, [u8]>,
-        translator: Option<Box<ReplyTranslator>>,
+    /// It is sent in its own form, with spans edited.
+    Native(Vec<Edit<'b>>),
+    /// It is sent in the node's form, and a translator reads the answer.
+    Translated {
+        path: &'static str,
+        body: Vec<u8>,
+        translator: Box<ReplyTranslator>,
     },
     /// It is answered here: a load of what the node holds all the time.
     Here(Vec<u8>),
@@ -226,9 +228,9 @@ enum Prepared<'b> {
 /// The request as this node understands it: untouched, with spans edited, or translated.
 fn prepare<'b>(
     x: &Exchange<'_, '_>,
-    parsed: &Parsed<'b>,
-    body: &'b [u8],
-    candidate: &Candidate,
+    parsed: &Parsed<'_>,
+    body: &[u8],
+    candidate: &'b Candidate,
     node: &Node,
 ) -> Result<Prepared<'b>, ApiError> {
     if let Some(form) = needs_translation(&x.endpoint, node) {
@@ -252,10 +254,10 @@ fn prepare<'b>(
         )
         .map_err(|error| ApiError::invalid(error.to_string()))?;
         return Ok(match action {
-            Action::Send(translated) => Prepared::Send {
-                target: Cow::Borrowed(translated.path),
-                body: Cow::Owned(translated.body),
-                translator: Some(Box::new(translated.reply)),
+            Action::Send(translated) => Prepared::Translated {
+                path: translated.path,
+                body: translated.body,
+                translator: Box::new(translated.reply),
             },
             Action::LoadOnly { answer, .. } => Prepared::Here(answer),
         });
@@ -271,11 +273,7 @@ fn prepare<'b>(
     if node.kind == Some(NodeKind::Ollama) && x.endpoint == Endpoint::ChatCompletions {
         edits.extend(parsed.max_tokens().map(Edit::AddMaxTokens));
     }
-    Ok(Prepared::Send {
-        target: Cow::Owned(x.request.target().to_owned()),
-        body: parsed.edited(&edits),
-        translator: None,
-    })
+    Ok(Prepared::Native(edits))
 }
 
 /// Whether a node takes the name as it was written (`tiny` is `tiny:latest`).
@@ -314,68 +312,277 @@ fn attempt<'b>(
     parsed: &Parsed<'b>,
     body: &'b [u8],
     candidate: &Candidate,
-    node: &Node,
+    node: &Arc<Node>,
+    asked: &mut Asked,
 ) -> Tried {
-    let (target, body, translator) = match prepare(x, parsed, body, candidate, node) {
-        Ok(Prepared::Send {
-            target,
-            body,
-            translator,
-        }) => (target, body, translator),
+    // Only an Ollama gets the form that can carry `num_ctx`; the next candidate may be one.
+    let settable = asked.settable;
+    asked.settable &= node.native.ollama;
+    let tried = attempt_here(x, parsed, body, candidate, node, asked);
+    asked.settable = settable;
+    tried
+}
+
+fn attempt_here<'b>(
+    x: &mut Exchange<'_, '_>,
+    parsed: &Parsed<'b>,
+    body: &'b [u8],
+    candidate: &Candidate,
+    node: &Arc<Node>,
+    asked: &mut Asked,
+) -> Tried {
+    let prepared = match prepare(x, parsed, body, candidate, node) {
         Ok(Prepared::Here(answer)) => {
             x.trying(candidate);
             x.answer(200, "application/json; charset=utf-8", &answer);
             return Tried::Answered;
         }
+        Ok(prepared) => prepared,
         Err(error) => {
             x.tell(&error, Outcome::Refused);
             return Tried::Answered;
         }
     };
-    let waiting = Instant::now();
-    let config = &x.router.config;
-    let gate = x.router.admission.gate(&node.name);
-    let permit = {
-        let reply = &*x.reply;
-        gate.enter(
-            x.router.slots(node),
-            config.admission.queue,
-            config.timeouts.load,
-            || reply.client_gone(),
-        )
+    let native = matches!(prepared, Prepared::Native(_)) && node.native.ollama;
+    let (edits, translated) = match prepared {
+        Prepared::Native(edits) => (edits, None),
+        Prepared::Translated {
+            path,
+            body,
+            translator,
+        } => (Vec::new(), Some((path, body, translator))),
+        Prepared::Here(_) => return Tried::Answered,
     };
-    x.permit = match permit {
-        Ok(permit) => Some(permit),
+    // Twice at most: the second time with a prompt that the node has counted.
+    let mut again = true;
+    loop {
+        let waiting = Instant::now();
+        let admitted = match admit(x, parsed, candidate, node, asked) {
+            Ok(admitted) => admitted,
+            Err(tried) => return tried,
+        };
+        x.draft.record.timings.queue_ms = Some(millis(waiting.elapsed()));
+        let window = admitted.as_ref().and_then(|admitted| admitted.window);
+        if let (Some(sent), Some(context)) = (&mut x.sent, window.and_then(|w| w.context)) {
+            sent.num_ctx = Some(u64::from(context));
+        }
+        let settings = admitted
+            .as_ref()
+            .map(|admitted| Settings::of(parsed, asked, admitted, native))
+            .unwrap_or_default();
+        x.permit = admitted.map(|admitted| admitted.permit);
+        x.trying(candidate);
+        if settings.loaded {
+            x.draft.step(format!(
+                "`{}` was loaded for it on {}",
+                candidate.model, node.name
+            ));
+        }
+        if let Some(ms) = settings.avoided {
+            x.draft.step(match ms {
+                Some(ms) => format!("reload avoided: about {ms} ms"),
+                None => "reload avoided".to_owned(),
+            });
+        }
+        x.router.used(node);
+        let own;
+        let (target, sent): (Cow<'_, str>, Cow<'_, [u8]>) = match &translated {
+            Some((path, body, _)) => (Cow::Borrowed(*path), Cow::Borrowed(body)),
+            None => {
+                own = settings.edits();
+                let all: Vec<Edit<'_>> = edits.iter().chain(&own).copied().collect();
+                (
+                    Cow::Owned(x.request.target().to_owned()),
+                    parsed.edited(&all),
+                )
+            }
+        };
+        let incoming = match send(x, node, candidate, &target, &sent, translated.is_some()) {
+            Ok(incoming) => incoming,
+            Err(SendError::ClientGone) => {
+                x.client_left();
+                return Tried::Answered;
+            }
+            Err(error) => return send_failed(x, node, &error),
+        };
+        let status = incoming.status();
+        if status == 400 && settings.refuses_long {
+            match too_long(x, incoming) {
+                None => return Tried::Answered,
+                Some(Long::Counted { tokens, limit }) => {
+                    x.node_done();
+                    if again {
+                        again = false;
+                        x.draft
+                            .step(format!("{} counted {tokens} tokens", node.name));
+                        asked.counted = Some(tokens);
+                        continue;
+                    }
+                    return context_too_small(tokens, limit);
+                }
+                Some(Long::Other(body)) => {
+                    let error = ApiError::from_upstream(status, &body);
+                    x.tell(&error, Outcome::UpstreamError);
+                    return Tried::Answered;
+                }
+            }
+        }
+        if retryable(status) {
+            x.router.observe_status(node, status);
+            return refused_by_node(x, node, incoming);
+        }
+        return Tried::Opened(Box::new(Opened {
+            incoming,
+            translator: translated.map(|(_, _, translator)| translator),
+            stream: parsed.stream(),
+        }));
+    }
+}
+
+/// How a request is changed for the model that is loaded.
+#[derive(Default)]
+struct Settings {
+    /// `num_ctx` and further options, as JSON text.
+    options: Vec<(&'static str, String)>,
+    /// Whether the node is to refuse a prompt that is longer than the context instead of cutting it.
+    refuses_long: bool,
+    loaded: bool,
+    /// A load that is avoided, and its milliseconds.
+    avoided: Option<Option<u64>>,
+}
+
+impl Settings {
+    fn of(parsed: &Parsed<'_>, asked: &Asked, admitted: &Admitted, native: bool) -> Self {
+        let mut settings = Self {
+            loaded: admitted.loaded,
+            ..Self::default()
+        };
+        let Some(window) = admitted.window else {
+            return settings;
+        };
+        settings.avoided = window.avoided.map(|avoided| avoided.ms);
+        if !native {
+            return settings;
+        }
+        let generates = matches!(parsed.endpoint(), Endpoint::Chat | Endpoint::Generate);
+        settings.refuses_long = generates && window.tight && !parsed.says_truncate();
+        let mut set = |name, value: String| settings.options.push((name, value));
+        if let Some(context) = window.sent {
+            set("num_ctx", context.to_string());
+        }
+        if let RunnerEdit::Replaced(options) = &admitted.runner {
+            let loaded = written(options);
+            for (name, value) in &loaded {
+                set(name, value.to_string());
+            }
+            // Ollama takes `null` for an absent option.
+            for (name, _) in written(&asked.runner) {
+                if !loaded.iter().any(|(kept, _)| *kept == name) {
+                    set(name, "null".to_owned());
+                }
+            }
+        }
+        settings
+    }
+
+    fn edits(&self) -> Vec<Edit<'_>> {
+        let options = self
+            .options
+            .iter()
+            .map(|(name, value)| Edit::SetOption(name, value));
+        let refuses = self
+            .refuses_long
+            .then_some(Edit::SetTop("truncate", "false"));
+        options.chain(refuses).collect()
+    }
+}
+
+/// Waits for the node to take the request; `None` is a request that takes nothing.
+fn admit(
+    x: &mut Exchange<'_, '_>,
+    parsed: &Parsed<'_>,
+    candidate: &Candidate,
+    node: &Arc<Node>,
+    asked: &Asked,
+) -> Result<Option<Admitted>, Tried> {
+    if parsed.unload() {
+        // Nothing is loaded to be unloaded.
+        return Ok(None);
+    }
+    let name = crate::cluster::ModelName::new(&candidate.model);
+    let listed = node.model(&name).cloned();
+    let model = listed.unwrap_or_else(|| Model {
+        id: candidate.model.clone(),
+        name: name.clone(),
+        ..Model::default()
+    });
+    let speed = x.router.measurements.now().get(&node.name, &name);
+    let gate = x.router.gates.gate(node);
+    let reply = &*x.reply;
+    let limit = x.router.config.timeouts.load;
+    let entered = gate.enter(node, &model, asked, &speed, limit, || reply.client_gone());
+    match entered {
+        Ok(admitted) => Ok(Some(admitted)),
         Err(NotAdmitted::ClientGone) => {
             x.client_left();
-            return Tried::Answered;
+            Err(Tried::Answered)
         }
-        Err(NotAdmitted::QueueFull) => return busy(node, "queue_full", "its queue is full"),
+        Err(NotAdmitted::QueueFull) => Err(busy(node, "queue_full", "its queue is full")),
         Err(NotAdmitted::TimedOut) => {
-            return busy(node, "queue_timeout", "no slot became free in time");
+            Err(busy(node, "queue_timeout", "no slot became free in time"))
         }
-    };
-    x.draft.record.timings.queue_ms = Some(millis(waiting.elapsed()));
-    x.trying(candidate);
-    x.router.used(node);
-    let incoming = match send(x, node, candidate, &target, &body, translator.is_some()) {
-        Ok(incoming) => incoming,
-        Err(SendError::ClientGone) => {
-            x.client_left();
-            return Tried::Answered;
+        Err(NotAdmitted::TooLong(long)) => Err(context_too_small(
+            asked.counted.unwrap_or(asked.prompt_tokens),
+            long.limit,
+        )),
+        Err(NotAdmitted::Refused(NodeRefusal::NoRoom)) => Err(busy(
+            node,
+            "no_room",
+            "models that always stay leave no room for this one",
+        )),
+        Err(NotAdmitted::Refused(NodeRefusal::LoadFailed(error))) => {
+            let kind = if error.timed_out {
+                ErrorKind::Timeout
+            } else {
+                ErrorKind::Upstream
+            };
+            let mut told = ApiError::new(kind, error.text);
+            let reason = match error.status {
+                Some(404) => "model_missing",
+                Some(_) => "load_failed",
+                None => error.code,
+            };
+            if let Some(status) = error.status.filter(|status| *status >= 400) {
+                told.status = status;
+            }
+            Err(Tried::Failed(Failure {
+                reason: reason.to_owned(),
+                error: told,
+            }))
         }
-        Err(error) => return send_failed(x, node, &error),
-    };
-    let status = incoming.status();
-    if retryable(status) {
-        x.router.observe_status(node, status);
-        return refused_by_node(x, node, incoming);
     }
-    Tried::Opened(Box::new(Opened {
-        incoming,
-        translator,
-        stream: parsed.stream(),
-    }))
+}
+
+/// What a node's 400 to a prompt that it was told not to cut says.
+enum Long {
+    Counted { tokens: u64, limit: u64 },
+    Other(Vec<u8>),
+}
+
+/// Reads a 400; `None` when the client left.
+fn too_long(x: &mut Exchange<'_, '_>, mut incoming: Incoming) -> Option<Long> {
+    let body = relay::short_body(x, &mut incoming, KEPT_ERROR)?;
+    Some(match dialect::too_long(&body) {
+        Some((tokens, limit)) => Long::Counted { tokens, limit },
+        None => Long::Other(body),
+    })
+}
+
+fn context_too_small(tokens: u64, limit: u64) -> Tried {
+    Tried::Failed(Failure {
+        reason: "context_too_small".to_owned(),
+        error: ApiError::context_too_long(tokens, limit),
+    })
 }
 
 fn busy(node: &Node, reason: &str, why: &str) -> Tried {
@@ -490,8 +697,8 @@ pub(super) fn count_tokens(x: &mut Exchange<'_, '_>) {
     };
     x.draft.record.requested_model = parsed.model().map(str::to_owned);
     let snapshot = x.router.snapshot();
-    let decision = match decide_for(x, &parsed, &snapshot) {
-        Ok(decision) => decision,
+    let (decision, mut asked) = match decide_for(x, &parsed, &snapshot) {
+        Ok(decided) => decided,
         Err(refusal) => return refuse(x, &refusal),
     };
     let candidates = x.decided(decision);
@@ -505,7 +712,7 @@ pub(super) fn count_tokens(x: &mut Exchange<'_, '_>) {
         ))
     });
     if let Some((candidate, node)) = counting {
-        match attempt(x, &parsed, &body, candidate, node) {
+        match attempt(x, &parsed, &body, candidate, node, &mut asked) {
             Tried::Answered => return,
             Tried::Opened(opened) => return pass_on(x, *opened, node, candidate),
             Tried::Failed(failure) => {

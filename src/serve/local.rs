@@ -3,6 +3,7 @@
 use super::exchange::Exchange;
 use super::forward;
 use super::health::health;
+use super::optimize;
 use super::record::{Outcome, RequestRecord};
 use crate::dialect::{self, ApiError, Endpoint, ErrorKind, parse};
 use crate::http::server::BodyError;
@@ -37,6 +38,10 @@ pub(super) fn own_route(x: &mut Exchange<'_, '_>) -> bool {
                 x.router
                     .metrics
                     .text(&snapshot, &loads, x.router.connections(), &inventory);
+            text.push_str(&x.router.optimizer.metrics());
+            let counts = x.router.gates.counts(&snapshot.nodes);
+            let counts: Vec<_> = counts.into_iter().map(|(counts, _)| counts).collect();
+            super::gate::figures::write(&mut text, &snapshot.nodes, &counts);
             x.router.watch.metrics(&snapshot, &mut text);
             x.answer(
                 200,
@@ -65,6 +70,18 @@ pub(super) fn own_route(x: &mut Exchange<'_, '_>) -> bool {
             );
         }
         "/gpurouter/api/route" if x.request.method() == "POST" => route(x),
+        "/gpurouter/api/optimize" if reading => {
+            let wish = optimize::wish_of(x.request.query(), x.router);
+            let plan = x.router.optimize_plan(&wish);
+            document(x, &plan);
+        }
+        "/gpurouter/api/optimize" if x.request.method() == "POST" => {
+            let wish = optimize::wish_of(x.request.query(), x.router);
+            match x.router.optimize_apply(&wish) {
+                Some(result) => document(x, &result),
+                None => x.tell(&stopping(), Outcome::Refused),
+            }
+        }
         _ => match path.strip_prefix("/gpurouter/api/why/") {
             Some(id) if reading => why(x, id),
             _ => return false,
@@ -138,7 +155,7 @@ fn route(x: &mut Exchange<'_, '_>) {
     };
     let snapshot = x.router.snapshot();
     match forward::decide_for(x, &parsed, &snapshot) {
-        Ok(decision) => {
+        Ok((decision, _)) => {
             let document_ = RouteDocument::of(&decision, "router");
             document(x, &document_);
         }
@@ -194,6 +211,10 @@ fn document(x: &mut Exchange<'_, '_>, value: &impl Serialize) {
         Ok(body) => x.answer(200, JSON, &body),
         Err(error) => x.tell(&internal(&error), Outcome::Refused),
     }
+}
+
+fn stopping() -> ApiError {
+    ApiError::new(ErrorKind::Overloaded, "the router is stopping")
 }
 
 fn internal(error: &serde_json::Error) -> ApiError {

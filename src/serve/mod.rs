@@ -1,8 +1,9 @@
 //! The running router: shared state, connection handling, the relay, the monitor's results, and the router's own routes.
 
-mod admission;
+mod asked;
 mod exchange;
 mod forward;
+mod gate;
 mod gpus;
 mod guard;
 mod health;
@@ -11,6 +12,7 @@ mod local;
 mod log;
 mod measure;
 mod metrics;
+mod optimize;
 mod reading;
 mod record;
 mod relay;
@@ -37,13 +39,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::backend::{self, Monitor, Prober};
-use crate::cluster::{ClusterSnapshot, Model, Node, NodeState};
+use crate::cluster::{ClusterSnapshot, Model, ModelName, Node, NodeState};
 use crate::config::{Config, LogLevel, NodeConfig};
 use crate::dialect::{self, ApiError, Dialect, Endpoint, ErrorKind, Usage};
 use crate::gpu::{self, Sampler};
 use crate::http::client::{Client, Origin, SendError};
 use crate::http::server::{Handler, Limits, Refusal, Refused, Reply, Request, Server, Stopper};
-use crate::routing::NodeLoad;
+use crate::routing::{NodeLoad, RequestFacts, Speeds};
+use asked::Asked;
 use exchange::Exchange;
 use guard::HostRule;
 use record::Outcome as Ended;
@@ -60,7 +63,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 pub struct Router {
     config: Config,
     snapshot: Mutex<Arc<ClusterSnapshot>>,
-    admission: admission::Admission,
+    gates: gate::Gates,
     measurements: measure::Measurements,
     metrics: metrics::Metrics,
     watch: watch::Watch,
@@ -70,6 +73,9 @@ pub struct Router {
     origins: Mutex<HashMap<String, Arc<Origin>>>,
     monitor: OnceLock<Monitor>,
     gpus: Sampler,
+    optimizer: optimize::Optimizer,
+    /// Memory that is promised to loads which are under way.
+    reservations: Arc<Reservations>,
     hosts: HostRule,
     log: Log,
     ids: AtomicU64,
@@ -109,15 +115,20 @@ impl Bound {
             .then_some(config.gpu.monitoring_interval);
         let gpus = Sampler::start(gpus, interval, gpus::logging(log, nodes))?;
         let hosts = HostRule::new(&config.security.hosts, own_name());
+        let prober = Arc::new(Prober::new());
+        let loader = gate::Loader::new(Arc::clone(&prober), config.timeouts.load, log);
+        let loader = Arc::new(loader);
         let router = Arc::new(Router {
             snapshot: Mutex::new(Arc::new(ClusterSnapshot { nodes: unseen })),
-            admission: admission::Admission::default(),
+            gates: gate::Gates::new(gate::Rules::of(&config), Arc::clone(&loader)),
             measurements: measure::Measurements::default(),
             metrics: metrics::Metrics::default(),
             watch: watch::Watch::default(),
             ring: ring::Ring::default(),
             client: Client::new().map_err(io::Error::other)?,
-            prober: Arc::new(Prober::new()),
+            optimizer: optimize::Optimizer::new(Arc::clone(&prober)),
+            reservations: Arc::default(),
+            prober,
             origins: Mutex::new(HashMap::new()),
             monitor: OnceLock::new(),
             gpus,
@@ -127,8 +138,9 @@ impl Bound {
             stopper: server.stopper(),
             config,
         });
+        loader.tell(&router);
         let shared = Arc::clone(&router);
-        let on_change: backend::OnChange = Arc::new(move |node| shared.replace(node));
+        let on_change: backend::OnChange = Arc::new(move |node, began| shared.replace(node, began));
         let rediscovery = router.rediscovery(server.local_addr());
         let monitor = Monitor::start(
             Arc::clone(&router.prober),
@@ -159,7 +171,9 @@ impl Bound {
     /// # Errors
     /// The listener cannot be watched.
     pub fn serve(self) -> io::Result<usize> {
+        optimize::start(&self.router)?;
         let left = self.server.run(Arc::clone(&self.router))?.cut;
+        self.router.optimizer.stop();
         if let Some(monitor) = self.router.monitor.get() {
             monitor.stop();
         }
@@ -214,6 +228,10 @@ impl Router {
             &self.measurements.now(),
             &inventory,
         );
+        let counts = self.gates.counts(&snapshot.nodes);
+        for (node, (_, load)) in status.nodes.iter_mut().zip(counts) {
+            node.loading = load.map(status::LoadingStatus::of);
+        }
         status.warnings.extend(self.watch.warnings(&snapshot));
         status
     }
@@ -228,7 +246,7 @@ impl Router {
     }
 
     /// Takes a fresh look at a node into the snapshot, and says what changed.
-    fn replace(&self, node: Node) {
+    fn replace(&self, node: Node, began: Instant) {
         let node = Arc::new(Node { seen: true, ..node });
         self.measurements.saw(&node);
         let before = {
@@ -246,8 +264,12 @@ impl Router {
             *guard = Arc::new(ClusterSnapshot { nodes });
             before
         };
+        self.gates.observed(&node, began);
         if before == Some(node.state) {
             return;
+        }
+        if node.state.usable() && before.is_some_and(|before| !before.usable()) {
+            self.optimizer.wake(&node.name);
         }
         let cause = node
             .cause
@@ -288,17 +310,51 @@ impl Router {
 
     /// What is in flight at the snapshot's nodes.
     fn loads(&self, snapshot: &ClusterSnapshot) -> Vec<NodeLoad> {
-        self.admission.loads(
-            snapshot
-                .nodes
-                .iter()
-                .map(|node| (node.name.as_str(), self.slots(node))),
-        )
+        self.gates.loads(&snapshot.nodes)
     }
 
-    /// Requests that a node may have at once.
-    fn slots(&self, node: &Node) -> Option<u32> {
-        self.config.admission.slots.or(node.slots)
+    /// What sending a request to each of the snapshot's nodes would mean.
+    fn forecasts(
+        &self,
+        snapshot: &ClusterSnapshot,
+        facts: &RequestFacts,
+        asked: &Asked,
+        speeds: &Speeds,
+    ) -> Vec<NodeLoad> {
+        let policy = &self.config.routing;
+        let named = facts.model.as_deref();
+        let Some(named) = named.filter(|named| !policy.routes_by_class(Some(named))) else {
+            return self.loads(snapshot);
+        };
+        let name = ModelName::new(policy.alias(named).unwrap_or(named));
+        let holders = snapshot.nodes.iter().filter_map(|node| node.model(&name));
+        let digests: Vec<&str> = holders
+            .filter_map(|model| model.digest.as_deref())
+            .collect();
+        let same = |model: &&Model| {
+            let digest = model.digest.as_deref();
+            digest.is_some_and(|digest| digests.contains(&digest))
+        };
+        let forecast = |node: &Arc<Node>| {
+            let model = node
+                .model(&name)
+                .or_else(|| node.models.iter().find(same))
+                .filter(|_| node.state.usable());
+            match model {
+                Some(model) => {
+                    let speed = speeds.get(&node.name, &model.name);
+                    let asked = asked.for_node(node);
+                    self.gates.gate(node).forecast(node, model, &asked, &speed)
+                }
+                None => NodeLoad::default(),
+            }
+        };
+        snapshot.nodes.iter().map(forecast).collect()
+    }
+
+    /// A load found the node out of reach.
+    fn unreachable(&self, node: &Node, cause: String) {
+        self.observe(node, backend::Outcome::Unreachable(cause));
     }
 
     fn connections(&self) -> usize {

@@ -24,7 +24,7 @@ pub(super) struct Sent {
     beginning: u64,
     one_text: bool,
     max_tokens: Option<u64>,
-    /// The context that the request asks for, as it is sent; `None`: the node's own.
+    /// The context that it is answered with, as far as that is decided here; `None`: the node's own.
     pub(super) num_ctx: Option<u64>,
 }
 

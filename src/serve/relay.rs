@@ -166,6 +166,7 @@ fn native_stream(
         watch.finish_reason_seen(),
         watch.usage(),
     );
+    x.counted(&usage);
     match watch.finish() {
         StreamEnd::Complete { rest, missing } => {
             if error_seen {
@@ -341,6 +342,7 @@ fn whole(x: &mut Exchange<'_, '_>, upstream: &mut Upstream<'_>) -> Option<Usage>
         x.reply.add_header(TRUNCATED, cut.as_bytes());
     }
     add_head(x, &upstream.incoming, false);
+    x.counted(&usage);
     x.node_done();
     if x.reply
         .full(upstream.incoming.status(), &[], &body)

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::cluster::{GpuKey, Ledger, Placement, Refused, Room, Ticket, claims};
+use crate::cluster::{Claim, GpuKey, Ledger, Placement, Refused, Room, Ticket, claims};
 
 /// The ledger of a running router. Its lock is held for arithmetic only.
 #[derive(Debug, Default)]
@@ -30,6 +30,14 @@ impl Reservations {
             owner: Arc::clone(self),
         };
         Ok((placement, Some(reservation)))
+    }
+
+    /// Reserves what was planned elsewhere, all of it or nothing.
+    pub fn claim(self: &Arc<Self>, claims: &[Claim]) -> Result<Reservation, Refused> {
+        Ok(Reservation {
+            ticket: Some(self.lock().reserve(claims)?),
+            owner: Arc::clone(self),
+        })
     }
 
     /// Takes a sample of used memory; see [`Ledger::observe`].

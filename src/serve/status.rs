@@ -49,12 +49,35 @@ pub struct NodeStatus {
     pub queued: Option<u32>,
     /// Requests it runs at once; `None` when it does not tell.
     pub slots: Option<u32>,
+    /// The load that this router makes it do now.
+    pub loading: Option<LoadingStatus>,
     /// Models in its memory.
     pub loaded: Vec<LoadedStatus>,
     /// Names of the models it offers.
     pub models: Vec<String>,
     /// Measured speeds.
     pub speeds: Vec<SpeedStatus>,
+}
+
+/// A load under way.
+#[derive(Debug, Clone, Serialize)]
+pub struct LoadingStatus {
+    /// The model as the node calls it.
+    pub model: String,
+    /// Milliseconds since it began.
+    pub since_ms: u64,
+    /// Milliseconds until it is done, if it takes as long as the last one of that model; `None` before there was one.
+    pub left_ms: Option<u64>,
+}
+
+impl LoadingStatus {
+    pub(super) fn of(load: super::gate::LoadUnderWay) -> Self {
+        Self {
+            model: load.model,
+            since_ms: load.since_ms,
+            left_ms: load.left_ms,
+        }
+    }
 }
 
 /// A model in memory.
@@ -158,6 +181,7 @@ fn node_status(node: &Node, load: Option<&NodeLoad>, speeds: &Speeds) -> NodeSta
         active: load.map(|load| load.active),
         queued: load.map(|load| load.queued),
         slots: load.and_then(|load| load.slots).or(node.slots),
+        loading: None,
         loaded: node
             .loaded
             .iter()

@@ -17,6 +17,8 @@ use super::{LIMIT, Scratch, eventually};
 const OLLAMA: &str = "GPUROUTER_TEST_OLLAMA";
 const LLAMA_SERVER: &str = "GPUROUTER_TEST_LLAMA_SERVER";
 const OLLAMA_GPU: &str = "GPUROUTER_TEST_OLLAMA_GPU";
+/// A llama-server with the software GPU of `get-llama-server.sh` beside it.
+const LLAMA_GPU: &str = "GPUROUTER_TEST_LLAMA_GPU";
 
 /// The model that only the llama-server has.
 pub const SOLO: &str = "solo";
@@ -106,6 +108,50 @@ pub fn tiny_gguf() -> &'static Path {
     &models_files().0
 }
 
+/// What a llama-server said while it loaded a model.
+pub struct LlamaLog(String);
+
+impl LlamaLog {
+    /// Loads the model, on the software GPU or on the CPU, and stops; `None`, told on stderr, where the program is not named.
+    pub fn of(test: &str, gpu: bool, model: &Path, args: &[&str]) -> Option<Self> {
+        let [program] = named(test, [if gpu { LLAMA_GPU } else { LLAMA_SERVER }])?;
+        let home = Scratch::new();
+        let mut command = Command::new(&program);
+        command.arg("-m").arg(model).args(args);
+        command.args(["--host", "127.0.0.1", "--port", "0", "-v", "--no-warmup"]);
+        if gpu {
+            let driver = program.with_file_name("../lvp.json");
+            command.env("VK_DRIVER_FILES", driver);
+            command.env("GGML_VK_VISIBLE_DEVICES", "0");
+        }
+        let server = Server::spawn(&program, home, &mut command);
+        let log = server.home.path().join("log");
+        let mut text = String::new();
+        // The thread pool is set up when every buffer is there; a slow GPU compiles for a minute before it listens.
+        let loaded = eventually(4 * LIMIT, || {
+            text = fs::read_to_string(&log).unwrap_or_default();
+            text.contains("threadpool init") || text.contains("failed to load")
+        });
+        let told = text.lines().rev().take(20).collect::<Vec<_>>().join("\n");
+        assert!(
+            loaded && text.contains("threadpool init"),
+            "the model is not loaded: {told}"
+        );
+        Some(Self(text))
+    }
+
+    /// The log.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The directory of a llama-fit-params; `None`, told on stderr, where no llama-server is named beside which it would be.
+pub fn fit_params_directory(test: &str) -> Option<PathBuf> {
+    let [server] = named(test, [LLAMA_SERVER])?;
+    server.parent().map(Path::to_owned)
+}
+
 impl Server {
     /// `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
@@ -123,20 +169,8 @@ impl Server {
     }
 
     fn start(program: &Path, home: Scratch, command: &mut Command) -> Self {
-        let log = home.path().join("log");
-        let file = fs::File::create(&log).expect("a writable scratch directory");
-        let child = command
-            .env("HOME", home.path())
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().expect("a descriptor"))
-            .stderr(file)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-        let mut server = Self {
-            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
-            child,
-            home,
-        };
+        let mut server = Self::spawn(program, home, command);
+        let log = server.home.path().join("log");
         let listens = eventually(LIMIT, || {
             let text = fs::read_to_string(&log).unwrap_or_default();
             announced(&text).map(|addr| server.addr = addr).is_some()
@@ -144,6 +178,23 @@ impl Server {
         let text = fs::read_to_string(&log).unwrap_or_default();
         assert!(listens, "{} does not listen: {text}", program.display());
         server
+    }
+
+    /// Starts it without waiting for anything; its output is in `log`.
+    fn spawn(program: &Path, home: Scratch, command: &mut Command) -> Self {
+        let file = fs::File::create(home.path().join("log")).expect("a writable scratch directory");
+        let child = command
+            .env("HOME", home.path())
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a descriptor"))
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        Self {
+            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            child,
+            home,
+        }
     }
 }
 

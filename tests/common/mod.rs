@@ -17,6 +17,7 @@
 pub mod client;
 pub mod fleet;
 pub mod gguf;
+pub mod nvml;
 pub mod registry;
 mod router;
 mod sim;

@@ -126,7 +126,10 @@ type Handler = dyn Fn(&Request, &mut Peer) + Send + Sync;
 struct Shared {
     kind: Kind,
     models: Mutex<Vec<String>>,
-    loaded: Mutex<Vec<String>>,
+    /// What is in memory, with its context.
+    loaded: Mutex<Vec<(String, u64)>>,
+    /// How a load of the router's own goes: its time, and the status it ends with.
+    load: Mutex<(Duration, u16)>,
     probe_status: Mutex<Option<u16>>,
     requests: Mutex<Vec<Request>>,
     probes: Mutex<Vec<Request>>,
@@ -171,6 +174,7 @@ impl Stub {
             kind,
             models: Mutex::new(models.iter().map(|&name| name.to_owned()).collect()),
             loaded: Mutex::default(),
+            load: Mutex::new((Duration::ZERO, 200)),
             probe_status: Mutex::new(None),
             requests: Mutex::default(),
             probes: Mutex::default(),
@@ -245,7 +249,22 @@ impl Stub {
 
     /// From now on `/api/ps` says that these models are in memory, all of them on a GPU.
     pub fn set_loaded(&self, models: &[&str]) {
-        *self.shared.loaded.lock().unwrap() = models.iter().map(|&name| name.to_owned()).collect();
+        *self.shared.loaded.lock().unwrap() = models
+            .iter()
+            .map(|&name| (name.to_owned(), CONTEXT))
+            .collect();
+    }
+
+    /// From now on a load takes so long and ends with this status. An Ollama stub answers the router's own loads itself.
+    pub fn set_load(&self, time: Duration, status: u16) {
+        *self.shared.load.lock().unwrap() = (time, status);
+    }
+
+    /// The loads that the router asked for so far, unloads left out.
+    pub fn loads(&self) -> Vec<Request> {
+        let of_load =
+            |request: &Request| is_own_load(request) && request.json()["keep_alive"] != json!(0);
+        self.probes().into_iter().filter(of_load).collect()
     }
 
     /// From now on a probe of `path` is answered with this document.
@@ -428,6 +447,42 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 
+/// Context of what is loaded without a wish for one.
+const CONTEXT: u64 = 4096;
+
+/// Whether the router asks on its own account for a load or an unload.
+fn is_own_load(request: &Request) -> bool {
+    let own = request
+        .header("user-agent")
+        .is_some_and(|agent| agent.starts_with("gpurouter/"));
+    own && request.method == "POST" && ["/api/generate", "/api/embed"].contains(&request.path())
+}
+
+/// The answer to the router's own load or unload.
+fn load(shared: &Shared, request: &Request) -> Vec<u8> {
+    let body = request.json();
+    let name = body["model"].as_str().unwrap_or_default().to_owned();
+    let (time, status) = *shared.load.lock().unwrap();
+    let unload = body["keep_alive"] == json!(0);
+    if !unload {
+        std::thread::sleep(time);
+        if status != 200 {
+            return reply::json(status, &json!({"error": "the test says so"}));
+        }
+    }
+    let mut loaded = shared.loaded.lock().unwrap();
+    loaded.retain(|(other, _)| *other != name);
+    if !unload {
+        let context = body["options"]["num_ctx"].as_u64().unwrap_or(CONTEXT);
+        loaded.push((name.clone(), context));
+    }
+    reply::json(
+        200,
+        &json!({"model": name, "created_at": "2026-11-01T00:00:00Z", "response": "", "done": true,
+                "done_reason": if unload { "unload" } else { "load" }}),
+    )
+}
+
 /// The answer to whatever a monitor asks; a route that the kind does not have is 404.
 fn answer_to_probe(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
     const LOOKED_AT: [&str; 9] = [
@@ -441,6 +496,9 @@ fn answer_to_probe(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
         "/version",
         "/v1/models",
     ];
+    if shared.kind == Kind::Ollama && is_own_load(request) {
+        return Some(load(shared, request));
+    }
     let answer = special(shared, request).or_else(|| probe(shared, request));
     let asked_in_vain =
         shared.kind != Kind::Bare && request.method == "GET" && LOOKED_AT.contains(&request.path());
@@ -482,7 +540,7 @@ fn probe(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
         }
         (Kind::Ollama, ("GET", "/api/ps")) => {
             let loaded = shared.loaded.lock().unwrap();
-            json!({"models": loaded.iter().map(|name| in_memory(name)).collect::<Vec<_>>()})
+            json!({"models": loaded.iter().map(|(name, context)| in_memory(name, *context)).collect::<Vec<_>>()})
         }
         (Kind::Ollama, ("POST", "/api/show")) => {
             let wanted = request.json();
@@ -539,10 +597,10 @@ fn tag(name: &str) -> Value {
            "digest": format!("{digest:064x}"), "details": details(), "capabilities": ["completion"]})
 }
 
-fn in_memory(name: &str) -> Value {
+fn in_memory(name: &str, context: u64) -> Value {
     let mut entry = tag(name);
     entry["size_vram"] = json!(1_000_000);
-    entry["context_length"] = json!(4096);
+    entry["context_length"] = json!(context);
     entry["expires_at"] = json!("2099-01-01T00:00:00Z");
     entry
 }

@@ -14,11 +14,11 @@ mod serving;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use common::{Router, Scratch, command, json};
+use common::{Router, Scratch, command, json, nvml};
 
 /// Two cards in the wrong order: NVML may tell them in any.
 const TWO: &str = "\
@@ -37,19 +37,8 @@ impl Machine {
     fn new(test: &str, flags: &[&str]) -> Option<Self> {
         let scratch = Scratch::new();
         let library = scratch.path().join("fake.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/fake_nvml.c");
-        let compiled = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .arg(&library)
-            .args(flags)
-            .arg(source)
-            .status();
-        match compiled {
-            Ok(status) => assert!(status.success(), "tests/tools/fake_nvml.c does not compile"),
-            Err(error) => {
-                eprintln!("skipped: {test}: no C compiler (cc: {error})");
-                return None;
-            }
+        if !nvml::compile(test, flags, &library) {
+            return None;
         }
         let machine = Self { scratch, library };
         machine.driver(TWO);

@@ -79,6 +79,9 @@ fn beyond_slots_and_queue_is_503_with_retry_after() {
 fn a_full_node_gives_way_to_a_free_one() {
     let (first, open) = held();
     let second = Stub::ollama(&["m"], reply::healthy);
+    // A node that would have to load first gives way to one that does not.
+    first.set_loaded(&["m"]);
+    second.set_loaded(&["m"]);
     let router = start(
         &[("first", first.url()), ("second", second.url())],
         ONE_SLOT,

@@ -12,6 +12,7 @@ mod fallback;
 mod forms;
 mod lists;
 mod measurements;
+mod residency;
 mod running;
 mod told;
 mod truncation;

@@ -64,7 +64,7 @@ fn twenty_slow_streams_do_not_hold_up_a_quick_question() {
             Duration::from_millis(100),
         );
     });
-    let router = start(&[("only", node.url())], "");
+    let router = start(&[("only", node.url())], "[admission]\nslots = 20\n");
     let address = router.addr;
     let streams: Vec<_> = (0..20)
         .map(|_| thread::spawn(move || client::post(address, "/api/chat", &chat("m", "hi", true))))
@@ -143,6 +143,8 @@ fn measured(milliseconds_per_token: &Arc<AtomicU64>) -> Stub {
 fn only_a_measured_speed_changes_the_winner() {
     let [fast, slow] = [2, 10].map(|ms| Arc::new(AtomicU64::new(ms)));
     let [a, b] = [measured(&slow), measured(&fast)];
+    a.set_loaded(&["m"]);
+    b.set_loaded(&["m"]);
     let router = start(
         &[("a", a.url()), ("b", b.url())],
         "[admission]\nslots = 1\n",

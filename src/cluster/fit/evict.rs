@@ -71,7 +71,7 @@ pub(super) fn needed(case: &Case<'_>, site: &Site, rooms: &[Room]) -> Vec<Evicti
 
 /// The rooms after models of so many bytes have gone. Which card they were on is not known where there are several: taken in proportion to
 /// what is loaded there.
-pub(super) fn without(rooms: &[Room], bytes: u64) -> Vec<Room> {
+pub(in crate::cluster) fn without(rooms: &[Room], bytes: u64) -> Vec<Room> {
     let loaded: u128 = rooms.iter().map(|room| u128::from(room.loaded_bytes)).sum();
     rooms
         .iter()

@@ -61,7 +61,7 @@ pub(in crate::cmd) fn verify(
     given: &RunArgs,
     against: &Against,
 ) -> anyhow::Result<(Estimate, Vec<String>, Verification)> {
-    let (load, told, build) = match against {
+    let (load, told) = match against {
         Against::Log(path) => {
             let bytes = crate::cmd::read_file(path)?;
             // A log may hold what a model wrote; only the lines of the runtime are looked at.
@@ -73,37 +73,25 @@ pub(in crate::cmd) fn verify(
                 ))
                 .hint("start llama-server with -v (Ollama with OLLAMA_DEBUG=1) and load the model")
             })?;
-            (load, path.display().to_string(), build_of(&text))
+            (load, path.display().to_string())
         }
         Against::FitParams => {
             as_fit_params(model, given);
-            let (load, build) = fit_params(model)?;
-            (load, "llama-fit-params".to_owned(), build)
+            let load = fit_params(model)?;
+            (load, "llama-fit-params".to_owned())
         }
     };
     adopt(model, given, &load.settings);
-    model.settings.input_copy = build.is_none_or(|build| build < WITHOUT_INPUT_COPY);
     let gpus = load.gpus();
     model.settings.cuda_kv_scratch = gpus.iter().any(|gpu| gpu.starts_with("CUDA"));
     let offload = offload(model, &load, &gpus);
     let estimate = model.estimate(&offload);
-    let verification = compare(&estimate, &load, &gpus, told);
+    let mut verification = compare(&estimate, &load, &gpus, told);
+    if *against == Against::FitParams {
+        verification.without_untold_parts();
+    }
     let names = gpus.iter().map(|gpu| (*gpu).to_owned()).collect();
     Ok((estimate, names, verification))
-}
-
-/// The first build of llama.cpp of which it is known that its graphs hold no second copy of the layer input.
-const WITHOUT_INPUT_COPY: u64 = 11_669;
-
-/// The build number that llama.cpp's programs print first.
-fn build_of(log: &str) -> Option<u64> {
-    let (_, rest) = log
-        .split_once("build ")
-        .or_else(|| log.split_once("build: "))?;
-    let digits = rest
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(rest.len());
-    rest.get(..digits)?.parse().ok()
 }
 
 /// Takes over what the log tells and no flag says.
@@ -158,6 +146,30 @@ fn offload(model: &Model, load: &Load, gpus: &[&str]) -> Offload {
     }
 }
 
+impl Verification {
+    /// Leaves out what llama-fit-params does not tell: the output buffer, and weights in RAM that it would pack anew.
+    fn without_untold_parts(&mut self) {
+        let told = |part: &Compared| {
+            part.part != "output" && (part.device != HOST || part.part != "weights")
+        };
+        self.parts.retain(told);
+        self.sum_up();
+    }
+
+    fn sum_up(&mut self) {
+        let sum = |of: fn(&Compared) -> u64| self.parts.iter().map(of).fold(0, u64::saturating_add);
+        self.predicted_bytes = sum(|part| part.predicted_bytes);
+        self.actual_bytes = sum(|part| part.actual_bytes);
+        #[expect(clippy::cast_precision_loss, reason = "a share")]
+        let (predicted, actual) = (self.predicted_bytes as f64, self.actual_bytes.max(1) as f64);
+        self.error_percent = (predicted - self.actual_bytes as f64) / actual * 100.0;
+        self.holds = self.error_percent.abs() <= TOLERANCE_PERCENT;
+    }
+}
+
+/// What RAM is called beside the runtime's names of devices.
+const HOST: &str = "host";
+
 fn compare(estimate: &Estimate, load: &Load, gpus: &[&str], against: String) -> Verification {
     let mut parts = Vec::new();
     for (at, gpu) in gpus.iter().enumerate() {
@@ -166,25 +178,20 @@ fn compare(estimate: &Estimate, load: &Load, gpus: &[&str], against: String) -> 
             load.bytes(kind, Some(gpu))
         });
     }
-    rows(&mut parts, "host", &estimate.host, |kind| {
+    rows(&mut parts, HOST, &estimate.host, |kind| {
         load.bytes(kind, None)
     });
     parts.retain(|part| part.predicted_bytes > 0 || part.actual_bytes > 0);
-    let sum = |of: fn(&Compared) -> u64| parts.iter().map(of).fold(0, u64::saturating_add);
-    let (predicted, actual) = (
-        sum(|part| part.predicted_bytes),
-        sum(|part| part.actual_bytes),
-    );
-    #[expect(clippy::cast_precision_loss, reason = "a share")]
-    let error = (predicted as f64 - actual as f64) / (actual.max(1) as f64) * 100.0;
-    Verification {
+    let mut verification = Verification {
         against,
         parts,
-        predicted_bytes: predicted,
-        actual_bytes: actual,
-        error_percent: error,
-        holds: error.abs() <= TOLERANCE_PERCENT,
-    }
+        predicted_bytes: 0,
+        actual_bytes: 0,
+        error_percent: 0.0,
+        holds: false,
+    };
+    verification.sum_up();
+    verification
 }
 
 fn rows(
@@ -231,7 +238,7 @@ fn as_fit_params(model: &mut Model, given: &RunArgs) {
 }
 
 /// Runs an installed llama-fit-params on the model's file with the model's settings.
-fn fit_params(model: &Model) -> anyhow::Result<(Load, Option<u64>)> {
+fn fit_params(model: &Model) -> anyhow::Result<Load> {
     let file = Path::new(&model.found.source);
     if !file.is_file() {
         return Err(usage(
@@ -262,25 +269,9 @@ fn fit_params(model: &Model) -> anyhow::Result<(Load, Option<u64>)> {
     })?;
     let printed = String::from_utf8_lossy(&output.stdout);
     let told = String::from_utf8_lossy(&output.stderr);
-    let load = read_fit_print(&printed).ok_or_else(|| {
-        let last = told
-            .lines()
-            .rev()
-            .find(|line| !line.trim().is_empty())
-            .unwrap_or("it printed nothing");
-        usage(format!("llama-fit-params told no memory: {}", last.trim()))
-    })?;
-    Ok((load, build_of(&told)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_build_is_the_number_behind_the_word() {
-        assert_eq!(build_of("x\ncommon: build 11669 (Debian)"), Some(11_669));
-        assert_eq!(build_of("main: build: 11434 (abc)"), Some(11_434));
-        assert_eq!(build_of("nothing"), None);
-    }
+    read_fit_print(&printed).ok_or_else(|| {
+        let last = told.lines().rev().find(|line| !line.trim().is_empty());
+        let last = last.unwrap_or("it printed nothing").trim();
+        usage(format!("llama-fit-params told no memory: {last}"))
+    })
 }

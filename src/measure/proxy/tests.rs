@@ -139,6 +139,23 @@ fn an_added_time_below_nothing_is_unknown_and_said() {
 }
 
 #[test]
+fn a_round_without_a_ratio_leaves_no_range() {
+    let mut seen = Vec::new();
+    for (round, other) in (0..).zip([30, 30, 15]) {
+        seen.extend([
+            latency(round, DIRECT, 20),
+            latency(round, ROUTER, 40),
+            latency(round, OTHER, other),
+            ended(round),
+        ]);
+    }
+    let report = report(&settings(3), &seen);
+    let row = figure(&report, "request_1kb_added_p50");
+    assert!(close(row.ratios[0].median.unwrap(), 2.0));
+    assert_eq!(row.ratios[0].range, None);
+}
+
+#[test]
 fn rates_near_the_generators_own_have_no_ratio() {
     let rates = |direct: u64| {
         let mut seen = Vec::new();

@@ -291,9 +291,10 @@ fn range_of_ratio(ratio: &Ratio) -> String {
         })
 }
 
-/// At most four characters.
+/// At most four characters; how far below nothing a difference was is noise.
 fn brief(value: f64) -> String {
-    match value.abs() {
+    match value {
+        size if size < 0.0 => "<0".to_owned(),
         size if size >= 999_500.0 => format!("{:.1}M", value / 1e6),
         size if size >= 9_950.0 => format!("{:.0}k", value / 1e3),
         size if size >= 999.5 => format!("{:.1}k", value / 1e3),
@@ -440,6 +441,7 @@ mod tests {
             (9_960.0, "10k"),
             (163_435.0, "163k"),
             (2e6, "2.0M"),
+            (-1_300.0, "<0"),
         ] {
             assert_eq!(brief(value), text);
         }

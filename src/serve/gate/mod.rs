@@ -1,0 +1,415 @@
+//! One node's scheduler in real time: requests wait here until [`NodeQueue`] starts them, and its loads are handed to threads.
+//!
+//! One mutex for each node, held for arithmetic only. A waiting request's own thread watches its client and keeps the scheduler's time.
+
+pub(super) mod figures;
+mod loader;
+mod state;
+
+pub(super) use loader::Loader;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::asked::Asked;
+use crate::cluster::{Model, Node, NodeState};
+use crate::config::Config;
+use crate::routing::queue::{Lane, RequestId, Shares};
+use crate::routing::window::{RunnerEdit, TooLong, Window};
+use crate::routing::{NodeLoad, Speed, WindowPolicy};
+use loader::Order;
+pub(super) use state::{Refusal, written};
+use state::{State, Verdict};
+
+/// How often a waiting request looks whether its client is still there.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Why a request was not admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NotAdmitted {
+    /// The node's queue is full.
+    QueueFull,
+    /// No slot became free in time.
+    TimedOut,
+    /// The client left while it waited.
+    ClientGone,
+    /// The prompt is longer than any context that the model can be given there.
+    TooLong(TooLong),
+    /// The node cannot take it.
+    Refused(Refusal),
+}
+
+/// What of the configuration the schedulers follow.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) policy: WindowPolicy,
+    pub(super) shares: Shares,
+    pub(super) slots: Option<u32>,
+    pub(super) queue: u32,
+    pub(super) memory: crate::cluster::MemoryPolicy,
+    pub(super) cpu_loads: bool,
+}
+
+impl Rules {
+    pub(super) fn of(config: &Config) -> Self {
+        let lanes = &config.lanes;
+        Self {
+            policy: config.context.num_ctx,
+            shares: Shares::new([lanes.interactive, lanes.agent, lanes.embedding, lanes.batch]),
+            slots: config.admission.slots,
+            queue: config.admission.queue,
+            memory: config.memory,
+            cpu_loads: config.gpu.cpu_fallback,
+        }
+    }
+}
+
+/// What was counted of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Counts {
+    /// Loads that were begun.
+    pub(super) loads: u64,
+    /// Of these, how many did not work.
+    pub(super) failed: u64,
+    /// Models that were evicted for others.
+    pub(super) evicted: u64,
+    /// Loads that plain Ollama would have made.
+    pub(super) avoided: u64,
+    /// Milliseconds that those of them would have taken whose models' loads were measured.
+    pub(super) avoided_ms: u64,
+    /// Requests that started, and the milliseconds that they waited, by lane.
+    pub(super) waits: [(u64, u64); Lane::COUNT],
+}
+
+/// A load under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LoadUnderWay {
+    /// The model as the node calls it.
+    pub(super) model: String,
+    /// Milliseconds since it began.
+    pub(super) since_ms: u64,
+    /// Milliseconds until it is done, if it takes as long as the last one.
+    pub(super) left_ms: Option<u64>,
+}
+
+/// Every node's gate, made on first use and kept.
+#[derive(Debug)]
+pub(super) struct Gates {
+    gates: Mutex<HashMap<String, Arc<Gate>>>,
+    rules: Rules,
+    loader: Arc<Loader>,
+    began: Instant,
+}
+
+impl Gates {
+    pub(super) fn new(rules: Rules, loader: Arc<Loader>) -> Self {
+        Self {
+            gates: Mutex::default(),
+            rules,
+            loader,
+            began: Instant::now(),
+        }
+    }
+
+    /// The gate of a node.
+    pub(super) fn gate(&self, node: &Arc<Node>) -> Arc<Gate> {
+        let mut gates = lock(&self.gates);
+        if let Some(gate) = gates.get(&node.name) {
+            return Arc::clone(gate);
+        }
+        let gate = Arc::new(Gate {
+            state: Mutex::new(State::new(self.rules, Arc::clone(node))),
+            changed: Condvar::new(),
+            loader: Arc::clone(&self.loader),
+            began: self.began,
+        });
+        gates.insert(node.name.clone(), Arc::clone(&gate));
+        gate
+    }
+
+    /// The gates of these nodes. The map's lock is given back before a gate's is taken.
+    fn all<'n>(&self, nodes: &'n [Arc<Node>]) -> Vec<(Option<Arc<Gate>>, &'n Arc<Node>)> {
+        let gates = lock(&self.gates);
+        nodes
+            .iter()
+            .map(|node| (gates.get(&node.name).map(Arc::clone), node))
+            .collect()
+    }
+
+    /// What is in flight at each of the nodes, in their order.
+    pub(super) fn loads(&self, nodes: &[Arc<Node>]) -> Vec<NodeLoad> {
+        let idle = |node: &Node| NodeLoad {
+            slots: self.rules.slots.or(node.slots),
+            ..NodeLoad::default()
+        };
+        let load = |(gate, node): (Option<Arc<Gate>>, &Arc<Node>)| {
+            gate.map_or_else(|| idle(node), |gate| gate.state().load(node))
+        };
+        self.all(nodes).into_iter().map(load).collect()
+    }
+
+    /// What was counted of each node, and the load that is under way there.
+    pub(super) fn counts(&self, nodes: &[Arc<Node>]) -> Vec<(Counts, Option<LoadUnderWay>)> {
+        let now = self.now();
+        let told = |(gate, _): (Option<Arc<Gate>>, _)| {
+            gate.map(|gate| {
+                let state = gate.state();
+                (state.counts(), state.under_way(now))
+            })
+            .unwrap_or_default()
+        };
+        self.all(nodes).into_iter().map(told).collect()
+    }
+
+    fn now(&self) -> u64 {
+        millis(self.began.elapsed())
+    }
+
+    /// Takes in a look at a node that began at `began`.
+    pub(super) fn observed(&self, node: &Arc<Node>, began: Instant) {
+        let gate = self.gate(node);
+        let as_of = millis(began.saturating_duration_since(self.began));
+        gate.change(|state, now| {
+            state.observed(now, as_of, node);
+        });
+    }
+}
+
+/// One node's scheduler.
+#[derive(Debug)]
+pub(super) struct Gate {
+    state: Mutex<State>,
+    changed: Condvar,
+    loader: Arc<Loader>,
+    began: Instant,
+}
+
+/// A request that was started.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) permit: Permit,
+    /// How its context is reconciled; `None` on a node whose contexts are its own business.
+    pub(super) window: Option<Window>,
+    pub(super) runner: RunnerEdit,
+    /// Whether it waited for a load.
+    pub(super) loaded: bool,
+}
+
+impl Gate {
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    fn now(&self) -> u64 {
+        millis(self.began.elapsed())
+    }
+
+    /// Changes the state, does what the scheduler then says, and wakes whoever was started by it.
+    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State, u64) -> T) -> T {
+        let mut state = self.state();
+        let now = self.now();
+        let result = change(&mut state, now);
+        let orders = state.pump(now);
+        let awaited = state.has_verdicts();
+        drop(state);
+        // Waking nobody costs a system call all the same.
+        if awaited {
+            self.changed.notify_all();
+        }
+        self.carry_out(orders);
+        result
+    }
+
+    fn carry_out(self: &Arc<Self>, orders: Vec<Order>) {
+        for order in orders {
+            Loader::carry_out(self, order);
+        }
+    }
+
+    /// What sending the request here would mean.
+    pub(super) fn forecast(
+        &self,
+        node: &Arc<Node>,
+        model: &Model,
+        asked: &Asked,
+        speed: &Speed,
+    ) -> NodeLoad {
+        let now = self.now();
+        let mut state = self.state();
+        state.follow(node);
+        state.forecast(now, model, asked, speed)
+    }
+
+    /// Waits until the node takes the request.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        model: &Model,
+        asked: &Asked,
+        speed: &Speed,
+        limit: Option<Duration>,
+        client_gone: impl Fn() -> bool,
+    ) -> Result<Admitted, NotAdmitted> {
+        let started = Instant::now();
+        let mut state = self.state();
+        let now = self.now();
+        state.follow(node);
+        let id = state.arrive(now, model, asked, speed)?;
+        let orders = state.pump(now);
+        if orders.is_empty()
+            && let Some(verdict) = state.verdict(id)
+        {
+            return self.settle(state, now, now, id, asked, verdict, false);
+        }
+        let over_full = state.over_full();
+        drop(state);
+        // From here on whatever happens takes it out of the queue again.
+        let waiting = Waiting { gate: self, id };
+        self.carry_out(orders);
+        if over_full {
+            return Err(NotAdmitted::QueueFull);
+        }
+        let mut state = self.state();
+        loop {
+            let due = self.now();
+            if state.wake().is_some_and(|wake| due >= wake) {
+                let orders = state.pump(due);
+                if state.has_verdicts() {
+                    self.changed.notify_all();
+                }
+                if !orders.is_empty() {
+                    drop(state);
+                    self.carry_out(orders);
+                    state = self.state();
+                }
+            }
+            if let Some(verdict) = state.verdict(id) {
+                std::mem::forget(waiting);
+                let loaded = state.waited_for_load(id);
+                return self.settle(state, due, now, id, asked, verdict, loaded);
+            }
+            if limit.is_some_and(|limit| started.elapsed() >= limit) {
+                return Err(NotAdmitted::TimedOut);
+            }
+            let pause = state
+                .wake()
+                .map_or(LOOK, |wake| Duration::from_millis(wake.saturating_sub(due)));
+            (state, _) = self
+                .changed
+                .wait_timeout(state, pause.clamp(Duration::from_millis(1), LOOK))
+                .unwrap_or_else(PoisonError::into_inner);
+            if !state.decided(id) {
+                // The lock is not held over the look at the client's socket.
+                drop(state);
+                if client_gone() {
+                    return Err(NotAdmitted::ClientGone);
+                }
+                state = self.state();
+            }
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what is known of a request that waited"
+    )]
+    fn settle(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        now: u64,
+        arrived: u64,
+        id: RequestId,
+        asked: &Asked,
+        verdict: Verdict,
+        loaded: bool,
+    ) -> Result<Admitted, NotAdmitted> {
+        match verdict {
+            Verdict::Refused(why) => {
+                state.forget(id);
+                Err(NotAdmitted::Refused(why))
+            }
+            Verdict::Started { context } => {
+                let (window, runner) =
+                    state.started(id, asked, context, now.saturating_sub(arrived));
+                drop(state);
+                Ok(Admitted {
+                    permit: Permit {
+                        gate: Arc::clone(self),
+                        id,
+                        answering: false,
+                        waited_ms: None,
+                    },
+                    window,
+                    runner,
+                    loaded,
+                })
+            }
+        }
+    }
+}
+
+/// A request in the queue; taken out again on drop.
+struct Waiting<'g> {
+    gate: &'g Arc<Gate>,
+    id: RequestId,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.gate.change(|state, now| state.cancel(now, self.id));
+    }
+}
+
+/// A taken slot, given back on drop.
+#[derive(Debug)]
+pub(super) struct Permit {
+    gate: Arc<Gate>,
+    id: RequestId,
+    answering: bool,
+    waited_ms: Option<u64>,
+}
+
+impl Permit {
+    /// The first piece of the answer came.
+    pub(super) fn answering(&mut self) {
+        if !self.answering {
+            self.answering = true;
+            let mut state = self.gate.state();
+            if state.answering(self.id) {
+                drop(state);
+                self.gate.change(|_, _| ());
+            }
+        }
+    }
+
+    /// So long the request waited inside the node, as its answer tells.
+    pub(super) fn waited(&mut self, ms: Option<u64>) {
+        self.waited_ms = ms;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let waited = self.waited_ms;
+        self.gate
+            .change(|state, now| state.finished(now, self.id, waited));
+    }
+}
+
+/// Whether a node's scheduler has to start anew.
+fn lost(state: NodeState) -> bool {
+    state == NodeState::Down
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A lock whose data is plain arithmetic, so that a panic elsewhere cannot have left it half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+//! The cycle inside `serve`, and its own route.
+
+use std::time::Duration;
+
+use gpurouter::sim::Speed;
+use serde_json::{Value, json};
+
+use super::common::{LIMIT, Router, Scratch, client, command, eventually};
+use super::{calls, finish, holds, nodes_of, post, spec, start, steps};
+
+const EMBEDDINGS: [&str; 2] = ["mxbai-embed-large", "nomic-embed-text"];
+const BACK: [&str; 2] = [
+    "mxbai-embed-large:latest 100% pinned",
+    "nomic-embed-text:latest 100% pinned",
+];
+
+fn log_of(router: &Router) -> String {
+    router.stderr().join("\n")
+}
+
+/// E13 and E14 inside `serve`: shortly after the start the priority models are on the GPU, and stay there without a further call.
+#[test]
+fn priority_models_are_loaded_shortly_after_the_start() {
+    let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
+    let router = Router::start(
+        &[],
+        &format!("check_interval = \"300ms\"\n{}", nodes_of(&fleet)),
+    );
+    assert!(eventually(LIMIT, || holds(&fleet.urls()[0]) == BACK));
+    assert!(eventually(LIMIT, || log_of(&router)
+        .contains("info Running optimization cycle #4")));
+    assert_eq!(calls(fleet.node(0)).len(), 2);
+    assert!(log_of(&router).contains("mxbai-embed-large:latest is now on GPU at gpu0"));
+    let metrics = client::get(router.addr, "/metrics").text();
+    assert!(
+        metrics.contains("gpurouter_optimize_changes_total{action=\"load\"} 2"),
+        "{metrics}"
+    );
+}
+
+/// E19
+#[test]
+fn without_auto_optimize_nothing_is_changed() {
+    let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
+    let config = format!(
+        "auto_optimize = false\ncheck_interval = \"50ms\"\n{}",
+        nodes_of(&fleet)
+    );
+    let router = Router::start(&[], &config);
+    let looks = || {
+        fleet
+            .node(0)
+            .journal()
+            .iter()
+            .filter(|record| record.path == "/api/ps")
+            .count()
+    };
+    assert!(eventually(LIMIT, || looks() >= 3));
+    assert_eq!(calls(fleet.node(0)), [""; 0]);
+    assert!(!log_of(&router).contains("optimization"));
+    // Who asks is answered all the same.
+    assert_eq!(steps(&router.api("/gpurouter/api/optimize")).len(), 2);
+    assert_eq!(calls(fleet.node(0)), [""; 0]);
+}
+
+/// E27: a node that comes back is looked after at once, whatever the interval.
+#[test]
+fn models_return_when_a_node_comes_back() {
+    let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
+    let router = Router::start(&[], &nodes_of(&fleet));
+    assert!(eventually(LIMIT, || holds(&fleet.urls()[0]) == BACK));
+    fleet.kill(0);
+    assert!(eventually(LIMIT, || router.nodes_up() == Some(0)));
+    fleet.revive(0).unwrap();
+    assert!(eventually(LIMIT, || holds(&fleet.urls()[0]) == BACK));
+    assert!(log_of(&router).contains("Running optimization cycle #2"));
+}
+
+/// E37 inside `serve`: with the default list, models that no node has are nobody's business.
+#[test]
+fn models_that_no_node_has_are_passed_over_in_silence() {
+    let fleet = start(vec![spec("gpu0", 4, &["llama3.2:1b"])]);
+    let router = Router::start(
+        &[],
+        &format!("check_interval = \"100ms\"\n{}", nodes_of(&fleet)),
+    );
+    let cycles = || {
+        let metrics = client::get(router.addr, "/metrics").text();
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("gpurouter_optimize_cycles_total"))
+            .map(str::to_owned);
+        line.and_then(|line| line.split(' ').nth(1)?.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
+    assert!(eventually(LIMIT, || cycles() >= 3));
+    assert_eq!(calls(fleet.node(0)), [""; 0]);
+    let log = log_of(&router);
+    assert!(!log.contains("optimiz") && !log.contains("mxbai"), "{log}");
+}
+
+/// E16: a model that answers a request is not unloaded, however much its room is wanted; afterwards it is.
+#[test]
+fn a_model_at_work_is_not_disturbed() {
+    let mut node = spec("gpu0", 8, &["llama3.1", "llama3.2:3b"]);
+    node.hardware.speed = Some(Speed {
+        prefill: 1000.0,
+        decode: 20.0,
+    });
+    node.answer_tokens = Some(60);
+    let fleet = start(vec![node]);
+    let config = format!(
+        "vram_safety_margin = 0.8\nauto_optimize = false\npriority_models = [\"llama3.2:3b\"]\n{}",
+        nodes_of(&fleet)
+    );
+    let router = Router::start(&[], &config);
+    router.wait_ready(1);
+    let url = router.url.clone();
+    let asked = std::thread::spawn(move || {
+        let body = json!({"model": "llama3.1", "stream": false, "messages": [{"role": "user", "content": "hello"}]});
+        post(&format!("{url}/api/chat"), &body)
+    });
+    assert!(eventually(LIMIT, || fleet.node(0).active() > 0
+        && !holds(&fleet.urls()[0]).is_empty()));
+    // The router has to have seen that it is loaded.
+    let loaded = || {
+        router.api("/gpurouter/api/status")["nodes"][0]["loaded"]
+            .as_array()
+            .is_some_and(|list| !list.is_empty())
+    };
+    assert!(eventually(LIMIT, loaded));
+    let busy = post(
+        &format!("{}/gpurouter/api/optimize", router.url),
+        &json!({}),
+    );
+    let busy: Value = busy.json();
+    assert_eq!(steps(&busy), [""; 0], "{busy}");
+    let reason = busy["impossible"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("at work"), "{reason}");
+    assert_eq!(calls(fleet.node(0)), ["/api/chat llama3.1"]);
+    let answer = asked.join().unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let done: Value = post(
+        &format!("{}/gpurouter/api/optimize", router.url),
+        &json!({}),
+    )
+    .json();
+    assert_eq!(
+        steps(&done),
+        ["unload gpu0 llama3.1:latest", "load gpu0 llama3.2:3b"]
+    );
+    assert_eq!(done["applied"], true);
+    assert_eq!(holds(&fleet.urls()[0]), ["llama3.2:3b 100% pinned"]);
+}
+
+/// The command asks the running router, which knows what is at work, and has it act.
+#[test]
+fn the_command_goes_through_the_running_router() {
+    let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
+    let router = Router::start(&[], &format!("auto_optimize = false\n{}", nodes_of(&fleet)));
+    router.wait_ready(1);
+    let scratch = Scratch::new();
+    scratch.write(
+        "gpurouter.toml",
+        &format!(
+            "listen = \"{}\"\npriority_models = [\"nomic-embed-text\"]\n",
+            router.addr
+        ),
+    );
+    let run = |arguments: &[&str]| {
+        let child = command(&scratch)
+            .arg("optimize")
+            .args(arguments)
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        finish(child, LIMIT)
+    };
+    let plan = run(&["--json"]);
+    assert_eq!(
+        (plan.code, plan.changes()),
+        (1, vec!["load gpu0 nomic-embed-text:latest".to_owned()])
+    );
+    assert_eq!(plan.json()["source"], "router");
+    let applied = run(&["--apply"]);
+    assert_eq!(applied.code, 0, "{applied:?}");
+    assert!(
+        applied
+            .out
+            .contains("nomic-embed-text:latest is now on GPU at gpu0"),
+        "{applied:?}"
+    );
+    assert_eq!(
+        holds(&fleet.urls()[0]),
+        ["nomic-embed-text:latest 100% pinned"]
+    );
+    assert_eq!(run(&["--apply"]).code, 0);
+    assert_eq!(calls(fleet.node(0)).len(), 1);
+}
+
+/// A page in a browser must not make the router load anything.
+#[test]
+fn the_route_that_acts_refuses_foreign_pages() {
+    let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
+    let router = Router::start(&[], &format!("auto_optimize = false\n{}", nodes_of(&fleet)));
+    for field in [
+        "Host: evil.example",
+        "Host: 127.0.0.1\r\nOrigin: http://evil.example",
+    ] {
+        let raw = format!(
+            "POST /gpurouter/api/optimize HTTP/1.1\r\n{field}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        let mut stream = std::net::TcpStream::connect(router.addr).unwrap();
+        std::io::Write::write_all(&mut stream, raw.as_bytes()).unwrap();
+        let mut text = String::new();
+        drop(std::io::Read::read_to_string(&mut stream, &mut text));
+        assert!(text.starts_with("HTTP/1.1 403"), "{text}");
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(calls(fleet.node(0)), [""; 0]);
+}
+
+/// The router ends although a load is under way.
+#[test]
+fn a_load_does_not_keep_the_router_from_ending() {
+    let mut slow = spec("gpu0", 4, &EMBEDDINGS);
+    slow.hardware.load_time = Some(Duration::from_secs(600));
+    let fleet = start(vec![slow]);
+    let mut router = Router::start(&[], &nodes_of(&fleet));
+    assert!(eventually(LIMIT, || !calls(fleet.node(0)).is_empty()));
+    router.terminate();
+    let status = router.wait_exit(LIMIT).expect("it ends");
+    assert!(status.success());
+}

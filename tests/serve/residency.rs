@@ -1,0 +1,386 @@
+//! What is loaded, and when: single-flight loads, contexts that do not make a node load again, drains, lanes, prompts that do not fit.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::common::client::{self, Connection};
+use super::common::{LIMIT, Stub, eventually, reply};
+use super::{chat, record, start, told};
+
+fn chat_with(model: &str, context: u64) -> Value {
+    let mut request = chat(model, "hi", false);
+    request["options"] = json!({ "num_ctx": context });
+    request
+}
+
+fn metric(router: &super::Router, name: &str) -> f64 {
+    let text = client::get(router.addr, "/metrics").text();
+    text.lines()
+        .filter(|line| line.starts_with(name))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
+}
+
+#[test]
+fn twenty_clients_of_a_cold_model_cause_one_load() {
+    let node = Stub::ollama(&["m"], reply::healthy);
+    node.set_load(Duration::from_millis(600), 200);
+    let router = start(&[("only", node.url())], "[admission]\nslots = 4\n");
+    let address = router.addr;
+    let clients: Vec<_> = (0..20)
+        .map(|_| thread::spawn(move || client::post(address, "/api/chat", &chat("m", "hi", false))))
+        .collect();
+    for client in clients {
+        assert_eq!(client.join().unwrap().status, 200);
+    }
+    assert_eq!((node.loads().len(), node.requests().len()), (1, 20));
+}
+
+#[test]
+fn a_load_goes_on_when_its_client_leaves_and_the_next_one_finds_it() {
+    let node = Stub::ollama(&["m"], reply::healthy);
+    node.set_load(Duration::from_millis(900), 200);
+    let router = start(&[("only", node.url())], "");
+    let mut leaving = Connection::open(router.addr).unwrap();
+    leaving.write(&client::post_bytes(
+        router.addr,
+        "/api/chat",
+        &chat("m", "I will not wait", false).to_string(),
+    ));
+    let asked = eventually(LIMIT, || {
+        router.api("/gpurouter/api/status")["nodes"][0]["queued"] == 1
+    });
+    assert!(asked);
+    drop(leaving);
+    router.wait_record(|record| record["outcome"] == "client_gone");
+    let answer = client::post(router.addr, "/api/chat", &chat("m", "hi", false));
+    assert_eq!((answer.status, node.loads().len()), (200, 1));
+    assert_eq!(node.requests().len(), 1, "the first one was never sent");
+}
+
+#[test]
+fn a_load_that_fails_is_told_in_the_client_s_dialect_or_another_node_answers() {
+    let bad = Stub::ollama(&["m"], reply::healthy);
+    bad.set_load(Duration::ZERO, 500);
+    let router = start(&[("bad", bad.url())], "");
+    for path in ["/api/chat", "/v1/chat/completions", "/v1/messages"] {
+        let mut request = chat("m", "hi", false);
+        request["max_tokens"] = json!(5);
+        let answer = client::post(router.addr, path, &request);
+        assert_eq!(answer.status, 500, "{path}: {answer:?}");
+        let error = &answer.json()["error"];
+        let text = if path == "/api/chat" {
+            error
+        } else {
+            &error["message"]
+        };
+        assert!(
+            text.as_str()
+                .is_some_and(|text| text.contains("the test says so")),
+            "{error}"
+        );
+    }
+    assert!(bad.requests().is_empty());
+    let good = Stub::ollama(&["m"], reply::healthy);
+    let router = start(&[("bad", bad.url()), ("good", good.url())], "");
+    let answer = client::post(router.addr, "/api/chat", &chat("m", "hi", false));
+    assert_eq!(
+        (
+            answer.status,
+            told(&answer, "node"),
+            told(&answer, "fallback")
+        ),
+        (200, "good", "bad=load_failed")
+    );
+}
+
+#[test]
+fn clients_that_ask_for_different_contexts_cause_no_reload_storm() {
+    let node = Stub::ollama(&["m"], reply::healthy);
+    let router = start(&[("only", node.url())], "");
+    for turn in 0..36 {
+        let context = [2048, 4096, 3000][turn % 3];
+        let answer = client::post(router.addr, "/api/chat", &chat_with("m", context));
+        assert_eq!(answer.status, 200);
+    }
+    let loads = node.loads();
+    assert!(loads.len() <= 3, "{} loads", loads.len());
+    // Never smaller than what was asked for, and always the loaded one.
+    let sent: Vec<u64> = node
+        .requests()
+        .iter()
+        .map(|request| request.json()["options"]["num_ctx"].as_u64().unwrap())
+        .collect();
+    for (turn, sent) in sent.iter().enumerate() {
+        assert!(*sent >= [2048, 4096, 3000][turn % 3], "{turn}: {sent}");
+    }
+    let changes = sent.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert!(changes < 3, "{sent:?}");
+    assert!(metric(&router, "gpurouter_reloads_avoided_total") >= 20.0);
+}
+
+#[test]
+fn options_that_would_reload_are_those_of_the_load() {
+    let node = Stub::ollama(&["m"], reply::healthy);
+    let router = start(&[("only", node.url())], "");
+    let mut first = chat_with("m", 4096);
+    first["options"]["num_thread"] = json!(3);
+    assert_eq!(client::post(router.addr, "/api/chat", &first).status, 200);
+    let mut second = chat_with("m", 4096);
+    second["options"]["num_batch"] = json!(64);
+    assert_eq!(client::post(router.addr, "/api/chat", &second).status, 200);
+    assert_eq!(node.loads()[0].json()["options"]["num_thread"], 3);
+    let options = node.requests()[1].json()["options"].clone();
+    assert_eq!(
+        (&options["num_thread"], &options["num_batch"]),
+        (&json!(3), &Value::Null)
+    );
+}
+
+#[test]
+fn with_pass_requests_are_sent_as_they_came() {
+    let node = Stub::ollama(&["m"], reply::healthy);
+    let router = start(&[("only", node.url())], "[context]\nnum_ctx = \"pass\"\n");
+    for context in [2048, 4096, 3000] {
+        let answer = client::post(router.addr, "/api/chat", &chat_with("m", context));
+        assert_eq!(answer.status, 200);
+    }
+    let sent: Vec<Value> = node
+        .requests()
+        .iter()
+        .map(|request| request.json()["options"]["num_ctx"].clone())
+        .collect();
+    assert_eq!(sent, [2048, 4096, 3000]);
+}
+
+#[test]
+fn a_prompt_too_long_for_the_model_is_refused_with_both_numbers_in_each_dialect() {
+    let node = Stub::ollama(&["m"], reply::healthy);
+    let router = start(&[("only", node.url())], "");
+    // The stub's model was trained for 8192.
+    let long = "word ".repeat(20_000);
+    for (path, text) in [
+        ("/api/chat", "/error"),
+        ("/v1/chat/completions", "/error/message"),
+        ("/v1/messages", "/error/message"),
+    ] {
+        let mut request = chat("m", &long, false);
+        request["max_tokens"] = json!(5);
+        let answer = client::post(router.addr, path, &request);
+        assert_eq!(answer.status, 400, "{path}");
+        let document = answer.json();
+        let told = document
+            .pointer(text)
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let digits: Vec<u64> = told
+            .split(|c: char| !c.is_ascii_digit())
+            .filter_map(|number| number.parse().ok())
+            .collect();
+        assert!(
+            digits.contains(&8192) && digits.iter().any(|n| *n > 8192),
+            "{path}: {told}"
+        );
+        if path == "/v1/chat/completions" {
+            assert_eq!(document["error"]["code"], "context_length_exceeded");
+        }
+    }
+    assert!(node.requests().is_empty() && node.loads().is_empty());
+}
+
+#[test]
+fn a_longer_prompt_gets_a_larger_window() {
+    let node = Stub::ollama(&["m"], reply::healthy);
+    let router = start(&[("only", node.url())], "");
+    assert_eq!(
+        client::post(router.addr, "/api/chat", &chat_with("m", 2048)).status,
+        200
+    );
+    let mut long = chat("m", &"word ".repeat(3000), false);
+    long["options"] = json!({"num_ctx": 2048});
+    assert_eq!(client::post(router.addr, "/api/chat", &long).status, 200);
+    let sent = node.requests()[1].json();
+    assert!(
+        sent["options"]["num_ctx"].as_u64() >= Some(4096),
+        "{}",
+        sent["options"]
+    );
+}
+
+#[test]
+fn what_the_node_counts_beats_the_estimate() {
+    // A node that refuses what does not fit, as Ollama does with `truncate: false`.
+    let node = Stub::ollama(&["m"], |request, peer| {
+        let body = request.json();
+        let context = body["options"]["num_ctx"].as_u64().unwrap_or(4096);
+        if body["truncate"] == json!(false) && context < 5000 {
+            let error = json!({"error": {"code": 400, "n_prompt_tokens": 5000, "n_ctx": context}});
+            peer.send(&reply::json(400, &json!({"error": error.to_string()})));
+        } else {
+            reply::healthy(request, peer);
+        }
+    });
+    let router = start(&[("only", node.url())], "");
+    // Estimated at about 3,900 tokens: it may or may not fit into 4,096.
+    let mut request = chat("m", &"word ".repeat(3100), false);
+    request["options"] = json!({"num_ctx": 4096, "num_predict": 1});
+    let answer = client::post(router.addr, "/api/chat", &request);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let last = node.requests().pop().unwrap().json();
+    assert!(
+        last["options"]["num_ctx"].as_u64() >= Some(5000),
+        "{}",
+        last["options"]
+    );
+}
+
+/// Two models on a node with room for one.
+fn narrow(order: &Arc<Mutex<Vec<String>>>) -> Stub {
+    let seen = Arc::clone(order);
+    Stub::ollama(&["a", "b"], move |request, peer| {
+        let model = request.json()["model"].as_str().unwrap_or("").to_owned();
+        seen.lock().unwrap().push(format!("{model} begins"));
+        thread::sleep(Duration::from_millis(300));
+        seen.lock().unwrap().push(format!("{model} ends"));
+        reply::healthy(request, peer);
+    })
+}
+
+#[test]
+fn a_switch_waits_until_its_victim_is_done() {
+    let order = Arc::default();
+    let node = narrow(&order);
+    let url = node.url();
+    let config = format!(
+        "[[node]]\nname = \"only\"\nurl = \"{url}\"\nvram = \"1500000B\"\n[admission]\nslots = 2\n"
+    );
+    let router = super::Router::start(&["--log-format", "json"], &config);
+    router.wait_ready(1);
+    let address = router.addr;
+    let ask = |model: &'static str| {
+        thread::spawn(move || client::post(address, "/api/chat", &chat(model, "hi", false)))
+    };
+    let mut clients = vec![ask("a")];
+    node.wait_request(1);
+    clients.push(ask("b"));
+    for client in clients {
+        assert_eq!(client.join().unwrap().status, 200);
+    }
+    assert_eq!(
+        *order.lock().unwrap(),
+        ["a begins", "a ends", "b begins", "b ends"]
+    );
+    let unloaded = node
+        .probes()
+        .iter()
+        .filter(|probe| probe.path() == "/api/generate" && probe.json()["keep_alive"] == json!(0))
+        .count();
+    assert_eq!((node.loads().len(), unloaded), (2, 1));
+}
+
+#[test]
+fn while_batch_saturates_interactive_goes_first_and_nobody_starves() {
+    let order: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = Arc::clone(&order);
+    let node = Stub::ollama(&["m"], move |request, peer| {
+        let text = request.json()["messages"][0]["content"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        seen.lock().unwrap().push(text);
+        thread::sleep(Duration::from_millis(60));
+        reply::healthy(request, peer);
+    });
+    node.set_loaded(&["m"]);
+    let router = start(&[("only", node.url())], "[admission]\nslots = 1\n");
+    let address = router.addr;
+    let ask = move |text: &'static str, lane: &'static str| {
+        thread::spawn(move || {
+            let body = chat("m", text, false).to_string();
+            let request = format!(
+                "POST /api/chat HTTP/1.1\r\nHost: localhost\r\nX-Gpurouter-Lane: {lane}\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            client::send(address, request.as_bytes()).status
+        })
+    };
+    let mut clients: Vec<_> = (0..12).map(|_| ask("batch", "batch")).collect();
+    node.wait_request(2);
+    clients.extend((0..3).map(|_| ask("person", "interactive")));
+    for client in clients {
+        assert_eq!(client.join().unwrap(), 200);
+    }
+    let order = order.lock().unwrap();
+    let last = order.iter().rposition(|text| text == "person").unwrap();
+    assert!(last < 9, "{order:?}");
+    assert_eq!(order.len(), 15);
+}
+
+#[test]
+fn housekeeping_goes_to_the_helper() {
+    let [main, helper] = [(); 2].map(|()| Stub::ollama(&["m"], reply::healthy));
+    let config = format!(
+        "[[node]]\nname = \"main\"\nurl = \"{}\"\nrole = \"main\"\n[[node]]\nname = \"helper\"\nurl = \"{}\"\nrole = \"helper\"\n",
+        main.url(),
+        helper.url()
+    );
+    let router = super::Router::start(&["--log-format", "json"], &config);
+    router.wait_ready(2);
+    let title =
+        "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history.";
+    let answer = client::post(router.addr, "/api/chat", &chat("m", title, false));
+    assert_eq!((answer.status, told(&answer, "node")), (200, "helper"));
+    let answer = client::post(
+        router.addr,
+        "/api/chat",
+        &chat("m", "What is a title?", false),
+    );
+    assert_eq!(answer.status, 200);
+    record(&router, &answer);
+}
+
+#[test]
+fn slots_of_an_ollama_that_does_not_tell_them_are_learned() {
+    let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (now, peak) = (Arc::clone(&inside), Arc::clone(&most));
+    // One at a time, as its counters say.
+    let single = Mutex::new(());
+    let node = Stub::ollama(&["m"], move |_, peer| {
+        peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        let began = std::time::Instant::now();
+        let guard = single.lock().unwrap();
+        let waited = began.elapsed();
+        thread::sleep(Duration::from_millis(150));
+        drop(guard);
+        let mut answer = reply::ollama_whole("m", "text");
+        answer["total_duration"] = json!(150_000_000 + u64::try_from(waited.as_nanos()).unwrap());
+        for (key, value) in [
+            ("load_duration", 1),
+            ("prompt_eval_duration", 50_000_000),
+            ("eval_duration", 99_000_000),
+        ] {
+            answer[key] = json!(value);
+        }
+        now.fetch_sub(1, Ordering::SeqCst);
+        peer.send(&reply::json(200, &answer));
+    });
+    node.set_loaded(&["m"]);
+    let router = start(&[("only", node.url())], "");
+    let address = router.addr;
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            thread::spawn(move || {
+                client::post(address, "/api/chat", &chat("m", "hi", false)).status
+            })
+        })
+        .collect();
+    for client in clients {
+        assert_eq!(client.join().unwrap(), 200);
+    }
+    assert!(most.load(Ordering::SeqCst) <= 2);
+    assert_eq!(router.api("/gpurouter/api/status")["nodes"][0]["slots"], 1);
+}
