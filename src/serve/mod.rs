@@ -313,6 +313,12 @@ impl Router {
         self.gates.loads(&snapshot.nodes)
     }
 
+    /// Requests that a node is answering.
+    fn active(&self, node: &Arc<Node>) -> u32 {
+        let loads = self.gates.loads(std::slice::from_ref(node));
+        loads.first().map_or(0, |load| load.active)
+    }
+
     /// What sending a request to each of the snapshot's nodes would mean.
     fn forecasts(
         &self,

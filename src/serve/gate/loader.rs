@@ -95,6 +95,10 @@ impl Loader {
                     took.as_secs_f64()
                 );
                 self.log.event(LogLevel::Info, &text);
+                if let Some(router) = self.router() {
+                    let place = (node.name.clone(), ModelName::new(&call.model));
+                    router.measurements.loaded(&place, took);
+                }
                 gate.change(|state, now| state.loaded(now, order, held.as_deref(), ms));
             }
             Err(error) => {
