@@ -43,6 +43,9 @@ _gpurouter() {
             gpurouter,models)
                 cmd="gpurouter__subcmd__models"
                 ;;
+            gpurouter,optimize)
+                cmd="gpurouter__subcmd__optimize"
+                ;;
             gpurouter,route)
                 cmd="gpurouter__subcmd__route"
                 ;;
@@ -58,8 +61,14 @@ _gpurouter() {
             gpurouter,why)
                 cmd="gpurouter__subcmd__why"
                 ;;
+            gpurouter__subcmd__bench,alloc)
+                cmd="gpurouter__subcmd__bench__subcmd__alloc"
+                ;;
             gpurouter__subcmd__bench,cost)
                 cmd="gpurouter__subcmd__bench__subcmd__cost"
+                ;;
+            gpurouter__subcmd__bench,live)
+                cmd="gpurouter__subcmd__bench__subcmd__live"
                 ;;
             gpurouter__subcmd__bench,proxy)
                 cmd="gpurouter__subcmd__bench__subcmd__proxy"
@@ -74,7 +83,7 @@ _gpurouter() {
 
     case "${cmd}" in
         gpurouter)
-            opts="-v -q -h -V --config --node --gpus --json --verbose --quiet --help --version serve demo ask classify route estimate fit models status why bench sim completions man"
+            opts="-v -q -h -V --config --node --gpus --json --verbose --quiet --help --version serve demo ask classify route estimate fit models optimize status why bench sim completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -134,7 +143,7 @@ _gpurouter() {
             return 0
             ;;
         gpurouter__subcmd__bench)
-            opts="-v -q -h -V --receipt --recompute --config --node --gpus --json --verbose --quiet --help --version roi cost proxy"
+            opts="-v -q -h -V --receipt --recompute --config --node --gpus --json --verbose --quiet --help --version live roi cost proxy alloc"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -145,6 +154,48 @@ _gpurouter() {
                     return 0
                     ;;
                 --recompute)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --gpus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        gpurouter__subcmd__bench__subcmd__alloc)
+            opts="-v -q -h -V --count --iterations --seed --receipt --config --node --gpus --json --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --count)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --iterations)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --seed)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --receipt)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -187,6 +238,92 @@ _gpurouter() {
                     return 0
                     ;;
                 --model)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --receipt)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --gpus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        gpurouter__subcmd__bench__subcmd__live)
+            opts="-v -q -h -V --today --model --routed --routed-model --prompts --trace --class --size --limit --runs --quick --max-tokens --timeout --seed --cold --cpu --concurrent --save --chart --receipt --config --node --gpus --json --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --today)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --model)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --routed)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --routed-model)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prompts)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --trace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --class)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --size)
+                    COMPREPLY=($(compgen -W "short medium long" -- "${cur}"))
+                    return 0
+                    ;;
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --runs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-tokens)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --seed)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --save)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -695,6 +832,36 @@ _gpurouter() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        gpurouter__subcmd__optimize)
+            opts="-v -q -h -V --apply --watch --interval --report-only --strict --warm --config --node --gpus --json --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --gpus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         gpurouter__subcmd__route)
             opts="-v -q -h -V --model --messages --explain --config --node --gpus --json --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -730,7 +897,7 @@ _gpurouter() {
             return 0
             ;;
         gpurouter__subcmd__serve)
-            opts="-v -q -h -V --listen --print-config --check --log-format --config --node --gpus --json --verbose --quiet --help --version"
+            opts="-v -q -h -V --listen --print-config --check --log-format --record --record-prompts --config --node --gpus --json --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -742,6 +909,10 @@ _gpurouter() {
                     ;;
                 --log-format)
                     COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --record)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --config)

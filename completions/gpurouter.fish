@@ -40,6 +40,7 @@ complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "route" -d 'Tell
 complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "estimate" -d 'Tell what memory a model takes, part by part, before it is loaded'
 complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "fit" -d 'Tell where a model fits, next to what is loaded'
 complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "models" -d 'List known models and what the nodes offer'
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "optimize" -d 'Keep the priority models on GPUs: what is to be loaded where'
 complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "status" -d 'Show nodes, loaded models, queues, speeds and warnings'
 complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "why" -d 'Explain the recorded decision of a request'
 complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "bench" -d 'Figures that anyone can recompute: speed-up, money, receipts'
@@ -49,11 +50,13 @@ complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "man" -d 'Print 
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -l listen -d 'Address to listen on; port 0 takes any free one, which is printed' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -l log-format -d 'Form of the log lines' -r -f -a "text\t'One line of words per event'
 json\t'One JSON document per line'"
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -l record -d 'Record sizes and times of requests in a new file, for bench' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -l node -d 'A node, instead of the configured ones (repeatable)' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -l gpus -d 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -l print-config -d 'Print the configuration with the origin of every value, and exit'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -l check -d 'Check configuration and nodes, and exit: 0 all up, 1 some, 3 none'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -l record-prompts -d 'Record what the requests say, too'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -l json -d 'Print one JSON document instead of text'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -s v -l verbose -d 'Say more (repeatable)'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand serve" -s q -l quiet -d 'Say only what went wrong'
@@ -169,6 +172,20 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand models" -s v -l verb
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand models" -s q -l quiet -d 'Say only what went wrong'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand models" -s h -l help -d 'Print help'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand models" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -l interval -d 'Time between two cycles, such as 60 or 5m' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -l gpus -d 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -l apply -d 'Make the changes'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -l watch -d 'Repeat every `check_interval` until stopped'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -l report-only -d 'Report nodes, models and what would fit, and exit 0'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -l strict -d 'Exit 1 when a model fits nowhere'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -l warm -d 'Load the priority models and those of [routing] now'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -s V -l version -d 'Print version'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand status" -l watch -d 'Repeat every SECONDS (2 when left away) until stopped' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand status" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand status" -l node -d 'A node, instead of the configured ones (repeatable)' -r
@@ -186,19 +203,51 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s v -l verbose
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s q -l quiet -d 'Say only what went wrong'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s h -l help -d 'Print help'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s V -l version -d 'Print version'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from roi cost proxy" -l receipt -d 'Write observations and report as JSON lines' -r -F
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from roi cost proxy" -l recompute -d 'Recompute a receipt\'s report (`-`: stdin) and compare' -r -F
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from roi cost proxy" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from roi cost proxy" -l node -d 'A node, instead of the configured ones (repeatable)' -r
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from roi cost proxy" -l gpus -d 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB' -r
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from roi cost proxy" -l json -d 'Print one JSON document instead of text'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from roi cost proxy" -s v -l verbose -d 'Say more (repeatable)'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from roi cost proxy" -s q -l quiet -d 'Say only what went wrong'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from roi cost proxy" -s h -l help -d 'Print help'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from roi cost proxy" -s V -l version -d 'Print version'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from roi cost proxy" -f -a "roi" -d 'What faster answers are worth: time, API, energy, hardware'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from roi cost proxy" -f -a "cost" -d 'What a number of tokens costs at an API'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from roi cost proxy" -f -a "proxy" -d 'What the router itself costs, beside other proxies'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc" -l receipt -d 'Write observations and report as JSON lines' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc" -l recompute -d 'Recompute a receipt\'s report (`-`: stdin) and compare' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc" -l gpus -d 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc" -f -a "live" -d 'Your requests: what you have today against the router'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc" -f -a "roi" -d 'What faster answers are worth: time, API, energy, hardware'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc" -f -a "cost" -d 'What a number of tokens costs at an API'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc" -f -a "proxy" -d 'What the router itself costs, beside other proxies'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc" -f -a "alloc" -d 'How fast models are placed on simulated GPUs'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l today -d 'What you have today: the address of an Ollama, of a server with OpenAI\'s API, or of another proxy [default: the first node, directly]' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l model -d 'Its model [default: the one in memory, or the largest]' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l routed -d 'The router [default: the running one, else one for it]' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l routed-model -d 'The model asked of it [default: auto]' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l prompts -d 'Your own prompts: a text per line, or per line an object {"prompt", "class", "check", ...}' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l trace -d 'A trace that `serve --record` wrote' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l class -d 'Of the built-in prompts only these classes: simple, moderate, complex' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l size -d 'Of the built-in prompts only these sizes: short, medium, long [default: short,medium]' -r -f -a "short\t'None'
+medium\t'About 700 tokens'
+long\t'About 2,200 tokens'"
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l limit -d 'Only the first N requests' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l runs -d 'Repeats of each request' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l max-tokens -d 'Most tokens of an answer, below what a request says' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l timeout -d 'When a request counts as failed' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l seed -d 'Of answers, notes, order and resampling' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l save -d 'Keep both replies of every pair in a new directory' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l receipt -d 'Write observations and report as JSON lines' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l gpus -d 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l quick -d 'See that it works: six requests, once'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l cold -d 'Also measure without the model in memory'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l cpu -d 'Compare the GPU of the first Ollama with its own CPU (num_gpu 0) instead'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l concurrent -d 'Only compare two requests to two nodes at once with the same two one after the other'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l chart -d 'Bars of the times by class'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -s V -l version -d 'Print version'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from roi" -l slow -d 'Seconds of a request today' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from roi" -l fast -d 'Seconds of the same request when it is routed' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from roi" -l from -d 'A receipt of `bench live` that has both, and more' -r -F
@@ -271,6 +320,18 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_se
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from proxy" -s q -l quiet -d 'Say only what went wrong'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from proxy" -s h -l help -d 'Print help'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from proxy" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l count -d 'Simulated GPUs' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l iterations -d 'Decisions of each kind' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l seed -d 'Of the GPUs and models' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l receipt -d 'Write observations and report as JSON lines' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l gpus -d 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -s V -l version -d 'Print version'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand sim" -l gpu -d 'GPU of a node, or cpu (repeatable)' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand sim" -l listen -d 'Of the first node; the others follow; 0 is any' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand sim" -l model -d 'A model that every node has, with its size (repeatable)' -r

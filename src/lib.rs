@@ -15,10 +15,12 @@ pub mod dialect;
 pub mod gpu;
 pub mod http;
 pub mod keeper;
+pub mod live;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub mod load;
 pub mod measure;
 pub mod render;
+pub mod replay;
 pub mod routing;
 pub mod serve;
 pub mod sim;

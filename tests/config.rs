@@ -309,7 +309,7 @@ fn a_variable_moves_the_files_node_and_leaves_the_rest_of_it() {
     let printed = loaded.print();
     assert!(printed.contains("url = \"http://elsewhere:1\"  # env GPU1_URL"));
     assert!(
-        printed.contains("name = \"gpu1\"  # file valid/every-key.toml:15"),
+        printed.contains("name = \"gpu1\"  # file valid/every-key.toml:18"),
         "{printed}"
     );
 }

@@ -198,6 +198,8 @@ fn receipt(observations: &mut [Observation]) -> Vec<u8> {
                 seed: 99,
                 ..PairedSettings::default()
             },
+            classes: Vec::new(),
+            idle_power: Figure::unknown(Unit::Watts),
         }),
     };
     let mut out = Vec::new();

@@ -67,13 +67,14 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
 }
 
 /// The router that is asked: the running one, or one of our own for this request.
-struct Asked {
-    router: Running,
+pub(super) struct Asked {
+    pub(super) router: Running,
     own: Option<(Stopper, JoinHandle<io::Result<usize>>)>,
 }
 
 impl Asked {
-    fn start(mut config: config::Config, verbose: u8) -> anyhow::Result<Self> {
+    /// Starts one on a free port over the configuration's nodes; it ends with what is returned.
+    pub(super) fn start(mut config: config::Config, verbose: u8) -> anyhow::Result<Self> {
         let nodes = super::nodes(&config);
         "127.0.0.1:0".clone_into(&mut config.listen);
         let log = Log {

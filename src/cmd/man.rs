@@ -16,19 +16,21 @@ use crate::render::Told;
 Examples:
   gpurouter man | man -l -
   gpurouter man serve > gpurouter-serve.1
+  gpurouter man bench live | man -l -
   gpurouter man config | man -l -")]
 pub struct Args {
     /// A command, or `config` for the configuration file
     #[arg(value_name = "COMMAND")]
-    pub topic: Option<String>,
+    pub topic: Vec<String>,
 }
 
 /// Runs the command.
 pub(super) fn run(_global: &Global, args: &Args) -> anyhow::Result<Exit> {
-    let name = match args.topic.as_deref() {
-        None => "gpurouter.1".to_owned(),
-        Some("config") => CONFIG_PAGE.to_owned(),
-        Some(command) => format!("gpurouter-{command}.1"),
+    let topic = args.topic.join("-");
+    let name = match topic.as_str() {
+        "" => "gpurouter.1".to_owned(),
+        "config" => CONFIG_PAGE.to_owned(),
+        command => format!("gpurouter-{command}.1"),
     };
     let pages = pages()?;
     let Some((_, page)) = pages.iter().find(|(file, _)| *file == name) else {
@@ -36,7 +38,7 @@ pub(super) fn run(_global: &Global, args: &Args) -> anyhow::Result<Exit> {
             .iter()
             .filter_map(|(file, _)| file.strip_prefix("gpurouter-")?.strip_suffix(".1"))
             .collect();
-        let topic = args.topic.as_deref().unwrap_or_default();
+        let topic = args.topic.join(" ");
         let error = Told::usage(format!("no manual page for `{topic}`"));
         return Err(error
             .hint(format!("there is one for {}, config", topics.join(", ")))
@@ -48,15 +50,19 @@ pub(super) fn run(_global: &Global, args: &Args) -> anyhow::Result<Exit> {
 
 const CONFIG_PAGE: &str = "gpurouter.toml.5";
 
-/// Every manual page with its file name: the program's, one per command, and the configuration file's.
+/// Every manual page with its file name: the program's, one per command and subcommand, and the configuration file's.
 pub fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut program = Cli::command();
     program.build();
-    let commands = program
-        .get_subcommands()
-        .filter(|command| !command.is_hide_set());
+    let mut commands = vec![&program];
+    let mut place = 0;
+    while let Some(command) = commands.get(place).copied() {
+        let further = command.get_subcommands();
+        commands.extend(further.filter(|command| !command.is_hide_set()));
+        place += 1;
+    }
     let mut pages = Vec::new();
-    for command in std::iter::once(&program).chain(commands) {
+    for command in commands {
         let man =
             Man::new(command.clone()).source(format!("gpurouter {}", env!("CARGO_PKG_VERSION")));
         let mut page = Vec::new();

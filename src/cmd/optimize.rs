@@ -37,10 +37,15 @@ Examples:
 
 Keeps the `priority_models` of the configuration on GPUs: loads them where they
 fit, takes idle models out where they are in the way, and pins them. Nothing is
-ever pulled, deleted or made. Asks the running router when it answers, else the
+ever pulled, deleted or made. --warm acts by itself and takes the CPU where no
+GPU has room. Asks the running router when it answers, else the
 nodes themselves; JSON says which (`source`).
 Exit codes: 0 nothing to do or done, 1 changes are due or failed (with --strict
 also when a model fits nowhere), 2 usage, 3 no node answers.")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "five independent switches, as the command line has them"
+)]
 pub struct Args {
     /// Make the changes
     #[arg(long)]
@@ -57,8 +62,7 @@ pub struct Args {
     /// Exit 1 when a model fits nowhere
     #[arg(long)]
     strict: bool,
-    /// Load the priority models and those of [routing] now, on the CPU where no GPU
-    /// has room
+    /// Load the priority models and those of [routing] now
     #[arg(long)]
     warm: bool,
 }

@@ -1,6 +1,7 @@
 //! `gpurouter serve`: the router.
 
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::Context;
@@ -14,7 +15,7 @@ use crate::config::{self, Environment, Loaded, LogLevel, NodeConfig, Overrides};
 use crate::gpu;
 use crate::render::{self, Told};
 use crate::routing::Speeds;
-use crate::serve::{Bound, Log, LogFormat, Status};
+use crate::serve::{Bound, Log, LogFormat, Status, TraceWriter};
 
 /// Flags of `serve`.
 #[derive(Debug, clap::Args)]
@@ -25,6 +26,7 @@ Examples:
   gpurouter serve
   gpurouter serve --node http://127.0.0.1:11434 --node big=http://10.0.0.5:8080
   gpurouter serve --print-config
+  gpurouter serve --record trace.jsonl
 
 Prints its address when it is ready; logs go to stderr. SIGTERM and Ctrl-C let
 running requests end, for at most 30 s, then exit 0."
@@ -42,6 +44,12 @@ pub struct Args {
     /// Form of the log lines
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
+    /// Record sizes and times of requests in a new file, for bench
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Record what the requests say, too
+    #[arg(long, requires = "record")]
+    pub record_prompts: bool,
 }
 
 /// Runs the command.
@@ -69,6 +77,9 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let listen = loaded.config.listen.clone();
     let bound = Bound::new(loaded.config, &nodes, &gpus, log)
         .map_err(|error| cannot_listen(&listen, &error))?;
+    if let Some(file) = &args.record {
+        bound.record(trace(file, args.record_prompts)?);
+    }
     let stopper = bound.stopper();
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot watch for signals")?;
     let handle = signals.handle();
@@ -92,6 +103,18 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         );
     }
     Ok(Exit::Yes)
+}
+
+/// Begins a trace.
+fn trace(file: &Path, prompts: bool) -> Result<TraceWriter, Told> {
+    TraceWriter::create(file, prompts).map_err(|error| {
+        let told = Told::usage(format!("cannot record in `{}`: {error}", file.display()));
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            told.hint("a trace is never written over: name another file")
+        } else {
+            told
+        }
+    })
 }
 
 /// The line that scripts wait for, on stdout.

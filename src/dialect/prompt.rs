@@ -193,6 +193,52 @@ impl<'a> Prompt<'a> {
         });
     }
 
+    /// Hashes of everything up to the end of each block of so many bytes, see [`super::Parsed::prefix`].
+    pub(super) fn prefix(&self, block_bytes: usize, most: usize, mut hasher: impl Hasher) -> Vec<u64> {
+        let kept: usize = self.texts.iter().map(|text| text.written.len()).sum();
+        let mut prefix = Vec::new();
+        if kept < self.text_bytes || block_bytes == 0 {
+            // The oldest texts are gone: what is left is no beginning.
+            return prefix;
+        }
+        let mut room = block_bytes;
+        for text in &self.texts {
+            let mut rest = text.written.as_bytes();
+            // Whose words they are is part of what a model reads.
+            hasher.write_u8(text.role.unwrap_or(TurnRole::User) as u8);
+            while !rest.is_empty() && prefix.len() < most {
+                let (now, later) = rest.split_at(room.min(rest.len()));
+                hasher.write(now);
+                room -= now.len();
+                rest = later;
+                if room == 0 {
+                    prefix.push(hasher.finish());
+                    room = block_bytes;
+                }
+            }
+        }
+        prefix
+    }
+
+    /// What was said, message by message, uncut.
+    pub(super) fn conversation(&self) -> Vec<(TurnRole, String)> {
+        let mut said: Vec<(TurnRole, String)> = Vec::new();
+        let mut current = None;
+        for text in self.texts.iter().filter(|text| text.said) {
+            let role = text.role.unwrap_or(TurnRole::User);
+            let words = unescaped(text.written);
+            match said.last_mut() {
+                Some((_, last)) if current == Some((text.message, role)) => {
+                    last.push('\n');
+                    last.push_str(&words);
+                }
+                _ => said.push((role, words.into_owned())),
+            }
+            current = Some((text.message, role));
+        }
+        said
+    }
+
     /// Characters of all texts, and of those that are said in the conversation: templates leave the others out when they do not know them.
     pub(super) fn characters(&self) -> (u64, u64) {
         let (mut all, mut said) = (0, 0);

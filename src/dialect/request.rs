@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::hash::Hasher;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -360,6 +361,17 @@ impl<'a> Parsed<'a> {
             }
             prompt
         })
+    }
+
+    /// Hashes of the prompt's beginnings: of everything up to the end of each block of `block_bytes` bytes of text, at most `most` of them;
+    /// the unfinished last block counts for nothing. Equal beginnings have equal hashes. `hasher` decides who can guess texts from them.
+    pub fn prefix(&self, block_bytes: usize, most: usize, hasher: impl Hasher) -> Vec<u64> {
+        self.prompt().prefix(block_bytes, most, hasher)
+    }
+
+    /// What is said in the prompt, message by message, oldest first; tools, pictures and token ids left out.
+    pub fn conversation(&self) -> Vec<(TurnRole, String)> {
+        self.prompt().conversation()
     }
 
     /// What routing needs to know. Token counts are estimates for the tokenizer family; `want_turns` fills the turns (class routing

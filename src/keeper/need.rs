@@ -140,7 +140,7 @@ fn understand(found: Found, runtime: Runtime) -> Option<Understood> {
         subject,
         basis,
         settings,
-        draft,
         found,
+        draft,
     })
 }

@@ -43,6 +43,8 @@ impl Checks {
 pub enum Obstacle {
     /// Nothing was checked under one of the policies.
     NoChecks,
+    /// No answer passed under either of them: the checks tell nothing.
+    NonePassed,
     /// The pass rate itself is lower than today's by more than the margin.
     WorseAnswers,
     /// The pass rate is good enough, but so few checks do not rule out that it is worse.
@@ -77,6 +79,13 @@ pub fn gate(today: Checks, routed: Checks, margin: f64) -> Comparability {
             needed: None,
         };
     };
+    if today == 0.0 && rate == 0.0 {
+        return Comparability::NotComparable {
+            obstacle: Obstacle::NonePassed,
+            below: None,
+            needed: None,
+        };
+    }
     let floor = today - margin;
     if interval.low >= floor {
         return Comparability::Comparable;

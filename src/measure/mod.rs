@@ -10,6 +10,7 @@ mod figure;
 mod gate;
 mod paired;
 pub mod proxy;
+mod quality;
 mod random;
 mod receipt;
 mod report;
@@ -21,9 +22,10 @@ pub use energy::{PowerSample, SLOWEST_SAMPLING_MS, above_idle, counted, integrat
 pub use figure::{Figure, Tag, Unit};
 pub use gate::{Checks, Comparability, Obstacle, gate, least_checks};
 pub use paired::{
-    Group, LiveSettings, Observation, Outcome, PairedReport, PairedSettings, PairingError, Policy,
-    PolicySummary, Speedup, Temperature, paired_report,
+    Class, Group, LiveSettings, Observation, Outcome, PairedReport, PairedSettings, PairingError,
+    Policy, PolicySummary, Speedup, Spread, Temperature, Tier, live_report, paired_report,
 };
+pub use quality::{Check, Reply, ToolCall};
 pub use random::Random;
 pub use receipt::{
     Checked, Closing, Finding, Header, MAX_OBSERVATIONS, Machine, Receipt, ReceiptError, Recorder,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::cost::{CostInputs, CostReport, cost};
-use super::paired::{LiveSettings, Observation, PairedReport, PairingError, paired_report};
+use super::paired::{LiveSettings, Observation, PairedReport, PairingError, live_report};
 use super::receipt::{Header, Machine};
 use super::roi::{RoiInputs, RoiReport, roi};
 
@@ -52,7 +52,7 @@ pub fn report(bench: &Bench, observations: &[Observation]) -> Result<Report, Pai
         Bench::Roi(inputs) => Report::Roi(Box::new(roi(inputs))),
         Bench::Cost(inputs) => Report::Cost(cost(inputs)),
         Bench::Live(settings) => {
-            Report::Live(Box::new(paired_report(observations, &settings.paired)?))
+            Report::Live(Box::new(live_report(observations, settings)?))
         }
     })
 }

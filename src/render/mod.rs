@@ -10,7 +10,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-pub use bench::{ProxyRun, bench, proxy, verdict};
+pub use bench::{ProxyRun, bench, chart, proxy, verdict};
 pub use estimate::{counted, estimate, verification};
 pub use fit::fit;
 pub use optimize::{optimize, told};

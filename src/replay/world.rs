@@ -13,7 +13,8 @@ use super::fleet::FleetNode;
 use super::physics::{Job, Phase, Work};
 use super::trace::{BLOCK, TraceRequest};
 use crate::sim::Model;
-use crate::sim::model::{Grant, Hardware, Machine, Need, Ticket, truncated};
+use crate::sim::model::{Grant, Hardware, Machine, Need, Ticket};
+use crate::sim::Shape;
 
 /// Standard deviation of the logarithm of what a phase takes in reality: GPU clocks, batching, other processes.
 const NOISE: f64 = 0.05;
@@ -411,7 +412,7 @@ impl<'a> World<'a> {
         let left = if embeds {
             asked.tokens_in
         } else {
-            truncated(asked.tokens_in, grant.num_ctx)
+            Shape::Half.left(asked.tokens_in, grant.num_ctx, None, 0)
         };
         let cut = left < asked.tokens_in;
         let blocks = u32::try_from(grant.cached_blocks).unwrap_or(u32::MAX);

@@ -94,6 +94,7 @@ impl<'x, 'c> Exchange<'x, 'c> {
             draft: Draft {
                 record,
                 started: Instant::now(),
+                trace: None,
             },
             permit: None,
             sent: None,

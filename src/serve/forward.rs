@@ -106,6 +106,7 @@ fn open(x: &mut Exchange<'_, '_>) -> Option<Won> {
     if parsed.unload() && super::spread::unload(x, &parsed, &body) {
         return None;
     }
+    x.draft.trace = x.router.trace.get().and_then(|trace| trace.begin(&parsed));
     let snapshot = x.router.snapshot();
     let (decision, mut asked) = match decide_for(x, &parsed, &snapshot) {
         Ok(decided) => decided,

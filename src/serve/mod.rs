@@ -20,6 +20,7 @@ mod reserve;
 mod ring;
 mod spread;
 mod status;
+mod trace;
 mod trouble;
 mod watch;
 
@@ -30,6 +31,7 @@ pub use log::{Log, LogFormat};
 pub use record::{Outcome, RequestRecord};
 pub use reserve::{Reservation, Reservations};
 pub use status::{Status, Warning};
+pub use trace::TraceWriter;
 
 use std::collections::HashMap;
 use std::io;
@@ -80,6 +82,7 @@ pub struct Router {
     log: Log,
     ids: AtomicU64,
     stopper: Stopper,
+    trace: OnceLock<TraceWriter>,
 }
 
 /// A router that is bound and whose nodes have been looked at, before it serves.
@@ -136,6 +139,7 @@ impl Bound {
             log,
             ids: AtomicU64::new(first_id()),
             stopper: server.stopper(),
+            trace: OnceLock::new(),
             config,
         });
         loader.tell(&router);
@@ -166,6 +170,11 @@ impl Bound {
         self.server.stopper()
     }
 
+    /// Records every request that a model answers from now on.
+    pub fn record(&self, trace: TraceWriter) {
+        self.router.trace.get_or_init(|| trace);
+    }
+
     /// Serves until it is stopped; returns the number of connections that had to be left behind.
     ///
     /// # Errors
@@ -178,6 +187,9 @@ impl Bound {
             monitor.stop();
         }
         self.router.gpus.stop();
+        if let Some(trace) = self.router.trace.get() {
+            trace.finish(self.router.log);
+        }
         self.router.watch.stop();
         Ok(left)
     }
@@ -476,6 +488,9 @@ impl Handler for Router {
         let mut x = Exchange::new(self, request, reply);
         let model_work = dispatch(&mut x);
         relay::close_record(&mut x);
+        if let (Some(trace), Some(draft)) = (self.trace.get(), &x.draft.trace) {
+            trace.end(draft, &x.draft.record, x.draft.started);
+        }
         self.finish(x.draft.record, model_work);
     }
 

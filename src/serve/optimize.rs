@@ -405,11 +405,11 @@ impl Router {
         }
     }
 
-    /// Warns of wanted models that cannot be placed, once as long as it is the same.
+    /// Warns of wanted models that cannot be placed though a node that has them has a GPU, once as long as it is the same.
     fn warn(&self, impossible: &[Impossible]) {
         let warnings: Vec<String> = impossible
             .iter()
-            .filter(|one| !one.absent)
+            .filter(|one| !one.absent && one.largest_usable_bytes > Some(0))
             .map(|one| format!("`{}` is not on a GPU: {}", one.model, one.reason))
             .collect();
         let before = std::mem::replace(&mut self.optimizer.state().warned, warnings.clone());

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::trace::TraceDraft;
 use crate::routing::{Candidate, Complexity, Predicted};
 
 /// How a request ended.
@@ -187,6 +188,8 @@ pub(super) fn millis(duration: Duration) -> f64 {
 pub(super) struct Draft {
     pub(super) record: RequestRecord,
     pub(super) started: Instant,
+    /// Its line of the trace, where one is recorded.
+    pub(super) trace: Option<Box<TraceDraft>>,
 }
 
 impl Draft {

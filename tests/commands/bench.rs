@@ -483,6 +483,8 @@ fn live(failed: &[u64]) -> String {
             repeats: 1,
             max_tokens: Some(64),
             paired: PairedSettings::default(),
+            classes: Vec::new(),
+            idle_power: Figure::unknown(Unit::Watts),
         }),
     };
     let mut out = Vec::new();

@@ -209,3 +209,22 @@ fn what_sim_tells() {
     drop(child.wait());
     holds("sim", &serde_json::from_str(&line).unwrap());
 }
+
+#[test]
+fn optimize_is_a_plan_and_what_came_of_it() {
+    let sim = Sim::start(&["--gpu", "rtx3060"]);
+    let nodes = format!(
+        "vram_safety_margin = 0.8\npriority_models = [\"mxbai-embed-large\", \"codellama:13b\", \"llama3.1:70b\"]\n[[node]]\nname = \"gpu0\"\nurl = \"{}\"\nvram = \"12GiB\"\n",
+        sim.urls[0]
+    );
+    let user = User::alone(&nodes);
+    let plan = user.run(&["optimize", "--json"]);
+    assert_eq!(plan.code, 1, "{plan:?}");
+    holds("optimize", &plan.json());
+    let applied = user.run(&["optimize", "--apply", "--json"]);
+    assert_eq!(applied.code, 0, "{applied:?}");
+    holds("optimize", &applied.json());
+    let router = Router::start(&[], &format!("auto_optimize = false\n{nodes}"));
+    router.wait_ready(1);
+    holds("optimize", &router.api("/gpurouter/api/optimize"));
+}

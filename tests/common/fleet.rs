@@ -29,6 +29,7 @@ pub struct Server {
     pub addr: SocketAddr,
     child: Child,
     home: Scratch,
+    program: PathBuf,
 }
 
 /// Two Ollamas with `tiny` and `tiny-embed`, and a llama-server with [`SOLO`].
@@ -168,6 +169,27 @@ impl Server {
         }
     }
 
+    /// Starts a killed Ollama again at its old address, with its models on disk and nothing in memory.
+    pub fn restart_ollama(&mut self) {
+        let log = fs::OpenOptions::new()
+            .append(true)
+            .open(self.home.path().join("log"))
+            .expect("its log");
+        self.child = Command::new(&self.program)
+            .arg("serve")
+            .env("OLLAMA_HOST", self.addr.to_string())
+            .env("OLLAMA_MODELS", self.home.path().join("models"))
+            .env("OLLAMA_NO_CLOUD", "1")
+            .env("HOME", self.home.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a descriptor"))
+            .stderr(log)
+            .spawn()
+            .expect("the program that ran before");
+        let answers = eventually(LIMIT, || std::net::TcpStream::connect(self.addr).is_ok());
+        assert!(answers, "{} does not listen again", self.program.display());
+    }
+
     fn start(program: &Path, home: Scratch, command: &mut Command) -> Self {
         let mut server = Self::spawn(program, home, command);
         let log = server.home.path().join("log");
@@ -194,6 +216,7 @@ impl Server {
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             child,
             home,
+            program: program.to_owned(),
         }
     }
 }

@@ -132,11 +132,9 @@ fn what_fits_nowhere_is_warned_of_in_every_cycle() {
     );
     let text = "warning llama3.1:latest is not placed: gpu0: Model too large (4700MB > 3276MB usable VRAM)";
     let warned = done.err.matches(text).count();
-    assert_eq!(
-        warned,
-        done.err.matches("Running optimization cycle").count(),
-        "{done:?}"
-    );
+    let begun = done.err.matches("Running optimization cycle").count();
+    // The signal may have come in the middle of the last one.
+    assert!(warned == begun || warned + 1 == begun, "{done:?}");
     assert!(warned >= 3);
 }
 

@@ -112,15 +112,16 @@ fn an_ollama_without_capabilities_in_its_list_is_asked() {
         json!({"capabilities": ["embedding"], "model_info": {}}),
     );
     let user = user_of(&stub, "[\"bge-m3\"]");
-    let child = user.start(&["--apply", "--json"]);
-    let request = stub.wait_request(1);
-    assert_eq!(request.path(), "/api/embed");
+    // The node says that it loaded the model, and lists nothing.
+    stub.set_document("/api/ps", json!({"models": []}));
+    let done = finish(user.start(&["--apply", "--json"]), LIMIT);
+    let loads = stub.loads();
+    assert_eq!(loads.len(), 1, "{loads:?}");
+    assert_eq!(loads[0].path(), "/api/embed");
     assert_eq!(
-        request.json(),
+        loads[0].json(),
         json!({"model": "bge-m3:latest", "input": "", "keep_alive": -1})
     );
-    // The node says that it loaded the model, and lists nothing.
-    let done = finish(child, LIMIT);
     assert_eq!(done.code, 1);
     let error = done.json()["failed"][0]["error"]
         .as_str()

@@ -257,13 +257,11 @@ impl Case<'_> {
         let (evicts, answer) = if goes(&answer) {
             (Vec::new(), answer)
         } else {
-            match self.room_for(site, node, &settings) {
-                Some(made) => made,
-                None => {
-                    let text = self.why_no_room(node, &answer);
-                    return refused(text, Some((fit, answer)));
-                }
-            }
+            let Some(made) = self.room_for(site, node, &settings) else {
+                let text = self.why_no_room(node, fit.need_bytes, &answer);
+                return refused(text, Some((fit, answer)));
+            };
+            made
         };
         let wanted = |gone: &&ModelName| self.later(gone);
         Tried::Goes(Box::new(Candidate {
@@ -385,9 +383,8 @@ impl Case<'_> {
             .iter()
             .any(|wanted| same(node, &wanted.name, name));
         let own = same(node, &self.model.name, name);
-        !own && !wanted_before
-            && !self.usage(node, name).active
-            && !(self.embeds(node) && answers(node, name))
+        let spared = self.embeds(node) && answers(node, name);
+        !(own || wanted_before || spared || self.usage(node, name).active)
     }
 
     /// Whether that is a model which is wanted after this one.
@@ -413,7 +410,8 @@ impl Case<'_> {
         }
     }
 
-    fn why_no_room(&self, node: &Node, answer: &SiteFit) -> String {
+    fn why_no_room(&self, node: &Node, need: u64, answer: &SiteFit) -> String {
+        let need = Some(need);
         let busy = node
             .loaded
             .iter()
@@ -423,7 +421,8 @@ impl Case<'_> {
                 .loaded
                 .iter()
                 .any(|loaded| loaded.vram_bytes > Some(0) && answers(node, &loaded.name));
-        let fits_when_empty = self.need_fits_empty(answer);
+        let fits_when_empty =
+            answer.usable_bytes > answer.free_bytes && need <= answer.usable_bytes;
         match (fits_when_empty, busy, chat) {
             (true, true, _) => format!("{}; what is loaded there is at work", answer.reason),
             (true, false, true) => {
@@ -436,13 +435,9 @@ impl Case<'_> {
         }
     }
 
-    fn need_fits_empty(&self, answer: &SiteFit) -> bool {
-        answer.usable_bytes > answer.free_bytes && !answer.reason.contains("too large")
-    }
-
     /// Into any memory: on the GPU in part, or on the CPU.
     fn anywhere(&self, usable: &[(usize, &Site, &Arc<Node>)]) -> Option<Choice> {
-        let mut best: Option<((bool, bool, Reverse<u64>), Choice)> = None;
+        let mut best: Option<(Order, Choice)> = None;
         for (at, site, node) in usable {
             let held = (self.scene.held_back)(&node.name, &self.model.name).is_some();
             if !loads(node, &self.model.name) || held {
@@ -478,6 +473,9 @@ impl Case<'_> {
         best.map(|(_, choice)| choice)
     }
 }
+
+/// Whether it is another than the preferred node, whether no part goes on a GPU, and the free memory.
+type Order = (bool, bool, Reverse<u64>);
 
 /// What came of asking a site.
 enum Tried {

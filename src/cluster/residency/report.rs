@@ -68,9 +68,9 @@ pub fn report(sites: &[Site], known: &[KnownModel], policy: MemoryPolicy) -> Vec
                 .iter()
                 .map(|room| room.clone().measured(policy, Basis::Catalog))
                 .collect();
-            let none = site.knowledge == crate::cluster::Knowledge::NoGpu;
+            let bare = site.knowledge == crate::cluster::Knowledge::NoGpu;
             let sum = |of: fn(&Room) -> u64| {
-                (none || !rooms.is_empty())
+                (bare || !rooms.is_empty())
                     .then(|| rooms.iter().map(of).fold(0, u64::saturating_add))
             };
             let (usable, free) = (sum(|room| room.usable_bytes), sum(|room| room.free_bytes));

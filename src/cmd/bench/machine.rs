@@ -3,7 +3,26 @@
 use std::fs;
 use std::thread;
 
+use crate::cli::Global;
+use crate::config::{self, Environment, Overrides};
+use crate::gpu;
 use crate::measure::Machine;
+
+/// This machine with the names of its GPUs; a look that fails says nothing of them.
+pub(super) fn with_gpus(global: &Global) -> Machine {
+    let environment = Environment::of_process();
+    let look = || {
+        let loaded = config::load(global, &environment, &Overrides::default()).ok()?;
+        let settings = crate::cmd::gpus(global, &environment, &loaded.config).ok()?;
+        let inventory = gpu::look(&settings);
+        let known = inventory.known() && !inventory.disabled();
+        known.then(|| inventory.gpus.into_iter().map(|gpu| gpu.name).collect())
+    };
+    Machine {
+        gpus: look(),
+        ..this()
+    }
+}
 
 /// What can be said of this machine without asking anybody. Its name is left out: receipts are made to be passed on.
 pub(super) fn this() -> Machine {

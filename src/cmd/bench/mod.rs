@@ -1,8 +1,11 @@
 //! `gpurouter bench`: figures that anyone can recompute. One file per kind of benchmark.
 
+pub mod alloc;
 pub mod cost;
+pub mod live;
 mod machine;
 mod measured;
+mod overview;
 mod price;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub mod proxy;
@@ -22,19 +25,22 @@ use crate::render::{self, Told};
 /// Flags of `bench`.
 #[derive(Debug, clap::Args)]
 #[command(
-    arg_required_else_help = true,
     disable_help_subcommand = true,
     after_help = "\
 Examples:
+  gpurouter bench
+  gpurouter bench live --quick
   gpurouter bench roi --slow 19 --fast 0.34 --requests 200 --days 250
   gpurouter bench cost --tokens-in 10 --tokens-out 261
   gpurouter bench roi --slow 6 --fast 2 --receipt roi.jsonl
   gpurouter bench --recompute roi.jsonl
 
+Alone it says what it would measure on your nodes, and measures nothing.
 Every figure says where it comes from: measured, derived (computed, from
 measured ones at least in part), configured (typed by somebody, or computed
 from such numbers alone) or unknown, which prints n/a and never a guess.
-Exit codes: 0 done, or the receipt holds; 1 it does not; 2 usage."
+Exit codes: 0 done, or the receipt holds; 1 it does not; 2 usage;
+3 no node answers."
 )]
 pub struct Args {
     /// What to do.
@@ -51,6 +57,8 @@ pub struct Args {
 /// A kind of benchmark.
 #[derive(Debug, clap::Subcommand)]
 pub enum Bench {
+    /// Your requests: what you have today against the router
+    Live(Box<live::Args>),
     /// What faster answers are worth: time, API, energy, hardware
     Roi(Box<roi::Args>),
     /// What a number of tokens costs at an API
@@ -58,6 +66,8 @@ pub enum Bench {
     /// What the router itself costs, beside other proxies
     #[cfg(any(target_os = "linux", target_os = "android"))]
     Proxy(Box<proxy::Args>),
+    /// How fast models are placed on simulated GPUs
+    Alloc(alloc::Args),
 }
 
 /// Runs the command.
@@ -67,9 +77,10 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         (Some(_), Some(_)) => Err(super::usage(
             "--recompute reads from the file what it is a receipt of",
         )),
-        (None, None) => Err(Told::usage("no benchmark is named")
+        (None, None) if args.receipt.is_some() => Err(Told::usage("no benchmark is named")
             .hint("gpurouter bench --help lists them")
             .into()),
+        (None, None) => overview::run(global),
         (Some(bench), None) => {
             let bench = match bench {
                 Bench::Roi(args) => roi::inputs(global, args)?,
@@ -80,19 +91,24 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
                 }
                 #[cfg(any(target_os = "linux", target_os = "android"))]
                 Bench::Proxy(args) => return proxy::run(global, args),
+                Bench::Live(live) => return live::run(global, live, args.receipt.as_ref()),
+                Bench::Alloc(_) if args.receipt.is_some() => {
+                    return Err(super::usage("bench alloc writes no receipt"));
+                }
+                Bench::Alloc(args) => return alloc::run(global, args),
             };
-            tell(global, &header(bench), args)
+            tell(global, &header(global, bench), args)
         }
     }
 }
 
 /// The header of a benchmark that begins now on this machine.
-fn header(bench: measure::Bench) -> Header {
+fn header(global: &Global, bench: measure::Bench) -> Header {
     Header {
         schema: measure::SCHEMA,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-        machine: machine::this(),
+        machine: machine::with_gpus(global),
         bench,
     }
 }

@@ -3,14 +3,17 @@
 //! A pair is one request of a trace in one repeat, sent once under each policy with the same limits and seed.
 
 mod report;
+mod tier;
 mod times;
 
-pub use report::{Group, PairedReport, PolicySummary, Speedup, paired_report};
+pub use report::{Group, PairedReport, PolicySummary, Speedup, live_report, paired_report};
+pub use tier::{Class, Spread, Tier};
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::figure::{Figure, Unit};
 use super::statistics::{MAX_RESAMPLES, RESAMPLES};
 
 /// Under what a request was sent.
@@ -127,6 +130,16 @@ pub struct LiveSettings {
     pub max_tokens: Option<u32>,
     /// How the report is computed.
     pub paired: PairedSettings,
+    /// The class of each request of the trace; shorter than the trace, or empty, where it is not known.
+    #[serde(default)]
+    pub classes: Vec<Class>,
+    /// What the GPUs took before the first request, all together.
+    #[serde(default = "unknown_power")]
+    pub idle_power: Figure,
+}
+
+fn unknown_power() -> Figure {
+    Figure::unknown(Unit::Watts)
 }
 
 /// Why observations are not pairs.

@@ -3,7 +3,11 @@
 use serde::Serialize;
 
 use super::times::{self, Time};
-use super::{Observation, Outcome, Pair, PairedSettings, PairingError, Policy, Temperature, pairs};
+use super::tier::{self, Tier};
+use super::{
+    LiveSettings, Observation, Outcome, Pair, PairedSettings, PairingError, Policy, Temperature,
+    pairs,
+};
 use crate::measure::figure::{Figure, Unit};
 use crate::measure::gate::{Checks, Comparability, gate};
 use crate::measure::random::Random;
@@ -89,7 +93,7 @@ pub struct Group {
 }
 
 /// What a paired comparison found.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PairedReport {
     /// The speed-up by the time to the end over all pairs; `None` where the answers are not comparable.
     pub headline: Option<Speedup>,
@@ -101,6 +105,8 @@ pub struct PairedReport {
     pub cold: Option<Group>,
     /// Those that began with it.
     pub warm: Option<Group>,
+    /// By class and temperature, where the classes of the requests are known.
+    pub tiers: Vec<Tier>,
 }
 
 /// Compares two policies by their observations.
@@ -130,7 +136,18 @@ pub fn paired_report(
         all,
         cold: of(Temperature::Cold),
         warm: of(Temperature::Warm),
+        tiers: Vec::new(),
     })
+}
+
+/// The same for a live benchmark, whose settings may tell the class of each request.
+pub fn live_report(
+    observations: &[Observation],
+    settings: &LiveSettings,
+) -> Result<PairedReport, PairingError> {
+    let report = paired_report(observations, &settings.paired)?;
+    let tiers = tier::tiers(&pairs(observations)?, settings);
+    Ok(PairedReport { tiers, ..report })
 }
 
 fn group(pairs: &[Pair<'_>], settings: &PairedSettings) -> Group {
@@ -164,7 +181,7 @@ fn by_request<'a>(pairs: &[Pair<'a>]) -> impl Iterator<Item = Vec<Pair<'a>>> {
 
 /// The geometric mean over requests of today's time over the routed one. Repeats of a request are averaged first and drawn together: they are no
 /// further evidence about other requests, and an interval that took them for that would be too narrow.
-fn speedup(pairs: &[Pair<'_>], time: Time, settings: &PairedSettings) -> Speedup {
+pub(super) fn speedup(pairs: &[Pair<'_>], time: Time, settings: &PairedSettings) -> Speedup {
     let mut counted = 0_u64;
     let mut logs = Vec::new();
     for repeats in by_request(pairs) {
@@ -279,7 +296,7 @@ fn summary(pairs: &[Pair<'_>], policy: Policy, checks: Checks, timeout_ms: f64) 
     }
 }
 
-fn known(value: Option<f64>, unit: Unit) -> Figure {
+pub(super) fn known(value: Option<f64>, unit: Unit) -> Figure {
     value.map_or(Figure::unknown(unit), |value| Figure::measured(value, unit))
 }
 
@@ -309,7 +326,8 @@ fn total(
 }
 
 /// Tokens per second over the answered requests for which both numbers are known.
-fn rate(observations: &[&Observation], of: impl Fn(&Observation) -> Option<(u64, f64)>) -> Figure {
+pub(super) fn rate(
+    observations: &[&Observation], of: impl Fn(&Observation) -> Option<(u64, f64)>) -> Figure {
     let (mut tokens, mut milliseconds) = (0_u64, 0.0);
     let answered = observations.iter().filter(|one| one.outcome == Outcome::Ok);
     for (of_one, time) in answered.filter_map(|one| of(one)) {

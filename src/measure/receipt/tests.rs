@@ -40,6 +40,8 @@ fn live() -> Bench {
             resamples: 20,
             ..PairedSettings::default()
         },
+        classes: Vec::new(),
+        idle_power: Figure::unknown(Unit::Watts),
     })
 }
 

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use super::figure::{grouped_trimmed, text};
 use super::sentence;
 use crate::measure::{
-    Comparability, Group, LiveSettings, Obstacle, PairedReport, PolicySummary, Speedup,
+    Comparability, Figure, Group, LiveSettings, Obstacle, PairedReport, PolicySummary, Speedup, Spread,
+    Temperature, Tier, Unit,
 };
 
 pub(super) fn live(
@@ -20,8 +21,10 @@ pub(super) fn live(
         "trace   ",
         &format!("{}, {} repeats", settings.trace, settings.repeats),
     )?;
+    let both = report.cold.is_some() && report.warm.is_some();
     let groups = [
-        ("all", Some(report.all)),
+        // Of one temperature alone, all of them are that one.
+        ("all", Some(report.all).filter(|_| both)),
         ("cold: not in memory", report.cold),
         ("warm: in memory", report.warm),
     ];
@@ -31,8 +34,82 @@ pub(super) fn live(
             table(out, name, &group)?;
         }
     }
+    tiers(out, &report.tiers)?;
+    if settings.idle_power.is_known() {
+        writeln!(out)?;
+        writeln!(out, "idle power of the GPUs: {}  measured", text(settings.idle_power))?;
+    }
     writeln!(out)?;
     headline(out, report)
+}
+
+/// Times by class: the middle, the slow end, and both ends.
+fn tiers(out: &mut dyn Write, tiers: &[Tier]) -> io::Result<()> {
+    if tiers.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    writeln!(
+        out,
+        "{:<24}{:>4}{:>10}{:>10}{:>10}{:>10}{:>9}  TAG",
+        "to the end, by class", "N", "P50", "P95", "MIN", "MAX", "TOKENS/S"
+    )?;
+    for tier in tiers {
+        for (policy, spread) in [("today", &tier.today), ("routed", &tier.routed)] {
+            let label = format!("{} {} {policy}", tier.class.as_str(), temperature(tier.temperature));
+            writeln!(
+                out,
+                "{label:<24}{:>4}{:>10}{:>10}{:>10}{:>10}{:>9}  {}",
+                tier.pairs,
+                text(spread.p50),
+                text(spread.p95),
+                text(spread.min),
+                text(spread.max),
+                text(spread.decode_speed),
+                brief(spread)
+            )?;
+        }
+    }
+    writeln!(out, "m: times are measured; d: speeds are derived")
+}
+
+/// The tags of a line of [`tiers`], by their first letters: of the times, and of the speed.
+fn brief(spread: &Spread) -> String {
+    let letter = |figure: Figure| figure.tag().as_str().chars().take(1).collect::<String>();
+    format!("{}{}", letter(spread.p50), letter(spread.decode_speed))
+}
+
+fn temperature(temperature: Temperature) -> &'static str {
+    match temperature {
+        Temperature::Cold => "cold",
+        Temperature::Warm => "warm",
+    }
+}
+
+/// The middle times by class as bars, the longest as wide as the terminal allows.
+pub(super) fn chart(out: &mut dyn Write, report: &PairedReport) -> io::Result<()> {
+    const WIDEST: f64 = 44.0;
+    let longest = report
+        .tiers
+        .iter()
+        .flat_map(|tier| [tier.today.p50, tier.routed.p50])
+        .filter_map(Figure::value)
+        .fold(0.0_f64, f64::max);
+    writeln!(out)?;
+    if longest <= 0.0 {
+        return writeln!(out, "no class has a time to draw");
+    }
+    writeln!(out, "p50 to the end, measured; the longest bar is {}", text(Figure::measured(longest, Unit::Milliseconds)))?;
+    for tier in &report.tiers {
+        for (policy, spread) in [("today", &tier.today), ("routed", &tier.routed)] {
+            let label = format!("{} {} {policy}", tier.class.as_str(), temperature(tier.temperature));
+            let share = spread.p50.value().map_or(0.0, |ms| ms / longest);
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 44")]
+            let width = (share * WIDEST).ceil() as usize;
+            writeln!(out, "{label:<24}{} {}", "#".repeat(width), text(spread.p50))?;
+        }
+    }
+    Ok(())
 }
 
 fn table(out: &mut dyn Write, name: &str, group: &Group) -> io::Result<()> {
@@ -134,6 +211,10 @@ fn obstacle(report: &PairedReport) -> String {
     match (obstacle, needed) {
         (Obstacle::NoChecks, _) => {
             "no answer was checked under both policies, so nobody knows whether they are as good"
+                .to_owned()
+        }
+        (Obstacle::NonePassed, _) => {
+            "no checked answer passed under either policy, so the checks do not tell whether they are as good"
                 .to_owned()
         }
         (Obstacle::TooFewChecks, Some(needed)) => {

@@ -26,6 +26,14 @@ pub fn bench(out: &mut dyn Write, bench: &Bench, report: &Report) -> io::Result<
     }
 }
 
+/// A report's times as bars.
+pub fn chart(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    match report {
+        Report::Live(report) => live::chart(out, report),
+        Report::Roi(_) | Report::Cost(_) => Ok(()),
+    }
+}
+
 /// Whether a receipt holds, and what in it does not agree.
 pub fn verdict(out: &mut dyn Write, receipt: &Receipt, findings: &[Finding]) -> io::Result<()> {
     writeln!(out)?;

@@ -129,7 +129,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let date = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
     let observations = observe(global, &plan, &lanes, &upstream, &stop)?;
     let report = report(&settings, &observations);
-    let (version, machine) = (env!("CARGO_PKG_VERSION"), machine::this());
+    let (version, machine) = (env!("CARGO_PKG_VERSION"), machine::with_gpus(global));
     if global.json {
         render::json(&json!({
             "schema": measure::SCHEMA, "version": version, "date": date, "machine": machine,
