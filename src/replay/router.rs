@@ -615,6 +615,7 @@ impl Router {
                 answer_tokens: told.answer_tokens.into(),
                 decode_ms: milliseconds(told.answer),
                 load: None,
+                crowded: false,
             },
         );
         self.renew(node, model.clone());

@@ -47,7 +47,7 @@ pub struct Speed {
     /// Characters of the prompt per token, as this model counts them.
     #[serde(skip)]
     pub characters_per_token: Option<f64>,
-    /// Answer tokens per second of the newest answers, however long their prompts.
+    /// Answer tokens per second of the newest answers that the node wrote alone, however long their prompts.
     #[serde(skip)]
     pub recent_tps: Option<f64>,
     /// What it runs on, where it should run on a GPU and does not.

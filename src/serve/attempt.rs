@@ -200,6 +200,10 @@ fn attempt_here<'b>(
         if let (Some(sent), Some(context)) = (&mut x.sent, window.and_then(|w| w.context)) {
             sent.num_ctx = Some(u64::from(context));
         }
+        let window = admitted.as_ref().and_then(|admitted| admitted.window);
+        if let (Some(sent), Some(context)) = (&mut x.sent, window.and_then(|w| w.context)) {
+            sent.num_ctx = Some(u64::from(context));
+        }
         let settings = admitted
             .as_ref()
             .map(|admitted| Settings::of(parsed, asked, admitted, native))

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::kept::{Kept, KeptNode};
 use crate::cluster::{ClusterSnapshot, ModelName, Node, Processor};
+use crate::routing::speed::Load;
 use crate::routing::truncation::Beginnings;
 use crate::routing::{Learner, Observation, Speeds};
 
@@ -83,6 +85,23 @@ impl Measurements {
             let speed = crate::routing::Speed { fallen, ..speed };
             models.insert(model.clone(), speed);
         }
+    }
+
+    /// The router itself had a model loaded there; its cache is empty.
+    pub(super) fn loaded(&self, place: &Place, took: Duration) {
+        lock(&self.learned).beginnings.forget(place);
+        let known = self.now().get(&place.0, &place.1);
+        let kind = if known.samples == 0 && known.load_ms.is_none() {
+            Load::Cold
+        } else {
+            Load::Warm
+        };
+        let load = Some((kind, took.as_secs_f64() * 1000.0));
+        let seen = Observation {
+            load,
+            ..Observation::default()
+        };
+        self.learn(place, &seen);
     }
 
     /// Takes over which models fell back to the CPU, and which nodes are suspect.
@@ -250,6 +269,7 @@ mod tests {
         answer_tokens: 50,
         decode_ms: Some(1000.0),
         load: None,
+        crowded: false,
     };
 
     #[test]
@@ -304,6 +324,20 @@ mod tests {
         assert!(moved.restore(kept, &snapshot("http://b")).is_empty());
         let speed = moved.now().get("a", &ModelName::new("m"));
         assert_eq!(speed.decode_tps, None, "another machine");
+    }
+
+    #[test]
+    fn a_load_is_measured_and_empties_the_cache() {
+        let measurements = Measurements::default();
+        let place = place("m");
+        measurements.note(&place, 7, false);
+        assert!(measurements.note(&place, 7, false).repeated);
+        measurements.loaded(&place, Duration::from_secs(9));
+        measurements.loaded(&place, Duration::from_secs(3));
+        let speed = measurements.now().get("a", &place.1);
+        assert_eq!(speed.load_cold.map(|range| range.centre), Some(9000.0));
+        assert_eq!(speed.load_warm.map(|range| range.centre), Some(3000.0));
+        assert!(!measurements.note(&place, 7, false).repeated);
     }
 
     #[test]

@@ -49,8 +49,7 @@ use crate::dialect::{self, ApiError, Dialect, Endpoint, ErrorKind, Usage};
 use crate::gpu::{self, Sampler};
 use crate::http::client::{Client, Origin, SendError};
 use crate::http::server::{Handler, Limits, Refusal, Refused, Reply, Request, Server, Stopper};
-use crate::routing::speed::Load;
-use crate::routing::{NodeLoad, Observation, RequestFacts, Speeds};
+use crate::routing::{NodeLoad, RequestFacts, Speeds};
 use asked::Asked;
 use exchange::Exchange;
 use guard::HostRule;
@@ -328,6 +327,12 @@ impl Router {
         self.gates.loads(&snapshot.nodes)
     }
 
+    /// Requests that a node is answering.
+    fn active(&self, node: &Arc<Node>) -> u32 {
+        let loads = self.gates.loads(std::slice::from_ref(node));
+        loads.first().map_or(0, |load| load.active)
+    }
+
     /// What sending a request to each of the snapshot's nodes would mean.
     fn forecasts(
         &self,
@@ -365,24 +370,6 @@ impl Router {
             }
         };
         snapshot.nodes.iter().map(forecast).collect()
-    }
-
-    /// A load of the router's own took so long.
-    fn measured_load(&self, node: &Node, model: &str, took: Duration) {
-        let model = ModelName::new(model);
-        let known = self.measurements.now().get(&node.name, &model);
-        // The first load read the file from disk; later ones found it in the system's cache, as far as anybody can tell.
-        let kind = if known.load_ms.is_none() {
-            Load::Cold
-        } else {
-            Load::Warm
-        };
-        let seen = Observation {
-            load: Some((kind, took.as_secs_f64() * 1000.0)),
-            ..Observation::default()
-        };
-        let place = (node.name.clone(), model);
-        self.measurements.learn(&place, &seen);
     }
 
     /// A load found the node out of reach.

@@ -24,7 +24,7 @@ pub(super) struct Sent {
     beginning: u64,
     one_text: bool,
     max_tokens: Option<u64>,
-    /// The context that the request asks for, as it is sent; `None`: the node's own.
+    /// The context that it is answered with, as far as that is decided here; `None`: the node's own.
     pub(super) num_ctx: Option<u64>,
 }
 
@@ -86,14 +86,20 @@ pub(super) fn check(
     if known.repeated && usage.cached_tokens.is_none() && verdict == Verdict::Whole {
         x.router.measurements.counted_cached(&place);
     }
-    let seen = observation(
-        usage,
-        &sent,
-        verdict,
-        context,
-        known.repeated,
-        speed.samples,
-    );
+    let seen = Observation {
+        // Its own slot is still taken.
+        crowded: snapshot
+            .node(&node.name)
+            .is_some_and(|node| x.router.active(node) > 1),
+        ..observation(
+            usage,
+            &sent,
+            verdict,
+            context,
+            known.repeated,
+            speed.samples,
+        )
+    };
     x.draft.record.truncated = match verdict {
         Verdict::Cut(_) => Some(true),
         Verdict::Whole => usage.prompt_tokens.map(|_| false),
@@ -148,6 +154,7 @@ fn observation(
             .load_ms
             .filter(|ms| *ms > LOADED_MS)
             .map(|ms| (kind, ms)),
+        ..Observation::default()
     }
 }
 

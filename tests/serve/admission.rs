@@ -46,6 +46,7 @@ fn beyond_slots_and_queue_is_503_with_retry_after() {
     let router = start(&[("only", node.url())], ONE_SLOT);
     let first = ask(&router);
     wait_load(&router, 1, 0);
+    node.wait_request(1);
     let second = ask(&router);
     wait_load(&router, 1, 1);
     let asked = Instant::now();

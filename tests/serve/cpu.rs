@@ -34,12 +34,12 @@ fn wait_for(router: &Router, code: Option<&str>) {
     );
 }
 
-/// Lines of the log about the CPU.
-fn lines(router: &Router) -> usize {
+/// Lines of the log about this model and the CPU.
+fn lines(router: &Router, model: &str) -> usize {
     let records = router.records();
     let about = |line: &&Value| {
         let message = line["message"].as_str().unwrap_or("");
-        line["level"] == "warning" && message.contains(" runs on")
+        line["level"] == "warning" && message.contains(" runs on") && message.contains(model)
     };
     records.iter().filter(about).count()
 }
@@ -92,7 +92,7 @@ fn a_node_whose_gpu_is_not_used_is_told_once_and_the_other_one_answers() {
     };
     assert_eq!(gauge("a").as_deref(), Some("1"), "{metrics}");
     std::thread::sleep(Duration::from_secs(5));
-    assert_eq!(lines(&router), 1, "{:#?}", router.stderr());
+    assert_eq!(lines(&router, SMALL), 1, "{:#?}", router.stderr());
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_node_without_a_gpu_is_not_blamed() {
     client::post(router.addr, "/api/chat", &chat(SMALL, "hello", false));
     std::thread::sleep(Duration::from_secs(5));
     assert!(warnings(&router).is_empty(), "{:?}", warnings(&router));
-    assert_eq!(lines(&router), 0);
+    assert_eq!(lines(&router, ""), 0);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn full_partial_and_cpu_are_told_apart_and_recovery_is_silent() {
     stub.set_document("/api/ps", ps(8 * GIB));
     wait_for(&router, None);
     assert_eq!(
-        lines(&router),
+        lines(&router, "`m:latest`"),
         1,
         "told once, recovered silently: {:#?}",
         router.stderr()

@@ -147,18 +147,21 @@ fn five_ways_of_cutting_are_found_behind_the_real_router() {
         let sim = Sim::start(&["--gpu", "rtx3060", "--clock", "virtual", "--fault", &fault]);
         let router = start(&[("a", sim.urls[0].clone())], "");
         let model = "qwen2.5-coder:1.5b";
-        for (tokens, cut) in [(300, false), (1200, false), (3000, true), (9000, true)] {
-            for path in ["/v1/chat/completions", "/api/chat"] {
-                let answer = client::post(router.addr, path, &chat(model, &prompt(tokens), false));
-                assert_eq!(answer.status, 200, "{answer:?}");
-                let header = answer.header("x-gpurouter-truncated");
-                assert_eq!(header.is_some(), cut, "{shape} {tokens} {path}: {answer:?}");
-                assert_eq!(
-                    record(&router, &answer)["truncated"],
-                    cut,
-                    "{shape} {tokens}"
-                );
-            }
+        for (path, tokens, cut) in [
+            ("/v1/chat/completions", 300, false),
+            ("/v1/chat/completions", 1200, false),
+            ("/v1/chat/completions", 3000, true),
+            ("/api/chat", 1200, false),
+            ("/api/chat", 3000, true),
+            // The router has a larger context loaded for it; the node cuts all the same.
+            ("/api/chat", 9000, true),
+        ] {
+            let answer = client::post(router.addr, path, &chat(model, &prompt(tokens), false));
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let header = answer.header("x-gpurouter-truncated");
+            assert_eq!(header.is_some(), cut, "{shape} {tokens} {path}: {answer:?}");
+            let told = record(&router, &answer)["truncated"].clone();
+            assert_eq!(told, cut, "{shape} {tokens} {path}");
         }
     }
 }

@@ -161,7 +161,10 @@ pub fn decide(
             None => refusal(&wanted.requested, snapshot, &lost),
         });
     };
-    let (reason, detail) = explain(winner, target, admitted.len());
+    // Those that come last for a reason of their own may have been sooner.
+    let set_back = |candidate: &&Candidate| matches!(candidate.reason, "suspect" | "on_cpu");
+    let compared = admitted.len() - admitted.iter().filter(set_back).count();
+    let (reason, detail) = explain(winner, target, compared);
     admitted.extend(lost);
     Ok(Decision {
         complexity: wanted.complexity,

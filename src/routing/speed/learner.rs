@@ -48,6 +48,8 @@ pub struct Observation {
     pub decode_ms: Option<f64>,
     /// A load that the answer had to wait for, and its milliseconds.
     pub load: Option<(Load, f64)>,
+    /// Whether the node was writing other answers at the same time, which all slow each other down.
+    pub crowded: bool,
 }
 
 impl Observation {
@@ -78,7 +80,7 @@ struct Model {
     cold: VecDeque<f64>,
     warm: VecDeque<f64>,
     characters: VecDeque<f64>,
-    /// Decode speeds of the newest answers, whatever their context.
+    /// Decode speeds of the newest answers that the node wrote alone, whatever their context.
     newest: VecDeque<f64>,
     answer: Option<f64>,
     samples: u64,
@@ -241,7 +243,10 @@ impl Model {
             let old = self.answer.unwrap_or(tokens);
             self.answer = Some(old + NEWEST * (tokens - old));
         }
-        if let Some(ms) = seen.decode().filter(|_| seen.answer_tokens >= LEAST_DECODE) {
+        if let Some(ms) = seen
+            .decode()
+            .filter(|_| seen.answer_tokens >= LEAST_DECODE && !seen.crowded)
+        {
             push(
                 &mut self.newest,
                 count(seen.answer_tokens) * 1000.0 / ms,

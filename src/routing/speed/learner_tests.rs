@@ -88,6 +88,7 @@ impl Hidden {
             answer_tokens: answer as u64,
             decode_ms: Some(decode * noise()),
             load: Some((Load::Cold, load)),
+            crowded: false,
         }
     }
 }
@@ -295,6 +296,13 @@ fn the_newest_speed_follows_at_once() {
     };
     for _ in 0..40 {
         learner.observe("a", &model, &answer(1000.0));
+    }
+    for _ in 0..9 {
+        let crowded = Observation {
+            crowded: true,
+            ..answer(9000.0)
+        };
+        learner.observe("a", &model, &crowded);
     }
     for _ in 0..3 {
         learner.observe("a", &model, &answer(20_000.0));

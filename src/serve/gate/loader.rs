@@ -96,7 +96,8 @@ impl Loader {
                 );
                 self.log.event(LogLevel::Info, &text);
                 if let Some(router) = self.router() {
-                    router.measured_load(node, &call.model, took);
+                    let place = (node.name.clone(), ModelName::new(&call.model));
+                    router.measurements.loaded(&place, took);
                 }
                 gate.change(|state, now| state.loaded(now, order, held.as_deref(), ms));
             }
