@@ -210,18 +210,7 @@ fn attempt_here<'b>(
             .unwrap_or_default();
         x.permit = admitted.map(|admitted| admitted.permit);
         x.trying(candidate);
-        if settings.loaded {
-            x.draft.step(format!(
-                "`{}` was loaded for it on {}",
-                candidate.model, node.name
-            ));
-        }
-        if let Some(avoided) = settings.avoided {
-            x.draft.step(match avoided.ms {
-                Some(ms) => Cow::Owned(format!("reload avoided: about {ms} ms")),
-                None => Cow::Borrowed("reload avoided"),
-            });
-        }
+        settings.note(x, candidate);
         x.router.used(node);
         let own;
         let (target, sent): (Cow<'_, str>, Cow<'_, [u8]>) =
@@ -323,6 +312,21 @@ impl Settings {
             }
         }
         settings
+    }
+
+    /// Writes down what was done for the request before it is sent.
+    fn note(&self, x: &mut Exchange<'_, '_>, candidate: &Candidate) {
+        if self.loaded {
+            let (model, node) = (&candidate.model, &candidate.node);
+            x.draft
+                .step(format!("`{model}` was loaded for it on {node}"));
+        }
+        if let Some(avoided) = self.avoided {
+            x.draft.step(match avoided.ms {
+                Some(ms) => Cow::Owned(format!("reload avoided: about {ms} ms")),
+                None => Cow::Borrowed("reload avoided"),
+            });
+        }
     }
 
     fn edits(&self) -> Vec<Edit<'_>> {
