@@ -77,6 +77,7 @@ pub fn read_trace(text: &str) -> Result<Recorded, PromptError> {
         };
         prompt.model = Some(request.model.clone());
         prompt.ctx = request.ctx;
+        prompt.shared = true;
         recorded.prompts.push(prompt);
     }
     if recorded.prompts.is_empty() {

@@ -115,10 +115,10 @@ fn simple() -> Vec<Ask> {
     vec![
         ask(class, "Write a docstring for a function called sort_by_price.", needle(&["sort", "price"]), 96),
         ask(class, "Add a comment to this line: shelf_count = len(shelves)", needle(&["#", "shelf_count"]), 64),
-        ask(class, "Fix the typo in this word and write it once: recieve", needle(&["receive"]), 32),
+        ask(class, "Format this date as ISO 8601: 3 May 2026", needle(&["2026-05-03"]), 32),
         ask(class, "Format this number with its unit and nothing else: 150 minutes", quantity(150.0, &["minutes", "min"]), 24),
         document(class, "Format as JSON with name and age: Ada is 36 years old.", object(&json!({"name": {"type": "string"}, "age": {"type": "integer"}})), 48),
-        ask(class, "Complete this line of Python: for item in", needle(&["item"]), 48),
+        ask(class, "Write a docstring for a class called Shelf.", needle(&["shelf"]), 96),
         ask(class, "Rename the variable x to price in this line: x = 3", needle(&["price = 3"]), 32),
         ask(class, "Add the missing import statement for json.loads in Python.", needle(&["import json"]), 48),
     ]
@@ -129,7 +129,7 @@ fn moderate() -> Vec<Ask> {
     let code = |text: &str| format!("{text}\n\n{CODE}");
     vec![
         ask(class, &code("Refactor this function to use sum() and keep its name:"), needle(&["def total", "sum("]), 192),
-        ask(class, &code("Explain what this function does, and name its two parameters:"), needle(&["prices", "rate"]), 192),
+        ask(class, &code("Refactor this function into a class Basket with a method total:"), needle(&["class Basket", "def total"]), 256),
         ask(class, &code("Write a unit test for this function:"), needle(&["total(", "assert"]), 256),
         document(
             class,
@@ -139,7 +139,7 @@ fn moderate() -> Vec<Ask> {
         ),
         ask(class, &code("Add error handling to this function: raise ValueError when rate is negative:"), needle(&["raise", "ValueError"]), 224),
         ask(class, &code("Add type hints to this function:"), needle(&["def total", "float", "->"]), 192),
-        ask(class, "A box holds 12 jars and a pallet 40 boxes. Explain step by step how many jars 3 pallets hold.", quantity(1440.0, &["jars", "jar"]), 192),
+        ask(class, &code("Debug this function step by step: what does total([10, 20], 0.5) return? End with that number."), quantity(45.0, &[]), 256),
         ask(class, &code("Debug this function: with prices [] and rate None it fails. Explain why."), needle(&["None"]), 192),
     ]
 }

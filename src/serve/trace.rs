@@ -150,6 +150,10 @@ impl TraceWriter {
         let Some(model) = record.requested_model.as_deref() else {
             return;
         };
+        // A request that cannot be answered anywhere is no load; one that found no room is.
+        if (400..429).contains(&record.status) {
+            return;
+        }
         let tokens_in = record.tokens.prompt.or(record.tokens.prompt_estimated).unwrap_or(0);
         // A block stands for 256 tokens: text with few bytes to a token has more blocks than tokens for them.
         let blocks = usize::try_from(tokens_in / 256).unwrap_or(usize::MAX).min(draft.prefix.len());

@@ -47,8 +47,8 @@ fn a_typing_mistake_is_answered_with_what_was_meant() {
         .refused(2, "jsn", "json");
     // A part that does not exist yet is not silently accepted.
     user.run(&["optimize"]).refused(2, "optimize", "");
-    user.run(&["serve", "--record", "x"])
-        .refused(2, "--record", "");
+    user.run(&["serve", "--recrod", "x"])
+        .refused(2, "--recrod", "--record");
 }
 
 #[test]

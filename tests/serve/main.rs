@@ -11,6 +11,7 @@ mod fallback;
 mod forms;
 mod lists;
 mod running;
+mod record;
 mod told;
 
 use std::fmt::Write;

@@ -54,7 +54,7 @@ struct Plan {
     seconds: Option<f64>,
 }
 
-const STOP: &str = "Ctrl-C ends a run and reports the complete pairs; a second one ends it at once";
+const STOP: &str = "Ctrl-C ends a run and reports the complete pairs; a second one, at once";
 
 /// Runs the command.
 pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
@@ -177,13 +177,13 @@ fn tell(out: &mut dyn Write, document: &Document<'_>) -> io::Result<()> {
         |url| format!("gpurouter, running at {url}"),
     );
     writeln!(out, "It would compare: {today}\n         against: {routed}\n")?;
-    writeln!(out, "{:<22}{:<42}{:>8}  TIME", "COMMAND", "WHAT", "REQUESTS")?;
+    writeln!(out, "{:<22}{:<37}{:>8}  TIME", "COMMAND", "WHAT", "REQUESTS")?;
     for plan in &document.plans {
         let time = plan.seconds.map_or_else(|| "unknown".to_owned(), time);
-        writeln!(out, "{:<22}{:<42}{:>8}  {time}", plan.command, plan.what, plan.requests)?;
+        writeln!(out, "{:<22}{:<37}{:>8}  {time}", plan.command, plan.what, plan.requests)?;
     }
-    writeln!(out, "{:<22}{:<42}{:>8}  about 1 min", "bench proxy", "what the router itself costs", "no node")?;
-    writeln!(out, "{:<22}{:<42}{:>8}  none", "bench roi, bench cost", "what that is worth, from your numbers", "none")?;
+    writeln!(out, "{:<22}{:<37}{:>8}  about 1 min", "bench proxy", "what the router itself costs", "no node")?;
+    writeln!(out, "{:<22}{:<37}{:>8}  none", "bench roi, bench cost", "what that is worth, from your numbers", "none")?;
     writeln!(out)?;
     if document.plans.iter().any(|plan| plan.seconds.is_none()) {
         writeln!(out, "Times are unknown until a running router has answered some requests.")?;

@@ -19,7 +19,10 @@ pub(super) fn live(
     sentence(
         out,
         "trace   ",
-        &format!("{}, {} repeats", settings.trace, settings.repeats),
+        &match settings.repeats {
+            1 => format!("{}, once", settings.trace),
+            repeats => format!("{}, {repeats} repeats", settings.trace),
+        },
     )?;
     let both = report.cold.is_some() && report.warm.is_some();
     let groups = [
@@ -51,7 +54,7 @@ fn tiers(out: &mut dyn Write, tiers: &[Tier]) -> io::Result<()> {
     writeln!(out)?;
     writeln!(
         out,
-        "{:<24}{:>4}{:>10}{:>10}{:>10}{:>10}{:>9}  TAG",
+        "{:<22}{:>4}{:>10}{:>10}{:>10}{:>10}{:>9}  TAG",
         "to the end, by class", "N", "P50", "P95", "MIN", "MAX", "TOKENS/S"
     )?;
     for tier in tiers {
@@ -59,7 +62,7 @@ fn tiers(out: &mut dyn Write, tiers: &[Tier]) -> io::Result<()> {
             let label = format!("{} {} {policy}", tier.class.as_str(), temperature(tier.temperature));
             writeln!(
                 out,
-                "{label:<24}{:>4}{:>10}{:>10}{:>10}{:>10}{:>9}  {}",
+                "{label:<22}{:>4}{:>10}{:>10}{:>10}{:>10}{:>9}  {}",
                 tier.pairs,
                 text(spread.p50),
                 text(spread.p95),
@@ -106,7 +109,7 @@ pub(super) fn chart(out: &mut dyn Write, report: &PairedReport) -> io::Result<()
             let share = spread.p50.value().map_or(0.0, |ms| ms / longest);
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 44")]
             let width = (share * WIDEST).ceil() as usize;
-            writeln!(out, "{label:<24}{} {}", "#".repeat(width), text(spread.p50))?;
+            writeln!(out, "{label:<22}{} {}", "#".repeat(width), text(spread.p50))?;
         }
     }
     Ok(())

@@ -192,10 +192,10 @@ fn observe(
     say(
         global,
         &format!(
-            "{} requests: {} runs of {} under each policy, warming up included; Ctrl-C ends it and reports what is complete",
+            "{} requests: {} under each policy, {}, warming up included; Ctrl-C ends it and reports what is complete",
             campaign.requests(),
-            campaign.runs,
-            campaign.prompts.len()
+            campaign.prompts.len(),
+            if campaign.runs == 1 { "once".to_owned() } else { format!("{} times", campaign.runs) }
         ),
     );
     let bar = bar(global, campaign.requests())?;
