@@ -28,12 +28,30 @@ fn live_runs_from_end_to_end_cold_and_warm() {
         return;
     };
     let scratch = Scratch::new();
-    let urls = fleet.ollama.each_ref().map(|ollama| format!("--node={}", ollama.url()));
+    let urls = fleet
+        .ollama
+        .each_ref()
+        .map(|ollama| format!("--node={}", ollama.url()));
     let prompts = "Write a docstring\n{\"prompt\":\"Design a queue\",\"format\":\"json\",\"check\":{\"schema\":{\"type\":\"object\"}},\"max_tokens\":24}\n";
     scratch.write("set.txt", prompts);
     let args = [
-        "live", &urls[0], &urls[1], "--prompts", "set.txt", "--runs", "2", "--max-tokens", "24", "--cold", "--receipt", "run.jsonl",
-        "--save", "replies", "--routed-model", "tiny", "--json",
+        "live",
+        &urls[0],
+        &urls[1],
+        "--prompts",
+        "set.txt",
+        "--runs",
+        "2",
+        "--max-tokens",
+        "24",
+        "--cold",
+        "--receipt",
+        "run.jsonl",
+        "--save",
+        "replies",
+        "--routed-model",
+        "tiny",
+        "--json",
     ];
     let document = json(printed(&bench(&scratch, &args)).as_bytes());
     let figures = &document["figures"];
@@ -43,14 +61,30 @@ fn live_runs_from_end_to_end_cold_and_warm() {
         for side in ["today", "routed"] {
             let of = |name: &str| group[side][name]["value"].as_f64();
             assert_eq!(group[side]["failures"], 0, "{group}");
-            assert!(of("ttft_p50") > Some(0.0) && of("total_p50") >= of("ttft_p50"), "{group}");
-            assert!(of("tokens_in") > Some(0.0) && of("tokens_out") > Some(0.0), "{group}");
-            assert!(of("prefill_speed") > Some(0.0) && of("decode_speed") > Some(0.0), "{group}");
+            assert!(
+                of("ttft_p50") > Some(0.0) && of("total_p50") >= of("ttft_p50"),
+                "{group}"
+            );
+            assert!(
+                of("tokens_in") > Some(0.0) && of("tokens_out") > Some(0.0),
+                "{group}"
+            );
+            assert!(
+                of("prefill_speed") > Some(0.0) && of("decode_speed") > Some(0.0),
+                "{group}"
+            );
             let loads = of("loads");
-            assert_eq!(loads, Some(if temperature == "cold" { 4.0 } else { 0.0 }), "{group}");
+            assert_eq!(
+                loads,
+                Some(if temperature == "cold" { 4.0 } else { 0.0 }),
+                "{group}"
+            );
         }
     }
-    assert!(figures["cold"]["today"]["load_ms"]["value"].as_f64() > figures["warm"]["today"]["load_ms"]["value"].as_f64());
+    assert!(
+        figures["cold"]["today"]["load_ms"]["value"].as_f64()
+            > figures["warm"]["today"]["load_ms"]["value"].as_f64()
+    );
     let again = printed(&bench(&scratch, &["--recompute", "run.jsonl"]));
     assert!(again.contains("the receipt holds"), "{again}");
     let overview = printed(&bench(&scratch, &[&urls[0], &urls[1]]));
@@ -63,8 +97,23 @@ fn two_real_nodes_answer_at_once() {
         return;
     };
     let scratch = Scratch::new();
-    let urls = fleet.ollama.each_ref().map(|ollama| format!("--node={}", ollama.url()));
-    let args = ["live", "--concurrent", "--quick", "--max-tokens", "32", "--json", &urls[0], &urls[1]];
+    let urls = fleet
+        .ollama
+        .each_ref()
+        .map(|ollama| format!("--node={}", ollama.url()));
+    let args = [
+        "live",
+        "--concurrent",
+        "--quick",
+        "--max-tokens",
+        "32",
+        "--json",
+        &urls[0],
+        &urls[1],
+    ];
     let document: Value = json(printed(&bench(&scratch, &args)).as_bytes());
-    assert!(document["figures"]["direct"]["ratio"]["value"].as_f64() > Some(0.0), "{document}");
+    assert!(
+        document["figures"]["direct"]["ratio"]["value"].as_f64() > Some(0.0),
+        "{document}"
+    );
 }

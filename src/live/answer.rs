@@ -84,7 +84,9 @@ impl Answer {
             self.usage.update(usage);
         }
         if let Some(error) = event.get("error").filter(|error| !error.is_null()) {
-            let text = error.as_str().or_else(|| error.get("message").and_then(Value::as_str));
+            let text = error
+                .as_str()
+                .or_else(|| error.get("message").and_then(Value::as_str));
             self.error = Some(text.map_or_else(|| error.to_string(), str::to_owned));
             return false;
         }
@@ -105,7 +107,11 @@ impl Answer {
     fn message(&mut self, message: &Value) -> bool {
         let text = |key: &str| message.get(key).and_then(Value::as_str).unwrap_or_default();
         let said = text("content");
-        let thought = [text("thinking"), text("reasoning_content"), text("reasoning")];
+        let thought = [
+            text("thinking"),
+            text("reasoning_content"),
+            text("reasoning"),
+        ];
         if self.reply.text.len() < LONGEST_TEXT {
             self.reply.text.push_str(said);
         }
@@ -127,20 +133,28 @@ impl Answer {
     /// A call: whole with an object as arguments (Ollama), or in parts with a text (OpenAI).
     fn call(&mut self, call: &Value) {
         let function = call.get("function").unwrap_or(&Value::Null);
-        let name = function.get("name").and_then(Value::as_str).unwrap_or_default();
+        let name = function
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         match function.get("arguments") {
             Some(Value::String(part)) => self.part(call, name, part),
-            Some(arguments) if self.reply.calls.len() < MOST_CALLS => self.reply.calls.push(ToolCall {
-                name: name.to_owned(),
-                arguments: arguments.clone(),
-            }),
+            Some(arguments) if self.reply.calls.len() < MOST_CALLS => {
+                self.reply.calls.push(ToolCall {
+                    name: name.to_owned(),
+                    arguments: arguments.clone(),
+                });
+            }
             Some(_) => {}
             None => self.part(call, name, ""),
         }
     }
 
     fn part(&mut self, call: &Value, name: &str, arguments: &str) {
-        let index = call.get("index").and_then(Value::as_u64).and_then(|index| usize::try_from(index).ok());
+        let index = call
+            .get("index")
+            .and_then(Value::as_u64)
+            .and_then(|index| usize::try_from(index).ok());
         let index = index.unwrap_or(self.parts.len()).min(MOST_CALLS);
         while self.parts.len() <= index {
             self.parts.push(Default::default());
@@ -162,28 +176,52 @@ mod tests {
         let stream = b"{\"message\":{\"content\":\"\"},\"done\":false}\n{\"message\":{\"content\":\"Hel\"},\"done\":false}\n{\"message\":{\"content\":\"lo\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{\"a\":1}}}]},\"done\":false}\n{\"message\":{\"content\":\"\"},\"done\":true,\"prompt_eval_count\":7,\"eval_count\":2,\"load_duration\":5000000}\n";
         for size in [1, 7, 4096] {
             let mut answer = Answer::default();
-            let brought: Vec<bool> = stream.chunks(size).map(|piece| answer.push(Form::Ollama, piece)).collect();
+            let brought: Vec<bool> = stream
+                .chunks(size)
+                .map(|piece| answer.push(Form::Ollama, piece))
+                .collect();
             answer.close(Form::Ollama);
             assert!(brought.contains(&true));
             assert_eq!(answer.reply.text, "Hello");
-            assert_eq!(answer.reply.calls, [ToolCall { name: "f".to_owned(), arguments: json!({"a": 1}) }]);
+            assert_eq!(
+                answer.reply.calls,
+                [ToolCall {
+                    name: "f".to_owned(),
+                    arguments: json!({"a": 1})
+                }]
+            );
             assert!(answer.ended && answer.error.is_none());
-            assert_eq!((answer.usage.prompt_tokens, answer.usage.completion_tokens), (Some(7), Some(2)));
+            assert_eq!(
+                (answer.usage.prompt_tokens, answer.usage.completion_tokens),
+                (Some(7), Some(2))
+            );
         }
     }
 
     #[test]
     fn openais_events_are_read_with_calls_in_parts() {
         let mut answer = Answer::default();
-        let first = answer.push(Form::OpenAi, b"data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n");
+        let first = answer.push(
+            Form::OpenAi,
+            b"data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n",
+        );
         assert!(!first);
-        assert!(answer.push(Form::OpenAi, b": comment\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n"));
+        assert!(answer.push(
+            Form::OpenAi,
+            b": comment\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n"
+        ));
         answer.push(Form::OpenAi, b"data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\"\"}}]}}]}\n\n");
         answer.push(Form::OpenAi, b"data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\":1}\"}}]},\"finish_reason\":\"tool_calls\"}]}\n\n");
         answer.push(Form::OpenAi, b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\ndata: [DONE]\n\n");
         answer.close(Form::OpenAi);
         assert_eq!(answer.reply.text, "Hi");
-        assert_eq!(answer.reply.calls, [ToolCall { name: "f".to_owned(), arguments: json!({"a": 1}) }]);
+        assert_eq!(
+            answer.reply.calls,
+            [ToolCall {
+                name: "f".to_owned(),
+                arguments: json!({"a": 1})
+            }]
+        );
         assert!(answer.ended);
         assert_eq!(answer.usage.completion_tokens, Some(4));
     }
@@ -196,8 +234,16 @@ mod tests {
             answer.close(form);
             (answer.error, answer.ended)
         };
-        assert_eq!(of(Form::Ollama, b"{\"error\":\"no memory\"}\n"), (Some("no memory".to_owned()), false));
-        assert_eq!(of(Form::OpenAi, b"data: {\"error\":{\"message\":\"no\"}}\n\n").0.as_deref(), Some("no"));
+        assert_eq!(
+            of(Form::Ollama, b"{\"error\":\"no memory\"}\n"),
+            (Some("no memory".to_owned()), false)
+        );
+        assert_eq!(
+            of(Form::OpenAi, b"data: {\"error\":{\"message\":\"no\"}}\n\n")
+                .0
+                .as_deref(),
+            Some("no")
+        );
         assert!(of(Form::Ollama, b"garbage").0.is_some());
         assert_eq!(of(Form::Ollama, b""), (None, false));
     }

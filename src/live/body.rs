@@ -81,7 +81,8 @@ fn messages(prompt: &Prompt, pass: &str) -> Vec<Value> {
     let head = format!("Reference {pass}.");
     match rest.split_first() {
         Some((first, others)) if first.role == "system" => {
-            messages.push(json!({ "role": "system", "content": format!("{head} {}", first.content) }));
+            messages
+                .push(json!({ "role": "system", "content": format!("{head} {}", first.content) }));
             rest = others;
         }
         _ => messages.push(json!({ "role": "system", "content": head })),
@@ -119,7 +120,14 @@ mod tests {
             ollama["options"],
             json!({"temperature": 0, "seed": 3, "num_predict": 9, "num_ctx": 2048, "num_gpu": 0})
         );
-        assert_eq!((&openai["temperature"], &openai["seed"], &openai["max_tokens"]), (&json!(0), &json!(3), &json!(9)));
+        assert_eq!(
+            (
+                &openai["temperature"],
+                &openai["seed"],
+                &openai["max_tokens"]
+            ),
+            (&json!(0), &json!(3), &json!(9))
+        );
         assert_eq!(ollama["format"], "json");
         assert_eq!(openai["response_format"]["type"], "json_object");
     }

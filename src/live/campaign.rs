@@ -122,12 +122,22 @@ impl Campaign<'_> {
             }
             passes.extend(order.iter().map(|side| (Temperature::Warm, *side)));
             for (temperature, side) in passes {
-                let pass = Pass { run, side, temperature };
+                let pass = Pass {
+                    run,
+                    side,
+                    temperature,
+                };
                 let mut tell = |done: u64| {
-                    step(Step { done, of: self.requests(), policy: side.policy, run });
+                    step(Step {
+                        done,
+                        of: self.requests(),
+                        policy: side.policy,
+                        run,
+                    });
                 };
                 let whole = if temperature == Temperature::Warm {
-                    self.warm_up(pass, &cold, &mut done, &mut tell) && self.pass(pass, &all, &mut done, seen, &mut tell)?
+                    self.warm_up(pass, &cold, &mut done, &mut tell)
+                        && self.pass(pass, &all, &mut done, seen, &mut tell)?
                 } else {
                     self.pass(pass, &cold, &mut done, seen, &mut tell)?
                 };
@@ -152,11 +162,20 @@ impl Campaign<'_> {
     }
 
     /// Requests that nobody measures, so that the pass begins with what it needs in memory.
-    fn warm_up(&self, pass: Pass<'_>, first: &[usize], done: &mut u64, tell: &mut dyn FnMut(u64)) -> bool {
+    fn warm_up(
+        &self,
+        pass: Pass<'_>,
+        first: &[usize],
+        done: &mut u64,
+        tell: &mut dyn FnMut(u64),
+    ) -> bool {
         let word = self.word(pass, true, None);
         for prompt in first.iter().filter_map(|index| self.prompts.get(*index)) {
             tell(*done);
-            let short = Prompt { max_tokens: 1, ..prompt.clone() };
+            let short = Prompt {
+                max_tokens: 1,
+                ..prompt.clone()
+            };
             if self.stopped() || self.sender.send(&pass.side.target, &short, &word).is_none() {
                 return false;
             }
@@ -179,7 +198,10 @@ impl Campaign<'_> {
     ) -> Ended {
         let cold = pass.temperature == Temperature::Cold;
         let mut before = self.memory.resident();
-        for (index, prompt) in indices.iter().filter_map(|index| Some((*index, self.prompts.get(*index)?))) {
+        for (index, prompt) in indices
+            .iter()
+            .filter_map(|index| Some((*index, self.prompts.get(*index)?)))
+        {
             tell(*done);
             if self.stopped() {
                 return Ok(false);
@@ -193,7 +215,10 @@ impl Campaign<'_> {
             let Some(sent) = self.sender.send(&pass.side.target, prompt, &word) else {
                 return Ok(false);
             };
-            let energy = self.meter.zip(from).and_then(|(meter, from)| meter.energy(from, meter.now()));
+            let energy = self
+                .meter
+                .zip(from)
+                .and_then(|(meter, from)| meter.energy(from, meter.now()));
             let after = self.memory.resident();
             let loads = loads(before.as_ref(), after.as_ref());
             before = after;
@@ -208,7 +233,12 @@ impl Campaign<'_> {
                 energy_j: energy.filter(|_| sent.outcome == Outcome::Ok),
                 ..observed(prompt, &sent)
             };
-            seen(Seen { observation, prompt, sent: &sent, run: pass.run })?;
+            seen(Seen {
+                observation,
+                prompt,
+                sent: &sent,
+                run: pass.run,
+            })?;
         }
         Ok(true)
     }
@@ -236,7 +266,9 @@ fn observed(prompt: &Prompt, sent: &Sent) -> Observation {
         policy: Policy::Today,
         temperature: Temperature::Warm,
         outcome: sent.outcome,
-        ttft_ms: sent.ttft_ms.filter(|first| sent.total_ms.is_none_or(|end| *first <= end)),
+        ttft_ms: sent
+            .ttft_ms
+            .filter(|first| sent.total_ms.is_none_or(|end| *first <= end)),
         total_ms: sent.total_ms,
         prefill_ms: positive(usage.prompt_ms),
         tokens_in: usage.prompt_tokens,
@@ -245,7 +277,12 @@ fn observed(prompt: &Prompt, sent: &Sent) -> Observation {
         tokens_cached: usage
             .cached_tokens
             .filter(|cached| usage.prompt_tokens.is_none_or(|all| *cached <= all))
-            .or_else(|| usage.prompt_tokens.filter(|_| answered && !prompt.shared).map(|_| 0)),
+            .or_else(|| {
+                usage
+                    .prompt_tokens
+                    .filter(|_| answered && !prompt.shared)
+                    .map(|_| 0)
+            }),
         tokens_out: usage.completion_tokens,
         loads: None,
         load_ms: positive(usage.load_ms),
@@ -263,12 +300,18 @@ mod tests {
     use super::*;
 
     fn resident(names: &[(&str, u64)]) -> Resident {
-        names.iter().map(|(name, context)| (0, (*name).to_owned(), Some(*context))).collect()
+        names
+            .iter()
+            .map(|(name, context)| (0, (*name).to_owned(), Some(*context)))
+            .collect()
     }
 
     #[test]
     fn a_load_is_a_model_or_a_context_that_was_not_there() {
-        let (a, b) = (resident(&[("a", 4096)]), resident(&[("b", 4096), ("a", 8192)]));
+        let (a, b) = (
+            resident(&[("a", 4096)]),
+            resident(&[("b", 4096), ("a", 8192)]),
+        );
         assert_eq!(loads(Some(&a), Some(&a)), Some(0));
         assert_eq!(loads(Some(&a), Some(&b)), Some(2));
         assert_eq!(loads(None, Some(&b)), None);

@@ -5,14 +5,38 @@ use std::fmt::Write;
 use crate::measure::Random;
 
 const THINGS: &[&str] = &[
-    "copper pipe", "oak board", "paper roll", "glass jar", "steel bolt", "rubber seal", "cotton sheet", "brass hinge", "tin lid", "cork tile",
-    "wool felt", "clay brick",
+    "copper pipe",
+    "oak board",
+    "paper roll",
+    "glass jar",
+    "steel bolt",
+    "rubber seal",
+    "cotton sheet",
+    "brass hinge",
+    "tin lid",
+    "cork tile",
+    "wool felt",
+    "clay brick",
 ];
 const PLACES: &[&str] = &[
-    "north hall", "lower cellar", "east ramp", "river dock", "old mill", "yard shed", "glass house", "upper loft",
+    "north hall",
+    "lower cellar",
+    "east ramp",
+    "river dock",
+    "old mill",
+    "yard shed",
+    "glass house",
+    "upper loft",
 ];
 const DEEDS: &[&str] = &[
-    "were counted twice", "arrived late", "were moved", "are reserved", "were returned", "need a new label", "wait for inspection", "were repacked",
+    "were counted twice",
+    "arrived late",
+    "were moved",
+    "are reserved",
+    "were returned",
+    "need a new label",
+    "wait for inspection",
+    "were repacked",
 ];
 
 /// About `tokens` tokens of notes that follow from the seed alone.
@@ -21,10 +45,17 @@ pub(super) fn notes(seed: u64, tokens: u64) -> String {
     let mut text = String::new();
     let wanted = usize::try_from(tokens.saturating_mul(4)).unwrap_or(usize::MAX);
     while text.len() < wanted {
-        let (thing, place, deed) = (pick(&mut random, THINGS), pick(&mut random, PLACES), pick(&mut random, DEEDS));
+        let (thing, place, deed) = (
+            pick(&mut random, THINGS),
+            pick(&mut random, PLACES),
+            pick(&mut random, DEEDS),
+        );
         let (count, shelf) = (2 + random.below(97), 1 + random.below(40));
         // Writing to a String cannot fail.
-        let _ = write!(text, "{count} {thing}s at the {place}, shelf {shelf}, {deed}. ");
+        let _ = write!(
+            text,
+            "{count} {thing}s at the {place}, shelf {shelf}, {deed}. "
+        );
     }
     // All of it is ASCII.
     text.truncate(wanted);
@@ -33,17 +64,23 @@ pub(super) fn notes(seed: u64, tokens: u64) -> String {
 
 /// A word of eight letters that follows from the seed.
 pub(super) fn word(seed: u64) -> String {
+    const CONSONANTS: &[&str] = &[
+        "b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z",
+    ];
+    const VOWELS: &[&str] = &["a", "e", "i", "o", "u"];
     let mut random = Random::new(seed);
-    (0..4)
-        .map(|_| {
-            let consonant = pick(&mut random, &["b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z"]);
-            format!("{consonant}{}", pick(&mut random, &["a", "e", "i", "o", "u"]))
-        })
-        .collect()
+    let mut word = String::new();
+    for _ in 0..4 {
+        word.push_str(pick(&mut random, CONSONANTS));
+        word.push_str(pick(&mut random, VOWELS));
+    }
+    word
 }
 
 fn pick(random: &mut Random, from: &[&'static str]) -> &'static str {
-    from.get(random.below(from.len())).copied().unwrap_or_default()
+    from.get(random.below(from.len()))
+        .copied()
+        .unwrap_or_default()
 }
 
 /// A seed that follows from several numbers.

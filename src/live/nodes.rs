@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::http::client::{Client, Deadlines, Outgoing, OutgoingBody, Origin};
+use crate::http::client::{Client, Deadlines, Origin, Outgoing, OutgoingBody};
 
 /// How long a look may take.
 const LOOK: Duration = Duration::from_secs(5);
@@ -79,14 +79,22 @@ impl<'a> Memory<'a> {
             }
             if Instant::now() > deadline {
                 let names: Vec<&str> = resident.iter().map(|(_, name, _)| name.as_str()).collect();
-                return Err(format!("still in memory after {} s: {}", UNLOAD.as_secs(), names.join(", ")));
+                return Err(format!(
+                    "still in memory after {} s: {}",
+                    UNLOAD.as_secs(),
+                    names.join(", ")
+                ));
             }
             for (node, model, _) in &resident {
                 if let Some(node) = self.nodes.get(*node) {
                     let body = json!({ "model": model, "keep_alive": 0 }).to_string();
                     // A model for embeddings refuses this form; its own one is tried then.
-                    if self.ask(node, "POST", "/api/generate", body.as_bytes(), UNLOAD).is_none() {
-                        let body = json!({ "model": model, "input": "", "keep_alive": 0 }).to_string();
+                    if self
+                        .ask(node, "POST", "/api/generate", body.as_bytes(), UNLOAD)
+                        .is_none()
+                    {
+                        let body =
+                            json!({ "model": model, "input": "", "keep_alive": 0 }).to_string();
                         self.ask(node, "POST", "/api/embed", body.as_bytes(), UNLOAD);
                     }
                 }
@@ -95,7 +103,14 @@ impl<'a> Memory<'a> {
         }
     }
 
-    fn ask(&self, node: &Origin, method: &str, target: &str, body: &[u8], limit: Duration) -> Option<Vec<u8>> {
+    fn ask(
+        &self,
+        node: &Origin,
+        method: &str,
+        target: &str,
+        body: &[u8],
+        limit: Duration,
+    ) -> Option<Vec<u8>> {
         let outgoing = Outgoing {
             method,
             target,

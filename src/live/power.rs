@@ -37,7 +37,10 @@ impl Sample {
     /// The sums; none where one GPU does not say.
     fn of(gpus: &[Gpu], at_ms: f64) -> Self {
         let sum = |of: fn(&Gpu) -> Option<f64>| -> Option<f64> {
-            gpus.iter().map(of).sum::<Option<f64>>().filter(|_| !gpus.is_empty())
+            gpus.iter()
+                .map(of)
+                .sum::<Option<f64>>()
+                .filter(|_| !gpus.is_empty())
         };
         Self {
             at_ms,
@@ -64,19 +67,22 @@ impl Meter {
     /// # Errors
     /// A thread cannot be started.
     pub fn start(settings: &gpu::Settings) -> io::Result<Option<Self>> {
-        let sampler = Sampler::start(settings, Some(INTERVAL), Box::new(|_| {}))?;
-        sampler.wait_for_first(FIRST);
-        let first = sampler.current();
-        let sample = Sample::of(&first.gpus, 0.0);
-        if sample.watts.is_none() && sample.millijoules.is_none() {
+        let probe = Sampler::start(settings, Some(INTERVAL), Box::new(|_| {}))?;
+        probe.wait_for_first(FIRST);
+        let first = probe.current();
+        let told = Sample::of(&first.gpus, 0.0);
+        if told.watts.is_none() && told.millijoules.is_none() {
             return Ok(None);
         }
         let start = Instant::now();
-        let (samples, over) = (Arc::new(Mutex::new(VecDeque::new())), Arc::new(AtomicBool::new(false)));
+        let (samples, over) = (
+            Arc::new(Mutex::new(VecDeque::new())),
+            Arc::new(AtomicBool::new(false)),
+        );
         let (shared, end) = (Arc::clone(&samples), Arc::clone(&over));
         let thread = thread::Builder::new()
             .name("power".to_owned())
-            .spawn(move || watch(&sampler, start, &shared, &end))?;
+            .spawn(move || watch(&probe, start, &shared, &end))?;
         Ok(Some(Self {
             start,
             samples,
@@ -94,7 +100,9 @@ impl Meter {
         let watts: Option<Vec<f64>> = samples.iter().map(|sample| sample.watts).collect();
         self.idle = watts
             .and_then(|watts| mean(&watts))
-            .map_or(Figure::unknown(Unit::Watts), |watts| Figure::measured(watts, Unit::Watts));
+            .map_or(Figure::unknown(Unit::Watts), |watts| {
+                Figure::measured(watts, Unit::Watts)
+            });
     }
 
     /// The power at rest.
@@ -123,7 +131,8 @@ impl Meter {
             if samples.last().is_some_and(|last| last.at_ms >= to_ms) {
                 let seconds = Figure::measured((to_ms - from_ms) / 1000.0, Unit::Seconds);
                 let one = Figure::measured(1.0, Unit::Count);
-                return above_idle(taken(&samples, from_ms, to_ms), self.idle, seconds, one).value();
+                return above_idle(taken(&samples, from_ms, to_ms), self.idle, seconds, one)
+                    .value();
             }
             if Instant::now() > deadline {
                 return None;
@@ -143,21 +152,21 @@ impl Drop for Meter {
     }
 }
 
-fn watch(sampler: &Sampler, start: Instant, samples: &Mutex<VecDeque<Sample>>, over: &AtomicBool) {
+fn watch(probe: &Sampler, start: Instant, samples: &Mutex<VecDeque<Sample>>, over: &AtomicBool) {
     let mut last: Option<Arc<Inventory>> = None;
     while !over.load(Ordering::Relaxed) {
-        let now = sampler.current();
+        let now = probe.current();
         if !last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &now)) {
-            let mut samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
-            if samples.len() == KEPT {
-                samples.pop_front();
+            let mut kept = samples.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.len() == KEPT {
+                kept.pop_front();
             }
-            samples.push_back(Sample::of(&now.gpus, millis(start.elapsed())));
+            kept.push_back(Sample::of(&now.gpus, millis(start.elapsed())));
             last = Some(now);
         }
         thread::sleep(POLL);
     }
-    sampler.stop();
+    probe.stop();
 }
 
 /// Joules in between: from the counters where all GPUs have one, else by integrating their power.
@@ -176,7 +185,9 @@ fn taken(samples: &[Sample], from_ms: f64, to_ms: f64) -> Figure {
             })
         })
         .collect();
-    power.map_or(Figure::unknown(Unit::Joules), |power| integrated(&power, from_ms, to_ms))
+    power.map_or(Figure::unknown(Unit::Joules), |power| {
+        integrated(&power, from_ms, to_ms)
+    })
 }
 
 /// The counter at a moment between two samples.
@@ -186,7 +197,11 @@ fn read(samples: &[Sample], at_ms: f64) -> Option<u64> {
     let (low, high) = (one.millijoules?, two.millijoules?);
     let share = (at_ms - one.at_ms) / (two.at_ms - one.at_ms).max(f64::MIN_POSITIVE);
     let value = low + (high - low) * share;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter of millijoules")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a counter of millijoules"
+    )]
     (value >= 0.0).then_some(value as u64)
 }
 
@@ -220,7 +235,10 @@ mod tests {
         let mut gpu = Gpu::unmeasured(crate::cluster::Vendor::Nvidia, "one");
         gpu.power_w = Some(20.0);
         let silent = Gpu::unmeasured(crate::cluster::Vendor::Nvidia, "two");
-        assert_eq!(Sample::of(&[gpu.clone(), gpu.clone()], 0.0).watts, Some(40.0));
+        assert_eq!(
+            Sample::of(&[gpu.clone(), gpu.clone()], 0.0).watts,
+            Some(40.0)
+        );
         assert_eq!(Sample::of(&[gpu, silent], 0.0).watts, None);
         assert_eq!(Sample::of(&[], 0.0).watts, None);
     }

@@ -221,7 +221,10 @@ mod tests {
         .unwrap();
         assert_eq!(prompts.len(), 2);
         assert_eq!(prompts[0].class, Class::Simple);
-        assert_eq!((prompts[0].max_tokens, prompts[0].messages.len()), (USUAL_TOKENS, 1));
+        assert_eq!(
+            (prompts[0].max_tokens, prompts[0].messages.len()),
+            (USUAL_TOKENS, 1)
+        );
         assert_eq!(prompts[1].class, Class::Complex);
         assert_eq!(prompts[1].messages[0].role, "system");
         assert_eq!(prompts[1].model.as_deref(), Some("m"));
@@ -235,6 +238,9 @@ mod tests {
         assert!(of("a\n{\"prompt\":1}").starts_with("line 2: not a prompt: "));
         assert!(of("{\"prompt\":\"a\",\"more\":1}").contains("unknown field `more`"));
         assert!(of("{\"prompt\":\"a\",\"max_tokens\":0}").contains("above 0"));
-        assert!(of("{\"prompt\":\"a\",\"check\":{\"schema\":{\"pattern\":\"a\"}}}").contains("`pattern` is not known"));
+        assert!(
+            of("{\"prompt\":\"a\",\"check\":{\"schema\":{\"pattern\":\"a\"}}}")
+                .contains("`pattern` is not known")
+        );
     }
 }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use super::answer::Answer;
 use super::body::{Fixed, Form, body};
 use super::prompt::Prompt;
-use crate::http::client::{Client, Deadlines, Outgoing, OutgoingBody, Origin, ReadError, SendError};
+use crate::http::client::{
+    Client, Deadlines, Origin, Outgoing, OutgoingBody, ReadError, SendError,
+};
 use crate::measure::{Outcome, Reply};
 
 /// The longest that connecting may take.
@@ -86,7 +88,10 @@ impl Sender<'_> {
         let outgoing = Outgoing {
             method: "POST",
             target: target.form.path(),
-            headers: &[("Content-Type", b"application/json"), ("User-Agent", b"gpurouter-bench")],
+            headers: &[
+                ("Content-Type", b"application/json"),
+                ("User-Agent", b"gpurouter-bench"),
+            ],
             body: OutgoingBody::Bytes(&body),
         };
         let deadlines = Deadlines {
@@ -100,11 +105,20 @@ impl Sender<'_> {
             Ok(incoming) => incoming,
             Err(error) => return Some(failed(outcome_of_send(&error), error.to_string())),
         };
-        let node = incoming.headers().get_str("x-gpurouter-node").map(str::to_owned);
+        let node = incoming
+            .headers()
+            .get_str("x-gpurouter-node")
+            .map(str::to_owned);
         if incoming.status() != 200 {
             let status = incoming.status();
             let said = incoming.read_all(LONGEST_ERROR, None).unwrap_or_default();
-            return Some(Sent { node, ..failed(Outcome::Failed, format!("status {status}: {}", short(&said))) });
+            return Some(Sent {
+                node,
+                ..failed(
+                    Outcome::Failed,
+                    format!("status {status}: {}", short(&said)),
+                )
+            });
         }
         let mut answer = Answer::default();
         let (mut first, mut end) = (None, None);
@@ -135,7 +149,9 @@ impl Sender<'_> {
             (None, None) if answer.ended => Outcome::Ok,
             _ => Outcome::Cut,
         };
-        let error = answer.error.or_else(|| trouble.map(|error| error.to_string()));
+        let error = answer
+            .error
+            .or_else(|| trouble.map(|error| error.to_string()));
         Some(Sent {
             outcome,
             ttft_ms: first.map(millis),
@@ -143,7 +159,10 @@ impl Sender<'_> {
             usage: answer.usage,
             reply: answer.reply,
             node,
-            error: error.or_else(|| (outcome == Outcome::Cut).then(|| "the answer ended before its end was told".to_owned())),
+            error: error.or_else(|| {
+                (outcome == Outcome::Cut)
+                    .then(|| "the answer ended before its end was told".to_owned())
+            }),
         })
     }
 }
@@ -173,7 +192,10 @@ fn short(body: &[u8]) -> String {
     let error = document.get("error");
     let text = error.and_then(|error| error.as_str().or_else(|| error.get("message")?.as_str()));
     let text = text.map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned);
-    text.chars().filter(|c| !c.is_control()).take(TOLD).collect()
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(TOLD)
+        .collect()
 }
 
 pub(super) fn millis(time: Duration) -> f64 {

@@ -32,7 +32,10 @@ pub fn built_in(classes: &[Class], sizes: &[Size], seed: u64) -> Vec<Prompt> {
     let mut prompts = Vec::new();
     for size in sizes {
         for place in 0..most {
-            for class in Class::ALL.into_iter().filter(|class| classes.contains(class)) {
+            for class in Class::ALL
+                .into_iter()
+                .filter(|class| classes.contains(class))
+            {
                 let ask = asks.iter().filter(|ask| ask.class == class).nth(place);
                 prompts.extend(ask.map(|ask| prompt(ask, place, *size, seed)));
             }
@@ -56,7 +59,13 @@ fn prompt(ask: &Ask, place: usize, size: Size, seed: u64) -> Prompt {
         // As a turn of its own: the last turn is the ask, by which requests are classed.
         let mut turn = |role: &str, content: String| {
             let at = prompt.messages.len() - 1;
-            prompt.messages.insert(at, super::Message { role: role.to_owned(), content });
+            prompt.messages.insert(
+                at,
+                super::Message {
+                    role: role.to_owned(),
+                    content,
+                },
+            );
         };
         turn("user", beside);
         turn("assistant", "I have read the notes.".to_owned());
@@ -106,21 +115,65 @@ fn quantity(value: f64, units: &[&str]) -> Check {
 }
 
 fn object(properties: &Value) -> Value {
-    let required: Vec<&String> = properties.as_object().into_iter().flat_map(|map| map.keys()).collect();
+    let required: Vec<&String> = properties
+        .as_object()
+        .into_iter()
+        .flat_map(|map| map.keys())
+        .collect();
     json!({ "type": "object", "properties": properties, "required": required })
 }
 
 fn simple() -> Vec<Ask> {
     let class = Class::Simple;
     vec![
-        ask(class, "Write a docstring for a function called sort_by_price.", needle(&["sort", "price"]), 96),
-        ask(class, "Add a comment to this line: shelf_count = len(shelves)", needle(&["#", "shelf_count"]), 64),
-        ask(class, "Format this date as ISO 8601: 3 May 2026", needle(&["2026-05-03"]), 32),
-        ask(class, "Format this number with its unit and nothing else: 150 minutes", quantity(150.0, &["minutes", "min"]), 24),
-        document(class, "Format as JSON with name and age: Ada is 36 years old.", object(&json!({"name": {"type": "string"}, "age": {"type": "integer"}})), 48),
-        ask(class, "Write a docstring for a class called Shelf.", needle(&["shelf"]), 96),
-        ask(class, "Rename the variable x to price in this line: x = 3", needle(&["price = 3"]), 32),
-        ask(class, "Add the missing import statement for json.loads in Python.", needle(&["import json"]), 48),
+        ask(
+            class,
+            "Write a docstring for a function called sort_by_price.",
+            needle(&["sort", "price"]),
+            96,
+        ),
+        ask(
+            class,
+            "Add a comment to this line: shelf_count = len(shelves)",
+            needle(&["#", "shelf_count"]),
+            64,
+        ),
+        ask(
+            class,
+            "Format this date as ISO 8601: 3 May 2026",
+            needle(&["2026-05-03"]),
+            32,
+        ),
+        ask(
+            class,
+            "Format this number with its unit and nothing else: 150 minutes",
+            quantity(150.0, &["minutes", "min"]),
+            24,
+        ),
+        document(
+            class,
+            "Format as JSON with name and age: Ada is 36 years old.",
+            object(&json!({"name": {"type": "string"}, "age": {"type": "integer"}})),
+            48,
+        ),
+        ask(
+            class,
+            "Write a docstring for a class called Shelf.",
+            needle(&["shelf"]),
+            96,
+        ),
+        ask(
+            class,
+            "Rename the variable x to price in this line: x = 3",
+            needle(&["price = 3"]),
+            32,
+        ),
+        ask(
+            class,
+            "Add the missing import statement for json.loads in Python.",
+            needle(&["import json"]),
+            48,
+        ),
     ]
 }
 
@@ -128,19 +181,60 @@ fn moderate() -> Vec<Ask> {
     let class = Class::Moderate;
     let code = |text: &str| format!("{text}\n\n{CODE}");
     vec![
-        ask(class, &code("Refactor this function to use sum() and keep its name:"), needle(&["def total", "sum("]), 192),
-        ask(class, &code("Refactor this function into a class Basket with a method total:"), needle(&["class Basket", "def total"]), 256),
-        ask(class, &code("Write a unit test for this function:"), needle(&["total(", "assert"]), 256),
-        document(
+        ask(
             class,
-            &code("Review this function. Answer as JSON with a list of findings, each with line and text."),
-            object(&json!({"findings": {"type": "array", "items": object(&json!({"line": {"type": "integer"}, "text": {"type": "string"}}))}})),
+            &code("Refactor this function to use sum() and keep its name:"),
+            needle(&["def total", "sum("]),
+            192,
+        ),
+        ask(
+            class,
+            &code("Refactor this function into a class Basket with a method total:"),
+            needle(&["class Basket", "def total"]),
             256,
         ),
-        ask(class, &code("Add error handling to this function: raise ValueError when rate is negative:"), needle(&["raise", "ValueError"]), 224),
-        ask(class, &code("Add type hints to this function:"), needle(&["def total", "float", "->"]), 192),
-        ask(class, &code("Debug this function step by step: what does total([10, 20], 0.5) return? End with that number."), quantity(45.0, &[]), 256),
-        ask(class, &code("Debug this function: with prices [] and rate None it fails. Explain why."), needle(&["None"]), 192),
+        ask(
+            class,
+            &code("Write a unit test for this function:"),
+            needle(&["total(", "assert"]),
+            256,
+        ),
+        document(
+            class,
+            &code(
+                "Review this function. Answer as JSON with a list of findings, each with line and text.",
+            ),
+            object(
+                &json!({"findings": {"type": "array", "items": object(&json!({"line": {"type": "integer"}, "text": {"type": "string"}}))}}),
+            ),
+            256,
+        ),
+        ask(
+            class,
+            &code("Add error handling to this function: raise ValueError when rate is negative:"),
+            needle(&["raise", "ValueError"]),
+            224,
+        ),
+        ask(
+            class,
+            &code("Add type hints to this function:"),
+            needle(&["def total", "float", "->"]),
+            192,
+        ),
+        ask(
+            class,
+            &code(
+                "Debug this function step by step: what does total([10, 20], 0.5) return? End with that number.",
+            ),
+            quantity(45.0, &[]),
+            256,
+        ),
+        ask(
+            class,
+            &code("Debug this function: with prices [] and rate None it fails. Explain why."),
+            needle(&["None"]),
+            192,
+        ),
     ]
 }
 
@@ -151,15 +245,32 @@ fn complex() -> Vec<Ask> {
         "parameters": {"type": "object", "properties": {"table": {"type": "string"}, "column": {"type": "string"}}, "required": ["table", "column"]},
     }});
     vec![
-        ask(class, "Implement a binary search tree in Python with insert and contains.", needle(&["class", "def insert", "def contains"]), 448),
-        ask(class, "Design a thread-safe queue in Python with put and get.", needle(&["class", "lock", "def put", "def get"]), 448),
+        ask(
+            class,
+            "Implement a binary search tree in Python with insert and contains.",
+            needle(&["class", "def insert", "def contains"]),
+            448,
+        ),
+        ask(
+            class,
+            "Design a thread-safe queue in Python with put and get.",
+            needle(&["class", "lock", "def put", "def get"]),
+            448,
+        ),
         document(
             class,
             "Design a REST API for user management. Answer as JSON: a list of endpoints, each with method and path.",
-            object(&json!({"endpoints": {"type": "array", "items": object(&json!({"method": {"type": "string"}, "path": {"type": "string"}}))}})),
+            object(
+                &json!({"endpoints": {"type": "array", "items": object(&json!({"method": {"type": "string"}, "path": {"type": "string"}}))}}),
+            ),
             384,
         ),
-        ask(class, "Build a caching layer with a time to live in Python: a class TtlCache with get and set.", needle(&["class TtlCache", "def get", "def set"]), 448),
+        ask(
+            class,
+            "Build a caching layer with a time to live in Python: a class TtlCache with get and set.",
+            needle(&["class TtlCache", "def get", "def set"]),
+            448,
+        ),
         Ask {
             tools: vec![call],
             ..ask(
@@ -172,9 +283,24 @@ fn complex() -> Vec<Ask> {
                 192,
             )
         },
-        ask(class, "Implement a rate limiter with a token bucket in Python: a class TokenBucket with the method allow.", needle(&["class TokenBucket", "def allow"]), 448),
-        ask(class, "Design the architecture of a system that resizes uploaded pictures: name its queue, its workers and its storage.", needle(&["queue", "worker", "storage"]), 448),
-        ask(class, "Implement Dijkstra's algorithm in Python with heapq.", needle(&["import heapq", "heappush", "heappop"]), 448),
+        ask(
+            class,
+            "Implement a rate limiter with a token bucket in Python: a class TokenBucket with the method allow.",
+            needle(&["class TokenBucket", "def allow"]),
+            448,
+        ),
+        ask(
+            class,
+            "Design the architecture of a system that resizes uploaded pictures: name its queue, its workers and its storage.",
+            needle(&["queue", "worker", "storage"]),
+            448,
+        ),
+        ask(
+            class,
+            "Implement Dijkstra's algorithm in Python with heapq.",
+            needle(&["import heapq", "heappush", "heappop"]),
+            448,
+        ),
     ]
 }
 
@@ -190,7 +316,13 @@ mod tests {
         let prompts = built_in(&Class::ALL, &ALL, 1);
         assert_eq!(prompts.len(), 72);
         for class in Class::ALL {
-            assert_eq!(prompts.iter().filter(|prompt| prompt.class == class).count(), 24);
+            assert_eq!(
+                prompts
+                    .iter()
+                    .filter(|prompt| prompt.class == class)
+                    .count(),
+                24
+            );
         }
         assert_eq!(prompts, built_in(&Class::ALL, &ALL, 1));
         assert_ne!(prompts, built_in(&Class::ALL, &ALL, 2));
@@ -203,8 +335,17 @@ mod tests {
     #[test]
     fn every_check_is_valid_and_every_prompt_fits_ollamas_usual_window() {
         for prompt in built_in(&Class::ALL, &ALL, 1) {
-            assert_eq!(prompt.check.as_ref().unwrap().valid(), Ok(()), "{}", prompt.name);
-            assert!(prompt.tokens_in + u64::from(prompt.max_tokens) < 3_500, "{}", prompt.name);
+            assert_eq!(
+                prompt.check.as_ref().unwrap().valid(),
+                Ok(()),
+                "{}",
+                prompt.name
+            );
+            assert!(
+                prompt.tokens_in + u64::from(prompt.max_tokens) < 3_500,
+                "{}",
+                prompt.name
+            );
         }
     }
 
@@ -213,7 +354,14 @@ mod tests {
         let wrong: Vec<String> = asks()
             .iter()
             .filter(|ask| class_of(&ask.text) != ask.class)
-            .map(|ask| format!("{:?} is seen as {:?}: {}", ask.class, class_of(&ask.text), ask.text))
+            .map(|ask| {
+                format!(
+                    "{:?} is seen as {:?}: {}",
+                    ask.class,
+                    class_of(&ask.text),
+                    ask.text
+                )
+            })
             .collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
     }

@@ -132,7 +132,13 @@ fn holds_quantity(text: &str, value: f64, units: &[String], tolerance: f64) -> b
         let (digits, after) = from.split_at(end);
         let digits = digits.trim_end_matches(['.', ',']).replace(',', "");
         let number = digits.parse::<f64>().ok();
-        let number = number.map(|number| if before.ends_with('-') { -number } else { number });
+        let number = number.map(|number| {
+            if before.ends_with('-') {
+                -number
+            } else {
+                number
+            }
+        });
         let near = number.is_some_and(|number| (number - value).abs() <= tolerance * value.abs());
         let unit_follows = || {
             let after = after.trim_start_matches([' ', '*', '\u{a0}', '\u{202f}', '_', '$', '\\']);
@@ -172,7 +178,11 @@ fn valid_schema(schema: &Value, depth: usize) -> Result<(), String> {
             "const" => true,
             "minimum" | "maximum" => value.is_number(),
             "minItems" | "maxItems" | "minLength" | "maxLength" => value.is_u64(),
-            _ => return Err(format!("the schema's keyword `{keyword}` is not known here")),
+            _ => {
+                return Err(format!(
+                    "the schema's keyword `{keyword}` is not known here"
+                ));
+            }
         };
         if !good {
             return Err(format!("the schema's `{keyword}` has another type"));
@@ -185,40 +195,46 @@ fn fits(document: &Value, schema: &Value, depth: usize) -> bool {
     let Some(fields) = schema.as_object().filter(|_| depth < DEEPEST) else {
         return false;
     };
-    fields.iter().all(|(keyword, value)| match keyword.as_str() {
-        "type" => has_type(document, value.as_str().unwrap_or_default()),
-        "const" => same(document, value),
-        "enum" => list(value).iter().any(|one| same(document, one)),
-        "minimum" => number(document).is_none_or(|number| Some(number) >= value.as_f64()),
-        "maximum" => number(document).is_none_or(|number| Some(number) <= value.as_f64()),
-        "minItems" => length(document.as_array().map(Vec::len)) >= value.as_u64(),
-        "maxItems" => document.as_array().is_none_or(|list| length(Some(list.len())) <= value.as_u64()),
-        "minLength" => length(document.as_str().map(|text| text.chars().count())) >= value.as_u64(),
-        "maxLength" => document
-            .as_str()
-            .is_none_or(|text| length(Some(text.chars().count())) <= value.as_u64()),
-        "items" => list(document).iter().all(|one| fits(one, value, depth + 1)),
-        "required" => list(value)
-            .iter()
-            .filter_map(Value::as_str)
-            .all(|name| document.get(name).is_some()),
-        "properties" => value.as_object().is_some_and(|schemas| {
-            schemas.iter().all(|(name, schema)| {
-                document
-                    .get(name)
-                    .is_none_or(|inner| fits(inner, schema, depth + 1))
-            })
-        }),
-        "additionalProperties" => {
-            let known = fields.get("properties").and_then(Value::as_object);
-            value == &Value::Bool(true)
-                || document.as_object().is_none_or(|map| {
-                    map.keys()
-                        .all(|name| known.is_some_and(|known| known.contains_key(name)))
+    fields
+        .iter()
+        .all(|(keyword, value)| match keyword.as_str() {
+            "type" => has_type(document, value.as_str().unwrap_or_default()),
+            "const" => same(document, value),
+            "enum" => list(value).iter().any(|one| same(document, one)),
+            "minimum" => number(document).is_none_or(|number| Some(number) >= value.as_f64()),
+            "maximum" => number(document).is_none_or(|number| Some(number) <= value.as_f64()),
+            "minItems" => length(document.as_array().map(Vec::len)) >= value.as_u64(),
+            "maxItems" => document
+                .as_array()
+                .is_none_or(|list| length(Some(list.len())) <= value.as_u64()),
+            "minLength" => {
+                length(document.as_str().map(|text| text.chars().count())) >= value.as_u64()
+            }
+            "maxLength" => document
+                .as_str()
+                .is_none_or(|text| length(Some(text.chars().count())) <= value.as_u64()),
+            "items" => list(document).iter().all(|one| fits(one, value, depth + 1)),
+            "required" => list(value)
+                .iter()
+                .filter_map(Value::as_str)
+                .all(|name| document.get(name).is_some()),
+            "properties" => value.as_object().is_some_and(|schemas| {
+                schemas.iter().all(|(name, schema)| {
+                    document
+                        .get(name)
+                        .is_none_or(|inner| fits(inner, schema, depth + 1))
                 })
-        }
-        _ => false,
-    })
+            }),
+            "additionalProperties" => {
+                let known = fields.get("properties").and_then(Value::as_object);
+                value == &Value::Bool(true)
+                    || document.as_object().is_none_or(|map| {
+                        map.keys()
+                            .all(|name| known.is_some_and(|known| known.contains_key(name)))
+                    })
+            }
+            _ => false,
+        })
 }
 
 fn list(value: &Value) -> &[Value] {
@@ -241,7 +257,9 @@ fn has_type(document: &Value, name: &str) -> bool {
         "boolean" => document.is_boolean(),
         "null" => document.is_null(),
         "number" => document.is_number(),
-        "integer" => document.as_f64().is_some_and(|number| number.fract() == 0.0),
+        "integer" => document
+            .as_f64()
+            .is_some_and(|number| number.fract() == 0.0),
         _ => false,
     }
 }
@@ -275,10 +293,23 @@ mod tests {
             units: vec!["min".to_owned(), "minutes".to_owned()],
             tolerance: 0.0,
         };
-        for good in ["150 minutes", "That is **150** min.", "150min", "2.5 h = 150 minutes"] {
+        for good in [
+            "150 minutes",
+            "That is **150** min.",
+            "150min",
+            "2.5 h = 150 minutes",
+        ] {
             assert!(minutes(150.0).passes(&said(good)), "{good}");
         }
-        for bad in ["150", "1500 minutes", "150 hours", "15 0 minutes", "150 minutely", "-150 min", ""] {
+        for bad in [
+            "150",
+            "1500 minutes",
+            "150 hours",
+            "15 0 minutes",
+            "150 minutely",
+            "-150 min",
+            "",
+        ] {
             assert!(!minutes(150.0).passes(&said(bad)), "{bad}");
         }
         assert!(minutes(1_500.0).passes(&said("1,500 minutes.")));
@@ -327,7 +358,12 @@ mod tests {
         }
         assert!(check.passes(&said("```json\n{\"name\": \"Ada\", \"age\": 36}\n```\n")));
         assert!(!check.passes(&said("Here you are: {\"name\": \"Ada\", \"age\": 36}")));
-        for unknown in [json!({"pattern": "a"}), json!({"items": {"oneOf": []}}), json!([]), json!({"type": 1})] {
+        for unknown in [
+            json!({"pattern": "a"}),
+            json!({"items": {"oneOf": []}}),
+            json!([]),
+            json!({"type": 1}),
+        ] {
             assert!(Check::Schema(unknown.clone()).valid().is_err(), "{unknown}");
         }
     }
@@ -349,7 +385,10 @@ mod tests {
             vec![call("sub", json!({"a": 2, "b": 3}))],
             vec![call("add", json!({"a": 2}))],
             vec![call("add", json!({"a": 2, "b": 3, "c": 4}))],
-            vec![call("add", json!({"a": 2, "b": 3})), call("add", json!({"a": 2, "b": 3}))],
+            vec![
+                call("add", json!({"a": 2, "b": 3})),
+                call("add", json!({"a": 2, "b": 3})),
+            ],
         ] {
             assert!(!check.passes(&called(wrong)));
         }

@@ -91,7 +91,9 @@ struct Written {
 
 impl fmt::Debug for TraceWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TraceWriter").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("TraceWriter")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -133,7 +135,10 @@ impl TraceWriter {
         if parsed.model().is_none() || (lane != Lane::Embedding && parsed.load_only()) {
             return None;
         }
-        let said = |(role, content): (TurnRole, String)| Said { role: role_name(role), content };
+        let said = |(role, content): (TurnRole, String)| Said {
+            role: role_name(role),
+            content,
+        };
         Some(Box::new(TraceDraft {
             session: String::new(),
             lane,
@@ -141,7 +146,9 @@ impl TraceWriter {
             prefix: parsed.prefix(BLOCK_BYTES, MOST_BLOCKS, self.hashes.build_hasher()),
             images: parsed.images(),
             stream: parsed.stream(),
-            prompt: self.prompts.then(|| parsed.conversation().into_iter().map(said).collect()),
+            prompt: self
+                .prompts
+                .then(|| parsed.conversation().into_iter().map(said).collect()),
         }))
     }
 
@@ -154,9 +161,15 @@ impl TraceWriter {
         if (400..429).contains(&record.status) {
             return;
         }
-        let tokens_in = record.tokens.prompt.or(record.tokens.prompt_estimated).unwrap_or(0);
+        let tokens_in = record
+            .tokens
+            .prompt
+            .or(record.tokens.prompt_estimated)
+            .unwrap_or(0);
         // A block stands for 256 tokens: text with few bytes to a token has more blocks than tokens for them.
-        let blocks = usize::try_from(tokens_in / 256).unwrap_or(usize::MAX).min(draft.prefix.len());
+        let blocks = usize::try_from(tokens_in / 256)
+            .unwrap_or(usize::MAX)
+            .min(draft.prefix.len());
         let at = started.saturating_duration_since(self.start);
         let line = Line {
             at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
@@ -174,13 +187,20 @@ impl TraceWriter {
         // Numbers and texts always have a JSON form.
         let mut text = serde_json::to_string(&line).unwrap_or_default();
         if text.len() >= LONGEST_LINE {
-            text = serde_json::to_string(&Line { prompt: None, ..line }).unwrap_or_default();
+            text = serde_json::to_string(&Line {
+                prompt: None,
+                ..line
+            })
+            .unwrap_or_default();
         }
         text.push('\n');
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         let sent = sender.as_ref().map(|sender| sender.try_send(text));
         if !matches!(sent, Some(Ok(()))) {
-            debug_assert!(!matches!(sent, Some(Err(TrySendError::Disconnected(_)))), "the writer reads to the end");
+            debug_assert!(
+                !matches!(sent, Some(Err(TrySendError::Disconnected(_)))),
+                "the writer reads to the end"
+            );
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -192,8 +212,17 @@ impl TraceWriter {
 
     /// Writes what is left, and says how it went.
     pub(super) fn finish(&self, log: Log) {
-        drop(self.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(
+            self.sender
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         // A panic was told when it happened.
         let Some(Ok(written)) = writer.map(JoinHandle::join) else {
             return;
@@ -226,7 +255,10 @@ fn role_name(role: TurnRole) -> &'static str {
 /// writes nothing, so that a line is never half there and nobody is held up.
 fn write(file: File, lines: &Receiver<String>) -> Written {
     let mut out = BufWriter::new(file);
-    let mut written = Written { lines: 0, error: None };
+    let mut written = Written {
+        lines: 0,
+        error: None,
+    };
     loop {
         let line = match lines.try_recv() {
             Ok(line) => line,

@@ -22,7 +22,12 @@ fn recorded(arguments: &[&str]) -> (String, Vec<String>) {
     let scratch = Scratch::new();
     let file = scratch.path().join("trace.jsonl");
     let node = format!("sim={}", sim.urls[0]);
-    let mut args = vec!["--node", node.as_str(), "--record", file.to_str().expect("UTF-8")];
+    let mut args = vec![
+        "--node",
+        node.as_str(),
+        "--record",
+        file.to_str().expect("UTF-8"),
+    ];
     args.extend(arguments);
     let mut router = Router::start(&args, "");
     router.wait_ready(1);
@@ -35,13 +40,19 @@ fn recorded(arguments: &[&str]) -> (String, Vec<String>) {
         assert_eq!(client::post(router.addr, "/api/chat", &request).status, 200);
     }
     let streamed = json!({"model": "qwen2.5-coder:1.5b", "stream": true, "messages": [{"role": "user", "content": "short"}]});
-    assert_eq!(client::post(router.addr, "/v1/chat/completions", &streamed).status, 200);
+    assert_eq!(
+        client::post(router.addr, "/v1/chat/completions", &streamed).status,
+        200
+    );
     let embed = json!({"model": "nomic-embed-text", "input": "secret three"});
     assert_eq!(client::post(router.addr, "/api/embed", &embed).status, 200);
     // What asks for no work, or is nonsense, is no request of a trace.
     let load = json!({"model": "qwen2.5-coder:7b", "messages": []});
     assert_eq!(client::post(router.addr, "/api/chat", &load).status, 200);
-    assert_eq!(client::post(router.addr, "/api/chat", &json!({"stream": 1})).status, 400);
+    assert_eq!(
+        client::post(router.addr, "/api/chat", &json!({"stream": 1})).status,
+        400
+    );
     let unknown = json!({"model": "none", "messages": [{"role": "user", "content": "x"}]});
     assert_eq!(client::post(router.addr, "/api/chat", &unknown).status, 404);
     assert_eq!(client::get(router.addr, "/api/tags").status, 200);
@@ -50,7 +61,11 @@ fn recorded(arguments: &[&str]) -> (String, Vec<String>) {
         fs::read_to_string(&file).is_ok_and(|text| text.lines().count() == 4)
     }));
     router.terminate();
-    assert!(router.wait_exit(LIMIT).is_some_and(|status| status.success()));
+    assert!(
+        router
+            .wait_exit(LIMIT)
+            .is_some_and(|status| status.success())
+    );
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -58,16 +73,33 @@ fn recorded(arguments: &[&str]) -> (String, Vec<String>) {
         assert_eq!(mode & 0o777, 0o600);
     }
     let told = router.stderr();
-    assert!(told.iter().any(|line| line.contains("recorded 4 requests")), "{told:#?}");
+    assert!(
+        told.iter().any(|line| line.contains("recorded 4 requests")),
+        "{told:#?}"
+    );
     (fs::read_to_string(&file).expect("the trace"), told)
 }
 
 #[test]
 fn a_trace_has_the_contracts_shape_and_no_word_of_the_prompts() {
     let (text, _) = recorded(&[]);
-    assert!(!text.contains("secret") && !text.contains("shelf") && !text.contains("short"), "{text}");
+    assert!(
+        !text.contains("secret") && !text.contains("shelf") && !text.contains("short"),
+        "{text}"
+    );
     let lines = lines(&text);
-    let names = ["at_ms", "session", "lane", "model", "ctx", "tokens_in", "tokens_out", "prefix", "images", "stream"];
+    let names = [
+        "at_ms",
+        "session",
+        "lane",
+        "model",
+        "ctx",
+        "tokens_in",
+        "tokens_out",
+        "prefix",
+        "images",
+        "stream",
+    ];
     for line in &lines {
         let object = line.as_object().expect("an object");
         assert_eq!(object.keys().collect::<Vec<_>>(), names, "{line}");
@@ -75,14 +107,26 @@ fn a_trace_has_the_contracts_shape_and_no_word_of_the_prompts() {
     let [one, two, streamed, embed] = &lines[..] else {
         panic!("{lines:#?}");
     };
-    assert_eq!((&one["model"], &one["ctx"], &one["tokens_out"]), (&json!("qwen2.5-coder:7b"), &json!(8192), &json!(5)));
+    assert_eq!(
+        (&one["model"], &one["ctx"], &one["tokens_out"]),
+        (&json!("qwen2.5-coder:7b"), &json!(8192), &json!(5))
+    );
     let blocks = one["prefix"].as_array().expect("hashes").len() as u64;
     let tokens = one["tokens_in"].as_u64().expect("a count");
-    assert!(blocks >= 4 && blocks * 256 <= tokens, "{blocks} blocks of {tokens} tokens");
+    assert!(
+        blocks >= 4 && blocks * 256 <= tokens,
+        "{blocks} blocks of {tokens} tokens"
+    );
     // Both begin alike, and end otherwise.
     assert_eq!(one["prefix"], two["prefix"]);
-    assert_eq!((&streamed["stream"], &streamed["ctx"], &one["stream"]), (&json!(true), &Value::Null, &json!(false)));
-    assert_eq!((&embed["lane"], &one["lane"]), (&json!("embedding"), &json!("interactive")));
+    assert_eq!(
+        (&streamed["stream"], &streamed["ctx"], &one["stream"]),
+        (&json!(true), &Value::Null, &json!(false))
+    );
+    assert_eq!(
+        (&embed["lane"], &one["lane"]),
+        (&json!("embedding"), &json!("interactive"))
+    );
     assert!(one["at_ms"].as_u64() <= two["at_ms"].as_u64());
 }
 
@@ -102,14 +146,20 @@ fn what_is_recorded_is_what_replay_and_live_read() {
     let again = gpurouter::replay::write(&requests);
     assert_eq!(gpurouter::replay::parse(&again).expect("a trace"), requests);
     let live = gpurouter::live::read_trace(&text).expect("a trace");
-    assert_eq!((live.prompts.len(), live.left_out, live.text), (3, 1, false));
+    assert_eq!(
+        (live.prompts.len(), live.left_out, live.text),
+        (3, 1, false)
+    );
 }
 
 #[test]
 fn the_prompts_are_there_only_when_they_are_asked_for() {
     let (text, _) = recorded(&["--record-prompts"]);
     let lines = lines(&text);
-    assert_eq!(lines[0]["prompt"][1], json!({"role": "user", "content": "secret one"}));
+    assert_eq!(
+        lines[0]["prompt"][1],
+        json!({"role": "user", "content": "secret one"})
+    );
     let live = gpurouter::live::read_trace(&text).expect("a trace");
     assert!(live.text);
     assert_eq!(live.prompts[1].messages[1].content, "secret two");
@@ -120,7 +170,14 @@ fn a_trace_is_never_written_over() {
     let scratch = Scratch::new();
     let file = scratch.write("trace.jsonl", "mine\n");
     let done = crate::common::command(&scratch)
-        .args(["serve", "--listen", "127.0.0.1:0", "--node", "http://127.0.0.1:9", "--record"])
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--node",
+            "http://127.0.0.1:9",
+            "--record",
+        ])
         .arg(&file)
         .output()
         .expect("the binary that cargo built");

@@ -12,7 +12,10 @@ use crate::cli::Global;
 use crate::cluster::{Demand, Layers, Need, Room, Rules, place};
 use crate::measure::{self, Figure, Random, Unit, quantile};
 use crate::render;
-use crate::vram::{Header, Metadata, Offload, Runtime, Settings, Shape, Subject, Tensor, TensorType, Value, estimate};
+use crate::vram::{
+    Header, Metadata, Offload, Runtime, Settings, Shape, Subject, Tensor, TensorType, Value,
+    estimate,
+};
 
 const GIB: u64 = 1 << 30;
 /// Memory of the simulated GPUs.
@@ -68,7 +71,9 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let models = models()?;
     let kinds = [Known::Size, Known::Layers];
     let took = kinds.map(|known| measure(args, &models, known));
-    let fast = took.iter().all(|took| took.p99.value().is_some_and(|ms| ms < LIMIT_MS));
+    let fast = took
+        .iter()
+        .all(|took| took.p99.value().is_some_and(|ms| ms < LIMIT_MS));
     if global.json {
         let kinds: Vec<_> = took
             .iter()
@@ -90,9 +95,16 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
             "{} simulated GPUs of 8 to 80 GiB, {} decisions of each kind{}",
             args.count,
             args.iterations,
-            if cfg!(debug_assertions) { ", an unoptimised build" } else { "" }
+            if cfg!(debug_assertions) {
+                ", an unoptimised build"
+            } else {
+                ""
+            }
         ))?;
-        render::line(&format!("{:<22}{:>12}{:>10}{:>10}{:>10}  TAG", "MODEL KNOWN BY", "PER SECOND", "P50", "P99", "MAX"))?;
+        render::line(&format!(
+            "{:<22}{:>12}{:>10}{:>10}{:>10}  TAG",
+            "MODEL KNOWN BY", "PER SECOND", "P50", "P99", "MAX"
+        ))?;
         for took in &took {
             render::line(&took.line())?;
         }
@@ -118,7 +130,10 @@ impl Took {
             Some(ms) => format!("{ms:.2} ms"),
             None => "n/a".to_owned(),
         };
-        let rate = self.per_second.value().map_or_else(|| "n/a".to_owned(), |rate| format!("{rate:.0}"));
+        let rate = self
+            .per_second
+            .value()
+            .map_or_else(|| "n/a".to_owned(), |rate| format!("{rate:.0}"));
         format!(
             "{:<22}{rate:>12}{:>10}{:>10}{:>10}  measured",
             self.known.as_str(),
@@ -153,10 +168,17 @@ fn measure(args: &Args, models: &[Model], known: Known) -> Took {
             times.push(elapsed.as_secs_f64() * 1000.0);
         }
     }
-    let at = |share| quantile(&times, share).map_or(Figure::unknown(Unit::Milliseconds), |ms| Figure::measured(ms, Unit::Milliseconds));
+    let at = |share| {
+        quantile(&times, share).map_or(Figure::unknown(Unit::Milliseconds), |ms| {
+            Figure::measured(ms, Unit::Milliseconds)
+        })
+    };
     Took {
         known,
-        per_second: Figure::measured(f64::from(args.iterations) * 1000.0 / times.iter().sum::<f64>(), Unit::Count),
+        per_second: Figure::measured(
+            f64::from(args.iterations) * 1000.0 / times.iter().sum::<f64>(),
+            Unit::Count,
+        ),
         p50: at(0.5),
         p99: at(0.99),
         max: at(1.0),
@@ -175,7 +197,10 @@ fn decide(model: &Model, rooms: &[Room], known: Known) -> bool {
             expert_layers: model.subject.expert_layers(),
         }),
     };
-    let demand = Demand { need, headroom: 1.1 };
+    let demand = Demand {
+        need,
+        headroom: 1.1,
+    };
     place(&demand, rooms, Rules::default()).kind.fits()
 }
 
@@ -193,10 +218,34 @@ fn rooms(count: u32, random: &mut Random) -> Vec<Room> {
 /// Dense models with the shapes of common ones: parameters 1, 8, 29 and 70 billion.
 fn models() -> anyhow::Result<Vec<Model>> {
     const SHAPES: [Dense; 4] = [
-        Dense { layers: 16, width: 2048, inner: 8192, heads: 32, kv_heads: 8 },
-        Dense { layers: 32, width: 4096, inner: 14_336, heads: 32, kv_heads: 8 },
-        Dense { layers: 64, width: 5120, inner: 25_600, heads: 40, kv_heads: 8 },
-        Dense { layers: 80, width: 8192, inner: 28_672, heads: 64, kv_heads: 8 },
+        Dense {
+            layers: 16,
+            width: 2048,
+            inner: 8192,
+            heads: 32,
+            kv_heads: 8,
+        },
+        Dense {
+            layers: 32,
+            width: 4096,
+            inner: 14_336,
+            heads: 32,
+            kv_heads: 8,
+        },
+        Dense {
+            layers: 64,
+            width: 5120,
+            inner: 25_600,
+            heads: 40,
+            kv_heads: 8,
+        },
+        Dense {
+            layers: 80,
+            width: 8192,
+            inner: 28_672,
+            heads: 64,
+            kv_heads: 8,
+        },
     ];
     SHAPES
         .iter()
@@ -205,7 +254,11 @@ fn models() -> anyhow::Result<Vec<Model>> {
             let shape = Shape::of(&header).context("a built-in shape")?;
             let bytes = header.tensors.iter().filter_map(Tensor::bytes).sum();
             let settings = Settings::defaults(Runtime::LlamaServer, &shape);
-            Ok(Model { subject: Subject::Shaped(Box::new(shape)), settings, bytes })
+            Ok(Model {
+                subject: Subject::Shaped(Box::new(shape)),
+                settings,
+                bytes,
+            })
         })
         .collect()
 }
@@ -233,16 +286,34 @@ impl Dense {
             ("llama.embedding_length".to_owned(), number(self.width)),
             ("llama.feed_forward_length".to_owned(), number(self.inner)),
             ("llama.attention.head_count".to_owned(), number(self.heads)),
-            ("llama.attention.head_count_kv".to_owned(), number(self.kv_heads)),
+            (
+                "llama.attention.head_count_kv".to_owned(),
+                number(self.kv_heads),
+            ),
             ("llama.vocab_size".to_owned(), number(VOCABULARY)),
-            ("tokenizer.ggml.tokens".to_owned(), Value::Length(VOCABULARY)),
+            (
+                "tokenizer.ggml.tokens".to_owned(),
+                Value::Length(VOCABULARY),
+            ),
         ]);
-        let tensor = |name: String, kind, dims: &[u64]| Tensor { name, kind, dims: dims.to_vec() };
+        let tensor = |name: String, kind, dims: &[u64]| Tensor {
+            name,
+            kind,
+            dims: dims.to_vec(),
+        };
         let kv = self.width / self.heads * self.kv_heads;
         let mut tensors = vec![
-            tensor("token_embd.weight".to_owned(), Q4_K, &[self.width, VOCABULARY]),
+            tensor(
+                "token_embd.weight".to_owned(),
+                Q4_K,
+                &[self.width, VOCABULARY],
+            ),
             tensor("output.weight".to_owned(), Q4_K, &[self.width, VOCABULARY]),
-            tensor("output_norm.weight".to_owned(), TensorType::F32, &[self.width]),
+            tensor(
+                "output_norm.weight".to_owned(),
+                TensorType::F32,
+                &[self.width],
+            ),
         ];
         for layer in 0..self.layers {
             let parts = [
@@ -254,12 +325,25 @@ impl Dense {
                 ("ffn_up", self.width, self.inner),
                 ("ffn_down", self.inner, self.width),
             ];
-            tensors.extend(parts.map(|(part, input, output)| tensor(format!("blk.{layer}.{part}.weight"), Q4_K, &[input, output])));
+            tensors.extend(parts.map(|(part, input, output)| {
+                tensor(format!("blk.{layer}.{part}.weight"), Q4_K, &[input, output])
+            }));
             for norm in ["attn_norm", "ffn_norm"] {
-                tensors.push(tensor(format!("blk.{layer}.{norm}.weight"), TensorType::F32, &[self.width]));
+                tensors.push(tensor(
+                    format!("blk.{layer}.{norm}.weight"),
+                    TensorType::F32,
+                    &[self.width],
+                ));
             }
         }
-        Header { version: 3, big_endian: false, metadata: Metadata(metadata), tensors, data_offset: 0, shards: 1 }
+        Header {
+            version: 3,
+            big_endian: false,
+            metadata: Metadata(metadata),
+            tensors,
+            data_offset: 0,
+            shards: 1,
+        }
     }
 }
 
@@ -269,12 +353,25 @@ mod tests {
 
     #[test]
     fn the_models_have_the_sizes_of_their_shapes() {
-        let gib: Vec<u64> = models().unwrap().iter().map(|model| model.bytes / GIB).collect();
+        let gib: Vec<u64> = models()
+            .unwrap()
+            .iter()
+            .map(|model| model.bytes / GIB)
+            .collect();
         assert_eq!(gib, [0, 4, 15, 36]);
         for model in models().unwrap() {
             let whole = estimate(&model.subject, &model.settings, &Offload::single());
-            let weights: u64 = whole.devices.iter().map(|parts| parts.weights_bytes).sum::<u64>() + whole.host.weights_bytes;
-            assert!(weights >= model.bytes * 9 / 10, "{weights} of {}", model.bytes);
+            let weights: u64 = whole
+                .devices
+                .iter()
+                .map(|parts| parts.weights_bytes)
+                .sum::<u64>()
+                + whole.host.weights_bytes;
+            assert!(
+                weights >= model.bytes * 9 / 10,
+                "{weights} of {}",
+                model.bytes
+            );
         }
     }
 }

@@ -65,8 +65,12 @@ pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
         return Err(sides::no_node(&snapshot).into());
     };
     let running = Running::find(global, &config);
-    let status = running.as_ref().and_then(|running| running.get("/gpurouter/api/status").ok());
-    let status: Value = status.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let status = running
+        .as_ref()
+        .and_then(|running| running.get("/gpurouter/api/status").ok());
+    let status: Value = status
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default();
     let speed = Speed::of(&status, &config, first);
     let document = Document {
         schema: SCHEMA,
@@ -88,7 +92,9 @@ pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
 }
 
 fn found(snapshot: &ClusterSnapshot) -> Vec<Found<'_>> {
-    let of = |node: &'_ std::sync::Arc<Node>| -> (usize, usize) { (node.models.len(), node.loaded.len()) };
+    let of = |node: &'_ std::sync::Arc<Node>| -> (usize, usize) {
+        (node.models.len(), node.loaded.len())
+    };
     snapshot
         .nodes
         .iter()
@@ -117,9 +123,13 @@ impl Speed {
     fn of(status: &Value, config: &Config, node: &Node) -> Option<Self> {
         let model = sides::usual_model(config, node)?;
         let nodes = status["nodes"].as_array()?;
-        let told = nodes.iter().find(|told| told["name"] == node.name.as_str())?;
+        let told = nodes
+            .iter()
+            .find(|told| told["name"] == node.name.as_str())?;
         let speed = told["speeds"].as_array()?.iter().find(|speed| {
-            speed["model"].as_str().is_some_and(|name| crate::cluster::ModelName::new(name) == model.name)
+            speed["model"]
+                .as_str()
+                .is_some_and(|name| crate::cluster::ModelName::new(name) == model.name)
         })?;
         Some(Self {
             prefill: speed["prefill_tps"].as_f64().filter(|tps| *tps > 0.0)?,
@@ -140,7 +150,8 @@ fn plans(speed: Option<Speed>) -> Vec<Plan> {
     let quick = prompts.get(..live::QUICK).unwrap_or(&prompts);
     let plan = |command, what, prompts: &[Prompt], runs: u32| {
         let warm_up = Class::ALL.len() as u64;
-        let once: Option<f64> = speed.map(|speed| prompts.iter().map(|prompt| speed.seconds(prompt)).sum());
+        let once: Option<f64> =
+            speed.map(|speed| prompts.iter().map(|prompt| speed.seconds(prompt)).sum());
         Plan {
             command,
             what,
@@ -149,13 +160,27 @@ fn plans(speed: Option<Speed>) -> Vec<Plan> {
         }
     };
     vec![
-        plan("bench live --quick", "one short look, rough figures", quick, 1),
-        plan("bench live", "5 runs of 48 prompts under each policy", &prompts, 5),
+        plan(
+            "bench live --quick",
+            "one short look, rough figures",
+            quick,
+            1,
+        ),
+        plan(
+            "bench live",
+            "5 runs of 48 prompts under each policy",
+            &prompts,
+            5,
+        ),
     ]
 }
 
 fn tell(out: &mut dyn Write, document: &Document<'_>) -> io::Result<()> {
-    writeln!(out, "{:<12}{:<28}{:<14}{:<8}MODELS", "NODE", "ADDRESS", "KIND", "STATE")?;
+    writeln!(
+        out,
+        "{:<12}{:<28}{:<14}{:<8}MODELS",
+        "NODE", "ADDRESS", "KIND", "STATE"
+    )?;
     for node in &document.nodes {
         writeln!(
             out,
@@ -170,25 +195,54 @@ fn tell(out: &mut dyn Write, document: &Document<'_>) -> io::Result<()> {
     }
     writeln!(out)?;
     let today = document.today.as_ref().map_or_else(String::new, |today| {
-        format!("node {} directly, {}", today.node, today.model.unwrap_or("no model for text"))
+        format!(
+            "node {} directly, {}",
+            today.node,
+            today.model.unwrap_or("no model for text")
+        )
     });
     let routed = document.router.map_or_else(
         || "gpurouter, started for the run".to_owned(),
         |url| format!("gpurouter, running at {url}"),
     );
-    writeln!(out, "It would compare: {today}\n         against: {routed}\n")?;
-    writeln!(out, "{:<22}{:<37}{:>8}  TIME", "COMMAND", "WHAT", "REQUESTS")?;
+    writeln!(
+        out,
+        "It would compare: {today}\n         against: {routed}\n"
+    )?;
+    writeln!(
+        out,
+        "{:<22}{:<37}{:>8}  TIME",
+        "COMMAND", "WHAT", "REQUESTS"
+    )?;
     for plan in &document.plans {
         let time = plan.seconds.map_or_else(|| "unknown".to_owned(), time);
-        writeln!(out, "{:<22}{:<37}{:>8}  {time}", plan.command, plan.what, plan.requests)?;
+        writeln!(
+            out,
+            "{:<22}{:<37}{:>8}  {time}",
+            plan.command, plan.what, plan.requests
+        )?;
     }
-    writeln!(out, "{:<22}{:<37}{:>8}  about 1 min", "bench proxy", "what the router itself costs", "no node")?;
-    writeln!(out, "{:<22}{:<37}{:>8}  none", "bench roi, bench cost", "what that is worth, from your numbers", "none")?;
+    writeln!(
+        out,
+        "{:<22}{:<37}{:>8}  about 1 min",
+        "bench proxy", "what the router itself costs", "no node"
+    )?;
+    writeln!(
+        out,
+        "{:<22}{:<37}{:>8}  none",
+        "bench roi, bench cost", "what that is worth, from your numbers", "none"
+    )?;
     writeln!(out)?;
     if document.plans.iter().any(|plan| plan.seconds.is_none()) {
-        writeln!(out, "Times are unknown until a running router has answered some requests.")?;
+        writeln!(
+            out,
+            "Times are unknown until a running router has answered some requests."
+        )?;
     } else {
-        writeln!(out, "Times are at most these, at the speeds that the running router has learned.")?;
+        writeln!(
+            out,
+            "Times are at most these, at the speeds that the running router has learned."
+        )?;
     }
     writeln!(out, "{STOP}.")
 }
@@ -209,10 +263,16 @@ mod tests {
     #[test]
     fn known_speeds_give_a_time_and_unknown_ones_none() {
         assert!(plans(None).iter().all(|plan| plan.seconds.is_none()));
-        let known = plans(Some(Speed { prefill: 1000.0, decode: 50.0 }));
+        let known = plans(Some(Speed {
+            prefill: 1000.0,
+            decode: 50.0,
+        }));
         let seconds: Vec<f64> = known.iter().filter_map(|plan| plan.seconds).collect();
         assert_eq!(seconds.len(), 2);
-        assert!(seconds[0] > 1.0 && seconds[1] > 10.0 * seconds[0], "{seconds:?}");
+        assert!(
+            seconds[0] > 1.0 && seconds[1] > 10.0 * seconds[0],
+            "{seconds:?}"
+        );
         assert_eq!(time(61.0), "61 s");
         assert_eq!(time(600.0), "10 min");
         assert_eq!(time(7_200.0), "2.0 h");

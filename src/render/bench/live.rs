@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use super::figure::{grouped_trimmed, text};
 use super::sentence;
 use crate::measure::{
-    Comparability, Figure, Group, LiveSettings, Obstacle, PairedReport, PolicySummary, Speedup, Spread,
-    Temperature, Tier, Unit,
+    Comparability, Figure, Group, LiveSettings, Obstacle, PairedReport, PolicySummary, Speedup,
+    Spread, Temperature, Tier, Unit,
 };
 
 pub(super) fn live(
@@ -40,7 +40,11 @@ pub(super) fn live(
     tiers(out, &report.tiers)?;
     if settings.idle_power.is_known() {
         writeln!(out)?;
-        writeln!(out, "idle power of the GPUs: {}  measured", text(settings.idle_power))?;
+        writeln!(
+            out,
+            "idle power of the GPUs: {}  measured",
+            text(settings.idle_power)
+        )?;
     }
     writeln!(out)?;
     headline(out, report)
@@ -59,7 +63,11 @@ fn tiers(out: &mut dyn Write, tiers: &[Tier]) -> io::Result<()> {
     )?;
     for tier in tiers {
         for (policy, spread) in [("today", &tier.today), ("routed", &tier.routed)] {
-            let label = format!("{} {} {policy}", tier.class.as_str(), temperature(tier.temperature));
+            let label = format!(
+                "{} {} {policy}",
+                tier.class.as_str(),
+                temperature(tier.temperature)
+            );
             writeln!(
                 out,
                 "{label:<22}{:>4}{:>10}{:>10}{:>10}{:>10}{:>9}  {}",
@@ -102,12 +110,24 @@ pub(super) fn chart(out: &mut dyn Write, report: &PairedReport) -> io::Result<()
     if longest <= 0.0 {
         return writeln!(out, "no class has a time to draw");
     }
-    writeln!(out, "p50 to the end, measured; the longest bar is {}", text(Figure::measured(longest, Unit::Milliseconds)))?;
+    writeln!(
+        out,
+        "p50 to the end, measured; the longest bar is {}",
+        text(Figure::measured(longest, Unit::Milliseconds))
+    )?;
     for tier in &report.tiers {
         for (policy, spread) in [("today", &tier.today), ("routed", &tier.routed)] {
-            let label = format!("{} {} {policy}", tier.class.as_str(), temperature(tier.temperature));
+            let label = format!(
+                "{} {} {policy}",
+                tier.class.as_str(),
+                temperature(tier.temperature)
+            );
             let share = spread.p50.value().map_or(0.0, |ms| ms / longest);
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 44")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "0 to 44"
+            )]
             let width = (share * WIDEST).ceil() as usize;
             writeln!(out, "{label:<22}{} {}", "#".repeat(width), text(spread.p50))?;
         }

@@ -19,8 +19,12 @@ use crate::cli::Global;
 use crate::cmd::usage;
 use crate::config::{self, Environment, Overrides};
 use crate::http::client::Client;
-use crate::live::{Campaign, Memory, Meter, Prompt, Seen, Sender, Size, Step, built_in, read_prompts, read_trace};
-use crate::measure::{self, Bench, Class, Document, LiveSettings, Observation, PairedSettings, Policy, report};
+use crate::live::{
+    Campaign, Memory, Meter, Prompt, Seen, Sender, Size, Step, built_in, read_prompts, read_trace,
+};
+use crate::measure::{
+    self, Bench, Class, Document, LiveSettings, Observation, PairedSettings, Policy, report,
+};
 use crate::render::{self, Told};
 use save::Folder;
 use sides::Setup;
@@ -144,7 +148,13 @@ pub(super) fn run(global: &Global, args: &Args, file: Option<&PathBuf>) -> anyho
     let gpus = crate::cmd::gpus(global, &environment, &loaded.config)?;
     let stop = stopped_by_signals()?;
     let client = Client::new().map_err(io::Error::other)?;
-    let trace = trace(args)?;
+    let mut trace = trace(args)?;
+    for prompt in &mut trace.prompts {
+        // A name that stands for whichever model fits: today that is the one that there is.
+        if loaded.config.routing.routes_by_class(prompt.model.as_deref()) {
+            prompt.model = None;
+        }
+    }
     if args.concurrent {
         if file.is_some() {
             return Err(usage("bench live --concurrent writes no receipt"));
@@ -152,15 +162,25 @@ pub(super) fn run(global: &Global, args: &Args, file: Option<&PathBuf>) -> anyho
         return concurrent::run(global, args, loaded.config, &client, &trace, &stop);
     }
     let setup = Setup::of(global, args, loaded.config, &trace.prompts)?;
-    let mut meter = if setup.local { Meter::start(&gpus)? } else { None };
+    let mut meter = if setup.local {
+        Meter::start(&gpus)?
+    } else {
+        None
+    };
     for note in trace.notes.iter().chain(&setup.notes) {
         say(global, note);
     }
     if let Some(meter) = &mut meter {
-        say(global, &format!("watching {} at rest", meter.names().join(", ")));
+        say(
+            global,
+            &format!("watching {} at rest", meter.names().join(", ")),
+        );
         meter.rest();
     }
-    let header = super::header(global, Bench::Live(settings(args, &trace, &setup, meter.as_ref())));
+    let header = super::header(
+        global,
+        Bench::Live(settings(args, &trace, &setup, meter.as_ref())),
+    );
     let campaign = Campaign {
         prompts: &trace.prompts,
         sides: setup.sides.clone(),
@@ -177,7 +197,14 @@ pub(super) fn run(global: &Global, args: &Args, file: Option<&PathBuf>) -> anyho
     };
     let recorder = file.map(|file| receipt::start(file, &header)).transpose()?;
     let folder = args.save.as_deref().map(Folder::create).transpose()?;
-    observe(global, &campaign, &header, recorder, folder.as_ref(), args.chart)
+    observe(
+        global,
+        &campaign,
+        &header,
+        recorder,
+        folder.as_ref(),
+        args.chart,
+    )
 }
 
 /// Sends everything and reports.
@@ -195,7 +222,11 @@ fn observe(
             "{} requests: {} under each policy, {}, warming up included; Ctrl-C ends it and reports what is complete",
             campaign.requests(),
             campaign.prompts.len(),
-            if campaign.runs == 1 { "once".to_owned() } else { format!("{} times", campaign.runs) }
+            if campaign.runs == 1 {
+                "once".to_owned()
+            } else {
+                format!("{} times", campaign.runs)
+            }
         ),
     );
     let bar = bar(global, campaign.requests())?;
@@ -211,23 +242,42 @@ fn observe(
             folder.keep(&seen)?;
         }
         if let Some(error) = &seen.sent.error {
-            troubles.push(format!("{} ({}): {error}", seen.prompt.name, policy(seen.observation.policy)));
+            troubles.push(format!(
+                "{} ({}): {error}",
+                seen.prompt.name,
+                policy(seen.observation.policy)
+            ));
         }
         observations.push(observation);
         Ok(())
     };
     let mut step = |step: Step| {
-        bar.set_message(format!("run {} of {}, {}", step.run + 1, campaign.runs, policy(step.policy)));
+        bar.set_message(format!(
+            "run {} of {}, {}",
+            step.run + 1,
+            campaign.runs,
+            policy(step.policy)
+        ));
         bar.set_position(step.done);
     };
-    let whole = campaign.run(&mut seen, &mut step).context("the run broke off")?;
+    let whole = campaign
+        .run(&mut seen, &mut step)
+        .context("the run broke off")?;
     bar.finish_and_clear();
     if let Some(first) = troubles.first() {
-        say(global, &format!("{} requests failed; the first: {first}", troubles.len()));
+        say(
+            global,
+            &format!("{} requests failed; the first: {first}", troubles.len()),
+        );
     }
     let complete = complete_pairs(&observations);
     if complete.is_empty() {
-        return Err(Told { message: "no pair is complete: nothing to report".to_owned(), hint: None, exit: Exit::No }.into());
+        return Err(Told {
+            message: "no pair is complete: nothing to report".to_owned(),
+            hint: None,
+            exit: Exit::No,
+        }
+        .into());
     }
     let document = Document::new(header, report(&header.bench, &complete)?);
     if let Some(recorder) = recorder.filter(|_| whole) {
@@ -243,7 +293,10 @@ fn observe(
         }
     }
     if !whole {
-        say(global, "stopped: what is above is of the pairs that were complete; the receipt, if any, has no report");
+        say(
+            global,
+            "stopped: what is above is of the pairs that were complete; the receipt, if any, has no report",
+        );
     }
     Ok(if whole { Exit::Yes } else { Exit::No })
 }
@@ -280,7 +333,8 @@ pub(super) fn trace(args: &Args) -> anyhow::Result<Trace> {
     let mut trace = match (&args.prompts, &args.trace) {
         (Some(file), _) => Trace {
             name: file.display().to_string(),
-            prompts: read_prompts(&text_of(file)?).map_err(|error| Told::usage(format!("`{}`: {error}", file.display())))?,
+            prompts: read_prompts(&text_of(file)?)
+                .map_err(|error| Told::usage(format!("`{}`: {error}", file.display())))?,
             notes: Vec::new(),
         },
         (None, Some(file)) => recorded(file)?,
@@ -289,7 +343,11 @@ pub(super) fn trace(args: &Args) -> anyhow::Result<Trace> {
     let limit = args.limit.and_then(|limit| usize::try_from(limit).ok());
     if let Some(limit) = if args.quick { Some(QUICK) } else { limit } {
         if limit < trace.prompts.len() {
-            trace.name = format!("{}, the first {limit} of {}", trace.name, trace.prompts.len());
+            trace.name = format!(
+                "{}, the first {limit} of {}",
+                trace.name,
+                trace.prompts.len()
+            );
         }
         trace.prompts.truncate(limit);
     }
@@ -300,8 +358,16 @@ pub(super) fn trace(args: &Args) -> anyhow::Result<Trace> {
 }
 
 fn built_in_trace(args: &Args) -> Trace {
-    let classes = if args.classes.is_empty() { Class::ALL.to_vec() } else { args.classes.clone() };
-    let sizes = if args.sizes.is_empty() { vec![Size::Short, Size::Medium] } else { args.sizes.clone() };
+    let classes = if args.classes.is_empty() {
+        Class::ALL.to_vec()
+    } else {
+        args.classes.clone()
+    };
+    let sizes = if args.sizes.is_empty() {
+        vec![Size::Short, Size::Medium]
+    } else {
+        args.sizes.clone()
+    };
     let prompts = built_in(&classes, &sizes, args.seed);
     let classes: Vec<&str> = classes.iter().map(|class| class.as_str()).collect();
     let sizes: Vec<&str> = sizes
@@ -313,18 +379,27 @@ fn built_in_trace(args: &Args) -> Trace {
         })
         .collect();
     Trace {
-        name: format!("built-in, {} prompts: {}; {}", prompts.len(), classes.join(", "), sizes.join(", ")),
+        name: format!(
+            "built-in, {} prompts: {}; {}",
+            prompts.len(),
+            classes.join(", "),
+            sizes.join(", ")
+        ),
         prompts,
         notes: Vec::new(),
     }
 }
 
 fn recorded(file: &std::path::Path) -> anyhow::Result<Trace> {
-    let told = |error: &dyn std::fmt::Display| Told::usage(format!("`{}`: {error}", file.display()));
+    let told =
+        |error: &dyn std::fmt::Display| Told::usage(format!("`{}`: {error}", file.display()));
     let recorded = read_trace(&text_of(file)?).map_err(|error| told(&error))?;
     let mut notes = Vec::new();
     if recorded.left_out > 0 {
-        notes.push(format!("{} requests of the trace are embeddings or hold pictures and are left out", recorded.left_out));
+        notes.push(format!(
+            "{} requests of the trace are embeddings or hold pictures and are left out",
+            recorded.left_out
+        ));
     }
     if !recorded.text {
         notes.push("the trace holds no text: requests have the recorded lengths and common beginnings, and no answer is checked".to_owned());
@@ -354,8 +429,14 @@ fn stopped_by_signals() -> anyhow::Result<Arc<AtomicBool>> {
 }
 
 fn bar(global: &Global, length: u64) -> anyhow::Result<ProgressBar> {
-    let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(length) };
-    bar.set_style(ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}  {eta} left")?);
+    let bar = if global.quiet {
+        ProgressBar::hidden()
+    } else {
+        ProgressBar::new(length)
+    };
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:24} {pos}/{len}  {msg}  {eta} left",
+    )?);
     Ok(bar)
 }
 

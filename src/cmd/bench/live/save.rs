@@ -1,7 +1,8 @@
 //! Both replies of every pair, to be read by a person.
 
+use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::live::Seen;
@@ -14,11 +15,18 @@ pub(super) struct Folder(PathBuf);
 impl Folder {
     /// Makes it; one that is there must be empty.
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
-        let told = |error: &dyn std::fmt::Display| Told::usage(format!("cannot save replies in `{}`: {error}", path.display()));
+        let told = |error: &dyn std::fmt::Display| {
+            Told::usage(format!(
+                "cannot save replies in `{}`: {error}",
+                path.display()
+            ))
+        };
         fs::create_dir_all(path).map_err(|error| told(&error))?;
         let mut entries = fs::read_dir(path).map_err(|error| told(&error))?;
         if entries.next().is_some() {
-            return Err(told(&"it is not empty").hint("replies are never written over: name another directory").into());
+            return Err(told(&"it is not empty")
+                .hint("replies are never written over: name another directory")
+                .into());
         }
         Ok(Self(path.to_owned()))
     }
@@ -45,13 +53,17 @@ impl Folder {
                 .collect();
             private(&prompt, &said.concat())?;
         }
-        let file = self.0.join(format!("{name}.run{}.{temperature}.{policy}.txt", seen.run + 1));
+        let file = self.0.join(format!(
+            "{name}.run{}.{temperature}.{policy}.txt",
+            seen.run + 1
+        ));
         let mut text = seen.sent.reply.text.clone();
         for call in &seen.sent.reply.calls {
-            text.push_str(&format!("\n[calls {} with {}]\n", call.name, call.arguments));
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\n[calls {} with {}]\n", call.name, call.arguments);
         }
         if let Some(error) = &seen.sent.error {
-            text.push_str(&format!("\n[failed: {error}]\n"));
+            let _ = write!(text, "\n[failed: {error}]\n");
         }
         private(&file, &text)
     }

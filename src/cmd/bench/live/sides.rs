@@ -32,7 +32,12 @@ pub(super) struct Setup {
 
 impl Setup {
     /// Finds them out.
-    pub(super) fn of(global: &Global, args: &Args, config: Config, prompts: &[Prompt]) -> anyhow::Result<Self> {
+    pub(super) fn of(
+        global: &Global,
+        args: &Args,
+        config: Config,
+        prompts: &[Prompt],
+    ) -> anyhow::Result<Self> {
         let nodes = crate::cmd::nodes(&config);
         let snapshot = crate::backend::gather(&nodes);
         let (today, name) = today(args, &snapshot)?;
@@ -41,23 +46,44 @@ impl Setup {
         if args.cpu {
             return on_cpu(&today, &model, args.model.is_some());
         }
+        has_models(args, &today, prompts)?;
         let form = form(&today);
-        let routed_model = args.routed_model.clone().unwrap_or_else(|| virtual_model(&config, &model));
+        let routed_model = args
+            .routed_model
+            .clone()
+            .unwrap_or_else(|| virtual_model(&config, &model));
         let (router, own, which) = router(global, args, config)?;
         let mut behind: Vec<&Node> = snapshot.nodes.iter().map(AsRef::as_ref).collect();
         if !behind.iter().any(|node| node.url == today.url) {
             behind.push(&today);
         }
         let named = |model: &str, replaces: bool| {
-            if all_named && !replaces { "the models that it names".to_owned() } else { model.to_owned() }
+            if all_named && !replaces {
+                "the models that it names".to_owned()
+            } else {
+                model.to_owned()
+            }
         };
         let usable = snapshot.usable().count();
         Ok(Self {
-            today: format!("{name} at {}, {}", today.url, named(&model, args.model.is_some())),
-            routed: format!("gpurouter {which} before {usable} nodes, {}", named(&routed_model, args.routed_model.is_some())),
+            today: format!(
+                "{name} at {}, {}",
+                today.url,
+                named(&model, args.model.is_some())
+            ),
+            routed: format!(
+                "gpurouter {which} before {usable} nodes, {}",
+                named(&routed_model, args.routed_model.is_some())
+            ),
             sides: [
                 side(Policy::Today, &today.url, form, model, args.model.is_some())?,
-                side(Policy::Routed, &router, form, routed_model, args.routed_model.is_some())?,
+                side(
+                    Policy::Routed,
+                    &router,
+                    form,
+                    routed_model,
+                    args.routed_model.is_some(),
+                )?,
             ],
             nodes: ollamas(&behind)?,
             local: behind.iter().all(|node| is_local(&node.url)),
@@ -70,45 +96,84 @@ impl Setup {
 /// The node's own CPU against its GPU.
 fn on_cpu(node: &Node, model: &str, replaces: bool) -> anyhow::Result<Setup> {
     if node.kind != Some(NodeKind::Ollama) {
-        return Err(usage(format!("--cpu needs an Ollama; {} is none", node.url)));
+        return Err(usage(format!(
+            "--cpu needs an Ollama; {} is none",
+            node.url
+        )));
     }
     let side = |policy, num_gpu| -> anyhow::Result<Side> {
         let side = side(policy, &node.url, Form::Ollama, model.to_owned(), replaces)?;
-        Ok(Side { target: Target { num_gpu, ..side.target }, ..side })
+        Ok(Side {
+            target: Target {
+                num_gpu,
+                ..side.target
+            },
+            ..side
+        })
     };
     Ok(Setup {
         sides: [side(Policy::Today, Some(0))?, side(Policy::Routed, None)?],
-        today: format!("the CPU of {} at {} (num_gpu 0), {model}", node.name, node.url),
+        today: format!(
+            "the CPU of {} at {} (num_gpu 0), {model}",
+            node.name, node.url
+        ),
         routed: format!("its GPU as the node itself uses it, {model}; no router"),
         nodes: ollamas(&[node])?,
         local: is_local(&node.url),
-        notes: vec!["--cpu: TODAY is the CPU, ROUTED the GPU of the same node; no router is asked".to_owned()],
+        notes: vec![
+            "--cpu: TODAY is the CPU, ROUTED the GPU of the same node; no router is asked"
+                .to_owned(),
+        ],
         _own: None,
     })
 }
 
-fn side(policy: Policy, url: &str, form: Form, model: String, replaces: bool) -> anyhow::Result<Side> {
+fn side(
+    policy: Policy,
+    url: &str,
+    form: Form,
+    model: String,
+    replaces: bool,
+) -> anyhow::Result<Side> {
     let origin = Origin::parse(url).map_err(|error| usage(format!("`{url}`: {error}")))?;
     Ok(Side {
         policy,
-        target: Target { origin, form, model, replaces, num_gpu: None },
+        target: Target {
+            origin,
+            form,
+            model,
+            replaces,
+            num_gpu: None,
+        },
     })
 }
 
 /// What there is today, and what it is called.
 fn today(args: &Args, snapshot: &ClusterSnapshot) -> anyhow::Result<(Node, String)> {
     let Some(named) = &args.today else {
-        let wanted = |node: &&std::sync::Arc<Node>| !args.cpu || node.kind == Some(NodeKind::Ollama);
-        let node = snapshot.usable().find(wanted).ok_or_else(|| no_node(snapshot))?;
+        let wanted =
+            |node: &&std::sync::Arc<Node>| !args.cpu || node.kind == Some(NodeKind::Ollama);
+        let node = snapshot
+            .usable()
+            .find(wanted)
+            .ok_or_else(|| no_node(snapshot))?;
         return Ok((node.as_ref().clone(), format!("node {}", node.name)));
     };
     let (url, name) = match named.rsplit_once('=') {
         Some((url, name)) if !name.is_empty() => (url, name.to_owned()),
         _ => (named.as_str(), String::new()),
     };
-    let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+    let url = if url.contains("://") {
+        url.to_owned()
+    } else {
+        format!("http://{url}")
+    };
     let config = NodeConfig {
-        name: if name.is_empty() { url.clone() } else { name.clone() },
+        name: if name.is_empty() {
+            url.clone()
+        } else {
+            name.clone()
+        },
         url: url.trim_end_matches('/').to_owned(),
         kind: None,
         role: crate::cluster::Role::Any,
@@ -151,24 +216,55 @@ fn model(args: &Args, config: &Config, node: &Node, all_named: bool) -> anyhow::
     match model {
         Some(model) => Ok(model),
         None if all_named => Ok(String::new()),
-        None => Err(Told::usage(format!("{} at {} lists no model for text", node.name, node.url))
-            .hint("name one with --model M")
-            .into()),
+        None => Err(Told::usage(format!(
+            "{} at {} lists no model for text",
+            node.name, node.url
+        ))
+        .hint("name one with --model M")
+        .into()),
     }
 }
 
 /// Among a node's models the one in memory, else the configured one for complex work, else the largest.
 pub(in crate::cmd::bench) fn usual_model<'a>(config: &Config, node: &'a Node) -> Option<&'a Model> {
     let writes = |model: &&Model| {
-        !model.embeds_only() && (model.capabilities.is_empty() || model.capabilities.contains(&Capability::Completion))
+        !model.embeds_only()
+            && (model.capabilities.is_empty()
+                || model.capabilities.contains(&Capability::Completion))
     };
-    let resident = node.models.iter().filter(writes).find(|model| node.resident(model).is_some());
+    let resident = node
+        .models
+        .iter()
+        .filter(writes)
+        .find(|model| node.resident(model).is_some());
     let configured = || {
         let name = ModelName::new(&config.routing.complex.as_ref()?.model);
-        node.models.iter().filter(writes).find(|model| model.name == name)
+        node.models
+            .iter()
+            .filter(writes)
+            .find(|model| model.name == name)
     };
-    let largest = || node.models.iter().filter(writes).max_by_key(|model| model.size_bytes);
+    let largest = || {
+        node.models
+            .iter()
+            .filter(writes)
+            .max_by_key(|model| model.size_bytes)
+    };
     resident.or_else(configured).or_else(largest)
+}
+
+/// Whether what there is today can be asked for the models that the requests name; failing at each of them would be no comparison.
+fn has_models(args: &Args, node: &Node, prompts: &[Prompt]) -> anyhow::Result<()> {
+    if args.model.is_some() || node.models.is_empty() {
+        return Ok(());
+    }
+    let named = prompts.iter().filter_map(|prompt| prompt.model.as_deref());
+    match named.into_iter().find(|name| node.model(&ModelName::new(name)).is_none()) {
+        None => Ok(()),
+        Some(model) => Err(Told::usage(format!("{} at {} has no model `{model}`, which requests name", node.name, node.url))
+            .hint("--model M stands in for every model there; --today URL names another place")
+            .into()),
+    }
 }
 
 /// The name that makes the router choose by class; where none does, today's own model.
@@ -188,9 +284,15 @@ pub(super) fn router(global: &Global, args: &Args, config: Config) -> anyhow::Re
         let health = Running::at(url)?.get("/health");
         let router = health.is_ok_and(|health| health.contains("\"gpu_pool_status\""));
         if !router {
-            return Err(Told::unreachable(format!("--routed {url}: no gpurouter answers there")).into());
+            return Err(
+                Told::unreachable(format!("--routed {url}: no gpurouter answers there")).into(),
+            );
         }
-        return Ok((url.trim_end_matches('/').to_owned(), None, format!("at {url}")));
+        return Ok((
+            url.trim_end_matches('/').to_owned(),
+            None,
+            format!("at {url}"),
+        ));
     }
     if let Some(running) = Running::find(global, &config) {
         let url = running.base().to_owned();
@@ -212,7 +314,9 @@ fn ollamas(nodes: &[&Node]) -> anyhow::Result<Vec<Origin>> {
     nodes
         .iter()
         .filter(|node| node.kind == Some(NodeKind::Ollama) && node.state.usable())
-        .map(|node| Origin::parse(&node.url).map_err(|error| usage(format!("`{}`: {error}", node.url))))
+        .map(|node| {
+            Origin::parse(&node.url).map_err(|error| usage(format!("`{}`: {error}", node.url)))
+        })
         .collect()
 }
 
@@ -220,6 +324,9 @@ fn ollamas(nodes: &[&Node]) -> anyhow::Result<Vec<Origin>> {
 fn is_local(url: &str) -> bool {
     Origin::parse(url).is_ok_and(|origin| {
         let host = origin.host().trim_matches(['[', ']']);
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        host == "localhost"
+            || host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
     })
 }
