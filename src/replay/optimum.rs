@@ -92,7 +92,7 @@ impl Problem {
             nodes: scenario
                 .fleet
                 .iter()
-                .map(|node| (node.gpu.vram_bytes, most(node)))
+                .map(|node| (node.usable_bytes(), most(node)))
                 .collect(),
             models: models
                 .iter()

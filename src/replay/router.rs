@@ -25,6 +25,8 @@ use crate::sim::Model;
 const ESTIMATE_ERROR: f64 = 0.08;
 /// Standard deviation of its estimates of compute buffers; weights and keys are exact in a header.
 const BUFFER_ERROR: f64 = 0.2;
+/// Answers of a model on a node after which its predictions are judged.
+const OBSERVED: u64 = 20;
 /// How often a node is looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// What Ollama takes for an absent `num_ctx` on a card below 24 GiB.
@@ -50,11 +52,10 @@ pub(super) struct Counted {
 /// A request on its way.
 #[derive(Debug, Clone)]
 struct Sent {
-    node: usize,
     request: Request,
     wanted: Wanted,
-    /// Nodes that may still be tried.
-    rest: Vec<usize>,
+    /// Nodes that may still be tried, the best one last.
+    rest: Vec<(usize, Request)>,
     /// Requests before it when it arrived.
     ahead: u64,
     arrived: Duration,
@@ -226,15 +227,18 @@ impl Router {
             prompt_tokens: wanted.prompt_high * 4 / 5,
             ..RequestFacts::default()
         };
+        if std::env::var_os("DBG").is_some() {
+            eprintln!("{:>8} ask {request} {} {:?}", now, asked.model, loads.iter().map(|l| l.forecast.map(|f| (f.wait_ms, f.needs_load, f.evicts_ms, f.splits, f.short))).collect::<Vec<_>>());
+        }
         let decided = decide(&facts, &self.snapshot, &loads, &self.speeds, &Policy::default());
         let Ok(decision) = decided else {
             world.fail(request, false);
             return;
         };
-        let mut order: Vec<usize> = decision
+        let mut order: Vec<(usize, Request)> = decision
             .admitted()
             .filter_map(|c| self.snapshot.nodes.iter().position(|node| node.name == c.node))
-            .filter(|node| requests.get(*node).is_some_and(Option::is_some))
+            .filter_map(|node| Some((node, requests.get_mut(node)?.take()?)))
             .collect();
         if order.is_empty() {
             // Too long for every window: the 400 of the client's dialect, before anything was read.
@@ -242,7 +246,7 @@ impl Router {
             return;
         }
         order.reverse();
-        self.place(world, request, order, &wanted, model, embeds);
+        self.place(world, request, order, &wanted);
     }
 
     /// Queues a request at the last node of `rest`.
@@ -250,42 +254,33 @@ impl Router {
         &mut self,
         world: &mut World<'_>,
         request: usize,
-        mut rest: Vec<usize>,
+        mut rest: Vec<(usize, Request)>,
         wanted: &Wanted,
-        model: usize,
-        embeds: bool,
     ) {
-        let (Some(node), Some(asked)) = (rest.pop(), world.requests.get(request)) else {
-            world.fail(request, false);
-            return;
-        };
-        let trained = world.models.get(model).map_or(0, |model| model.context_length);
-        let Some(queued) = self.request_at(node, model, request, asked, wanted, embeds, trained) else {
-            self.place(world, request, rest, wanted, model, embeds);
-            return;
-        };
-        let now = ms(world.now);
-        let Some(queue) = self.queues.get_mut(node) else {
-            return;
-        };
-        let ahead = (queue.queued() + queue.active()) as u64;
-        if queue.arrive(now, queued.clone()).is_err() {
-            self.place(world, request, rest, wanted, model, embeds);
+        while let Some((node, queued)) = rest.pop() {
+            let now = ms(world.now);
+            let Some(queue) = self.queues.get_mut(node) else {
+                continue;
+            };
+            let ahead = (queue.queued() + queue.active()) as u64;
+            if queue.arrive(now, queued.clone()).is_err() {
+                continue;
+            }
+            self.sent.insert(
+                request,
+                Sent {
+                    request: queued,
+                    wanted: *wanted,
+                    rest,
+                    ahead,
+                    arrived: world.now,
+                    expected: None,
+                },
+            );
+            self.pump(world, node);
             return;
         }
-        self.sent.insert(
-            request,
-            Sent {
-                node,
-                request: queued,
-                wanted: *wanted,
-                rest,
-                ahead,
-                arrived: world.now,
-                expected: None,
-            },
-        );
-        self.pump(world, node);
+        world.fail(request, false);
     }
 
     /// What is estimated of a request: its prompt, give or take the error that such estimates have.
@@ -301,6 +296,7 @@ impl Router {
         Wanted {
             requested: asked.ctx,
             prompt_low: estimate * 5 / 8,
+            prompt: estimate,
             prompt_high: estimate * 5 / 4,
             max_tokens: None,
             usual_answer: None,
@@ -432,6 +428,10 @@ impl Router {
     }
 
     fn act(&mut self, world: &mut World<'_>, node: usize, action: Action) {
+        if std::env::var_os("DBG").is_some() {
+            let name = |m: &ModelId| world.models[m.0 as usize].name.clone();
+            match &action { Action::Load{model,context,evict,on_cpu,first} => eprintln!("{:>8} node {node} LOAD {} ctx {context} evict {:?} cpu {on_cpu} for {} | holds {:?}", ms(world.now), name(model), evict.iter().map(name).collect::<Vec<_>>(), first.0, self.queues[node].residents().map(|r| format!("{}@{}:{:.1}G a{}", name(&r.model), r.context, r.bytes as f64/1e9, r.active)).collect::<Vec<_>>()), Action::Start{id,..} => { let r=&world.requests[id.0 as usize]; eprintln!("{:>8} node {node} start {} {} {:?} in {} ctx {:?}", ms(world.now), id.0, r.model, r.lane, r.tokens_in, r.ctx) }, a => eprintln!("{a:?}") }
+        }
         match action {
             Action::Start { id, context } => self.start(world, node, index_of(id), context),
             Action::Load {
@@ -454,25 +454,23 @@ impl Router {
             Action::Refuse { id, .. } => {
                 let request = index_of(id);
                 if let Some(sent) = self.sent.remove(&request) {
-                    let model = sent.request.model.0 as usize;
-                    self.place(world, request, sent.rest, &sent.wanted, model, sent.request.embeds);
+                    self.place(world, request, sent.rest, &sent.wanted);
                 }
             }
         }
     }
 
     fn start(&mut self, world: &mut World<'_>, node: usize, request: usize, context: u32) {
-        let (Some(asked), Some(sent)) = (world.requests.get(request), self.sent.get_mut(&request)) else {
+        let (Some(asked), Some(sent)) = (world.requests.get(request), self.sent.get(&request)) else {
             return;
         };
         let model = sent.request.model.0 as usize;
-        let trained = world.models.get(model).map(|model| model.context_length);
-        let load_ms = self.queues.get(node).and_then(|queue| queue.load_ms(sent.request.model));
-        let limits = Limits {
-            trained,
-            automatic: Some(AUTOMATIC),
-            ..Limits::default()
+        let trained = world.models.get(model).map_or(0, |model| model.context_length);
+        let limits = self.limits(node, &sent.request.footprint, trained);
+        let Some(sent) = self.sent.get_mut(&request) else {
+            return;
         };
+        let load_ms = self.queues.get(node).and_then(|queue| queue.load_ms(sent.request.model));
         let window = window::reconcile(self.policy, &sent.wanted, &limits, Some(context), load_ms);
         if let Ok(Some(avoided)) = window.map(|window| window.avoided)
             && !sent.request.embeds
@@ -490,6 +488,7 @@ impl Router {
             .names
             .get(model)
             .map(|model| self.learner.speed(name, model, context))
+            .filter(|speed| speed.samples >= OBSERVED)
             .and_then(|speed| {
                 speed.estimate(&Work {
                     uncached_tokens: prompt.saturating_sub(cached),
@@ -642,8 +641,7 @@ impl Router {
             .is_some_and(|record| record.first_token.is_none());
         match self.sent.remove(&request) {
             Some(sent) if silent && !sent.rest.is_empty() => {
-                let model = sent.request.model.0 as usize;
-                self.place(world, request, sent.rest, &sent.wanted, model, sent.request.embeds);
+                self.place(world, request, sent.rest, &sent.wanted);
             }
             _ => world.fail(request, false),
         }

@@ -217,6 +217,10 @@ fn consider(
             full: load.full() || node.state == NodeState::Busy,
             load,
             order,
+            measured_load_ms: load
+                .forecast
+                .and_then(|forecast| forecast.load_ms)
+                .or_else(|| speed.load_ms.and_then(predict::whole)),
         });
     }
     // A node that says that it lacks a capability loses to one that has it; where none has it, the node's own error is the answer.

@@ -421,6 +421,7 @@ fn forecast(wait_ms: u64, needs_load: bool, evicts_ms: u64) -> NodeLoad {
             load_ms: None,
             evicts_ms,
             possible: true,
+            ..Forecast::default()
         }),
         ..NodeLoad::default()
     }

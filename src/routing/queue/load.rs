@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use super::models::{Known, Pin};
 use super::{
-    Action, LAST_RESORT_MS, Loading, ModelId, NodeQueue, Refused, Request, RequestId, Resident,
+    Action, LAST_RESORT_MS, Lane, Loading, ModelId, NodeQueue, Refused, Request, RequestId, Resident,
     Switch, hold, quantum,
 };
 use crate::routing::window::{self, ContextNeed, WindowPolicy};
 
-/// A load takes at most this many times the context that was wished for.
+/// A load that replaces a copy with too small a context takes at most this many times the context that was wished for.
 const MOST_GROWTH: u32 = 4;
+/// Loads that evicting a model in use is likely to cause: two models that throw out each other do so more than once.
+const BACK_AND_FORTH: u64 = 4;
 /// Beyond so many models that could go, sets are not compared any more: the least valuable go until there is room.
 const COMPARED: usize = 8;
 
@@ -24,8 +26,28 @@ pub(super) struct Candidate {
     due: u64,
     need: ContextNeed,
     embeds: bool,
+    /// That request's lane.
+    lane: Lane,
     /// Since when it has been waited for.
     since: u64,
+    /// Requests that wait for it.
+    count: usize,
+}
+
+impl Candidate {
+    /// A request by itself.
+    fn of(now: u64, request: &Request) -> Self {
+        Self {
+            model: request.model,
+            first: request.id,
+            due: now,
+            need: request.context,
+            embeds: request.embeds,
+            lane: request.lane,
+            since: now,
+            count: 1,
+        }
+    }
 }
 
 /// What it takes to have room for a load.
@@ -46,7 +68,7 @@ impl NodeQueue {
             return;
         }
         self.refuse_impossible(actions);
-        let mut candidates = self.candidates();
+        let mut candidates = self.candidates(now);
         if let Some(switch) = self.switch.clone() {
             if let Some(candidate) = candidates.iter().find(|c| c.model == switch.model) {
                 let candidate = candidate.clone();
@@ -61,7 +83,7 @@ impl NodeQueue {
             // Whoever waited for it has left: its victims take requests again.
             self.switch = None;
             self.start_all(now, actions);
-            candidates = self.candidates();
+            candidates = self.candidates(now);
         }
         for candidate in candidates {
             match self.room(now, &candidate) {
@@ -130,7 +152,7 @@ impl NodeQueue {
     }
 
     /// The models that are waited for, the most urgent first.
-    pub(super) fn candidates(&self) -> Vec<Candidate> {
+    pub(super) fn candidates(&self, now: u64) -> Vec<Candidate> {
         let mut found: BTreeMap<ModelId, Candidate> = BTreeMap::new();
         for waiting in &self.waiting {
             let request = &waiting.request;
@@ -138,29 +160,47 @@ impl NodeQueue {
                 continue;
             }
             let load_ms = self.load_ms(request.model);
-            let due = waiting.arrived + hold(self.fair.shares(), request.lane, load_ms);
+            let hold = hold(self.fair.shares(), request.lane, load_ms);
+            // A lane that has just had its way against others waits as long again before the next time.
+            let forced = self.forced_at.get(request.lane.index()).copied().flatten();
+            let due = forced.map_or(waiting.arrived, |at| at.max(waiting.arrived)) + hold;
             let candidate = found.entry(request.model).or_insert_with(|| Candidate {
                 model: request.model,
                 first: request.id,
                 due,
                 need: request.context,
                 embeds: request.embeds,
+                lane: request.lane,
                 since: waiting.arrived,
+                count: 0,
             });
+            candidate.count += 1;
             if due < candidate.due {
                 candidate.due = due;
                 candidate.first = request.id;
+                candidate.lane = request.lane;
                 if candidate.need.exact || request.context.exact {
                     candidate.need = request.context;
                 }
             }
             if !candidate.need.exact && !request.context.exact {
+                candidate.need.least = candidate.need.least.max(request.context.least);
+                candidate.need.growth = candidate.need.growth.max(request.context.growth);
                 candidate.need.floor = candidate.need.floor.max(request.context.floor);
                 candidate.need.wish = candidate.need.wish.max(request.context.wish);
             }
         }
         let mut candidates: Vec<_> = found.into_values().collect();
-        candidates.sort_by_key(|candidate| (candidate.due, candidate.first));
+        candidates.sort_by_key(|candidate| {
+            let overdue = now >= candidate.due;
+            // What nobody waits for goes in large batches first, as long as it is not overdue.
+            let alone = if overdue || candidate.lane.urgent() {
+                0
+            } else {
+                usize::MAX - candidate.count
+            };
+            (!overdue, alone, candidate.due, candidate.first)
+        });
         candidates
     }
 
@@ -191,12 +231,15 @@ impl NodeQueue {
         let wanted: Vec<ModelId> = going
             .iter()
             .copied()
-            .filter(|model| self.is_wanted(*model))
+            .filter(|model| {
+                self.is_wanted(*model) || (!candidate.lane.urgent() && self.is_in_use(now, *model))
+            })
             .collect();
         let idle = wanted.is_empty() && self.all_idle(evict, candidate.model);
         let rests = going
             .iter()
             .filter_map(|model| self.returns_soon(now, *model, candidate.model))
+            .chain(self.gathers(candidate).filter(|_| !going.is_empty()))
             .max()
             .filter(|until| now < *until && now < candidate.due);
         if idle && rests.is_none() {
@@ -248,7 +291,7 @@ impl NodeQueue {
             .memory
             .most_bytes()
             .map(|most| most.saturating_sub(used));
-        let context = self.least_context(candidate, rest);
+        let context = self.wished(candidate, rest);
         let need = self.models.bytes(candidate.model, context).unwrap_or(0);
         if !self.memory.holds(used.saturating_add(need), count + 1)
             && let Room::Evict(more) = self.room(now, candidate)
@@ -271,6 +314,22 @@ impl NodeQueue {
                 .waiting
                 .iter()
                 .any(|waiting| waiting.request.model == model && self.is_served(&waiting.request))
+    }
+
+    /// Until when embeddings and batch work wait for others of their kind before they make a model go, while the node has other work.
+    fn gathers(&self, candidate: &Candidate) -> Option<u64> {
+        let window = quantum(self.load_ms(candidate.model));
+        (!candidate.lane.urgent() && !self.active.is_empty()).then_some(candidate.since + window)
+    }
+
+    /// Whether somebody who uses a model interactively is likely to ask it again: for embeddings and batch work that is as good as a request.
+    fn is_in_use(&self, now: u64, model: ModelId) -> bool {
+        let used = self
+            .models
+            .resident(model)
+            .and_then(|resident| resident.urgent_use);
+        used.zip(self.models.known(model))
+            .is_some_and(|(used, known)| known.likely(now.saturating_sub(used)) >= 1000)
     }
 
     /// Until when an idle model's next request is expected, if waiting for it costs less than the loads of a switch there and back.
@@ -299,7 +358,7 @@ impl NodeQueue {
             .memory
             .most_bytes()
             .map(|most| most.saturating_sub(kept_bytes));
-        let context = self.least_context(candidate, rest);
+        let context = self.wished(candidate, rest);
         let need = self.models.bytes(candidate.model, context).unwrap_or(0);
         let embeds_only = candidate.embeds;
         let (allowed, spared): (Vec<&Resident>, Vec<&Resident>) = may_go
@@ -312,7 +371,7 @@ impl NodeQueue {
             return self.room_for_embeddings(now, candidate, need, &may_go, &spared);
         }
         // Larger than the node: it gets all that can be had, and the node puts the rest into main memory.
-        Room::Evict(may_go.iter().map(|resident| resident.model).collect())
+        Room::Evict(in_the_way(&may_go))
     }
 
     /// Embeddings evict no other kind: main memory, or what has long been idle, after a long wait.
@@ -350,20 +409,46 @@ impl NodeQueue {
         }
         match self.cheapest(now, candidate.model, need, may_go) {
             Some(evict) => Room::Evict(evict),
-            None => Room::Evict(may_go.iter().map(|resident| resident.model).collect()),
+            None => Room::Evict(in_the_way(may_go)),
         }
     }
 
-    /// The least context that will do for a candidate, when so many bytes can be had.
-    fn least_context(&self, candidate: &Candidate, rest: Option<u64>) -> u32 {
+    /// The context that a candidate wishes for, as far as it fits into so many bytes; at least what it needs.
+    fn wished(&self, candidate: &Candidate, rest: Option<u64>) -> u32 {
         let Some(known) = self.models.known(candidate.model) else {
             return candidate.need.wish;
         };
-        let largest = rest.and_then(|rest| known.largest_context(rest));
-        let largest = Some(largest.unwrap_or(u32::MAX).min(known.end()));
-        let least = window::load_context(self.settings.policy, candidate.need, largest);
-        // A context that is larger than the node can hold is not made larger by rounding.
-        least.max(candidate.need.floor.min(known.end()))
+        let fits = rest.and_then(|rest| known.largest_context(rest));
+        let largest = fits.unwrap_or(u32::MAX).min(known.end());
+        let floor = candidate.need.floor.min(known.end());
+        candidate.need.wish.min(largest).max(floor)
+    }
+
+    /// The same as a load takes it: rounded up to the ladder where that fits as well.
+    fn least_context(&self, candidate: &Candidate, rest: Option<u64>) -> u32 {
+        let need = ContextNeed {
+            wish: self.wished(candidate, rest),
+            ..candidate.need
+        };
+        let largest = self.models.known(candidate.model).map(|known| {
+            let fits = rest.and_then(|rest| known.largest_context(rest));
+            fits.unwrap_or(u32::MAX).min(known.end())
+        });
+        window::load_context(self.settings.policy, need, largest)
+    }
+
+    /// A request that the loaded copy is enough for, although its client asked for more, takes what is there when more would cost another model
+    /// its place.
+    pub(super) fn content(&self, now: u64, request: &Request) -> bool {
+        let need = request.context;
+        let Some(resident) = self.models.resident(request.model) else {
+            return false;
+        };
+        if need.exact || resident.context < need.least || self.is_covered(request) {
+            return false;
+        }
+        let candidate = Candidate::of(now, request);
+        !matches!(self.room(now, &candidate), Room::Evict(evict) if evict.is_empty())
     }
 
     /// The set of models whose going costs least and makes room for `need` bytes; `None` when all together do not.
@@ -426,7 +511,10 @@ impl NodeQueue {
             return load;
         }
         let idle = now.saturating_sub(resident.last_use);
-        load / (1000 + idle)
+        let Some(known) = self.models.known(resident.model) else {
+            return load / (1000 + idle);
+        };
+        load.saturating_mul(known.likely(idle)) / (1000 + known.usual_gap() + idle)
     }
 
     /// Tells the driver to load.
@@ -439,6 +527,11 @@ impl NodeQueue {
         actions: &mut Vec<Action>,
     ) {
         let model = candidate.model;
+        if now >= candidate.due
+            && let Some(forced) = self.forced_at.get_mut(candidate.lane.index())
+        {
+            *forced = Some(now);
+        }
         let replaced = self.models.resident(model).is_some();
         for gone in evict.iter().copied().chain(replaced.then_some(model)) {
             self.models.evict(now, gone);
@@ -507,10 +600,15 @@ impl NodeQueue {
         }
         let spare = spare - self.reserved(now, candidate.model, spare);
         let budget = if replaced { spare } else { spare / 2 };
+        let times = if replaced {
+            MOST_GROWTH
+        } else {
+            candidate.need.growth
+        };
         grow(
             known,
             base,
-            base.saturating_mul(MOST_GROWTH),
+            base.saturating_mul(times),
             needed.saturating_add(budget),
         )
     }
@@ -526,6 +624,15 @@ impl NodeQueue {
         }
         spare - left
     }
+}
+
+/// Those that take GPU memory.
+fn in_the_way(models: &[&Resident]) -> Vec<ModelId> {
+    models
+        .iter()
+        .filter(|resident| resident.bytes > 0)
+        .map(|resident| resident.model)
+        .collect()
 }
 
 /// The largest step of the ladder (or its end) up to `most` with which a model takes at most `room` bytes; at least `base`.
@@ -548,23 +655,28 @@ pub(super) struct Cost {
     pub(super) reload_ms: u64,
     /// Whether a victim is at work or wanted.
     pub(super) busy: bool,
+    /// Milliseconds until there may be room at all.
+    pub(super) later_ms: u64,
+    /// Whether a part of the model would lie in main memory.
+    pub(super) splits: bool,
 }
 
 impl NodeQueue {
     /// What a load of a model for a request would cost the others.
     pub(super) fn cost_of_load(&self, now: u64, request: &Request) -> Cost {
-        let candidate = Candidate {
-            model: request.model,
-            first: request.id,
-            due: now,
-            need: request.context,
-            embeds: request.embeds,
-            since: now,
+        let candidate = Candidate::of(now, request);
+        let (evict, later_ms) = match self.room(now, &candidate) {
+            Room::Evict(evict) => (evict, 0),
+            Room::OnCpu => (Vec::new(), 0),
+            Room::Later(at) => (Vec::new(), at.saturating_sub(now)),
         };
-        let evict = match self.room(now, &candidate) {
-            Room::Evict(evict) => evict,
-            Room::OnCpu | Room::Later(_) => Vec::new(),
-        };
+        let (rest, _) = self.models.used(|model| {
+            model == request.model || self.models.pin(model) != Pin::Never
+        });
+        let most = self.memory.most_bytes().map(|most| most.saturating_sub(rest));
+        let context = self.wished(&candidate, most);
+        let need = self.models.bytes(request.model, context);
+        let splits = need.zip(most).is_some_and(|(need, most)| need > most);
         let replaced = self
             .models
             .resident(request.model)
@@ -574,12 +686,26 @@ impl NodeQueue {
             .iter()
             .filter_map(|model| self.models.resident(*model))
             .map(|resident| {
-                // The longer it has been idle, the less likely it is wanted again.
                 let idle = now.saturating_sub(resident.last_use);
-                let half = super::models::LATELY_MS / 2;
-                self.models.load_ms(resident.model).saturating_mul(half) / (half + idle)
+                let likely = if self.is_wanted(resident.model) {
+                    1000
+                } else {
+                    let known = self.models.known(resident.model);
+                    known.map_or(1000, |known| known.likely(idle))
+                };
+                // One in use comes back and throws out in turn what came for it.
+                let times = if likely >= 1000 { BACK_AND_FORTH } else { 1 };
+                self.models
+                    .load_ms(resident.model)
+                    .saturating_mul(likely * times)
+                    / 1000
             })
             .fold(0, u64::saturating_add);
-        Cost { reload_ms, busy }
+        Cost {
+            reload_ms,
+            busy,
+            later_ms,
+            splits,
+        }
     }
 }

@@ -18,17 +18,20 @@
 //! *Drain, then switch.* Idle victims go at once, unless their next request is expected sooner than the two loads that it would cost. Victims
 //! at work keep taking requests for a bounded time, the *hold*: [`HOLD_LOADS`] times the time of a load (2 to 60 s), divided by the share of
 //! the waiting lane, from the arrival of the oldest waiting request. Then they are closed: what runs is finished, nothing else starts on
-//! them, and none of them is revived before the switch is over. A model that was just loaded keeps its place for a *quantum* of the same
-//! length while it has requests, so that each load is paid back by a batch of answers. Of several models that are waited for, the one whose
-//! oldest request runs out of its hold first is next, and that request starts first on it.
+//! them, and none of them is revived before the switch is over. A lane that had its way like that waits a hold again before the next time, so that
+//! even hundreds of batch requests get no more than their share of the switches. A model that was just loaded keeps its place for a *quantum* of the same
+//! length while it has requests, so that each load is paid back by a batch of answers. Embeddings and batch work *gather*: while the node has other
+//! work they wait for as long as a quantum for others of their kind before they make a model go, and they treat a model that somebody uses
+//! interactively like one with requests. Of several models that are waited for, the one whose oldest request runs out of its hold first is next, and
+//! that request starts first on it; before any hold has run out, urgent lanes come first and then the largest batch.
 //!
 //! *The bound.* While loads end within `L` and answers within `D`, a request with `n` requests before it starts after at most
 //! hold + (n + 1) x (quantum + L + D + [`YIELD_MS`]) x (sum of the shares / share of its lane): see [`longest_wait`]. Nothing starves.
 //!
-//! *Contexts.* A load takes the context that its waiting requests wish for, a step of the ladder of [`super::window`], and more (up to four
-//! times as much) out of memory that would be left over anyway: at most half of it at first, all of it when the model is loaded again
-//! because it was too small, nothing of what models that were used lately and are not in memory would need. So a client whose context grows
-//! with its conversation rarely causes a load.
+//! *Contexts.* A load takes the context that its waiting requests wish for, a step of the ladder of [`super::window`], and more out of memory
+//! that would be left over anyway: out of half of it as many times the wish as the requests are likely to grow to, out of all of it when the
+//! model is loaded again because it was too small, out of nothing of what models that were used lately and are not in memory would need. So a
+//! client whose context grows with its conversation rarely causes a load.
 //!
 //! *Memory* is never over-committed knowingly. An unknown capacity is learned from what was seen in memory together and from what the
 //! node threw out by itself.
@@ -350,6 +353,8 @@ pub struct NodeQueue {
     switch: Option<Switch>,
     /// The request that a finished load was made for: it starts first.
     first: Option<RequestId>,
+    /// By lane: when one of its requests last made others go whose hold had run out.
+    forced_at: [Option<u64>; Lane::COUNT],
     /// When [`NodeQueue::step`] has something to do although nothing happens before.
     wake: Option<u64>,
 }
@@ -367,6 +372,7 @@ impl NodeQueue {
             loading: None,
             switch: None,
             first: None,
+            forced_at: [None; Lane::COUNT],
             wake: None,
             settings,
         }

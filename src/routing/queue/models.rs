@@ -11,6 +11,10 @@ const MOST_KNOWN: usize = 256;
 const PEAK_LASTS_MS: u64 = 3_600_000;
 /// A model that was asked for within this time is expected to be asked for again.
 pub(super) const LATELY_MS: u64 = 600_000;
+/// Usual time between two uses of a model of which nothing is known, and the limits of what is believed of others.
+const USUAL_GAP_MS: u64 = 30_000;
+const SHORTEST_GAP_MS: u64 = 5_000;
+const LONGEST_GAP_MS: u64 = 300_000;
 /// Context whose bytes stand for those of a context that only the node knows.
 const USUAL_CONTEXT: u32 = 4096;
 
@@ -111,6 +115,24 @@ impl Known {
     pub(super) fn end(&self) -> u32 {
         let trained = self.footprint.trained().unwrap_or(u32::MAX);
         self.ceiling.map_or(trained, |ceiling| trained.min(ceiling))
+    }
+
+    /// Milliseconds that usually pass until it is asked for again.
+    pub(super) fn usual_gap(&self) -> u64 {
+        self.gap_ms
+            .unwrap_or(USUAL_GAP_MS)
+            .clamp(SHORTEST_GAP_MS, LONGEST_GAP_MS)
+    }
+
+    /// How likely it is asked for again, in thousandths, when it has been idle for so long: certain within twice the usual time, then less and
+    /// less.
+    pub(super) fn likely(&self, idle_ms: u64) -> u64 {
+        let usual = self.usual_gap() * 2;
+        if idle_ms <= usual {
+            1000
+        } else {
+            (1000 * usual / idle_ms).pow(2) / 1000
+        }
     }
 
     /// The largest context wished for lately.

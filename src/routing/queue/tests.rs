@@ -86,9 +86,23 @@ fn asking(model: u32, gib: u64) -> Request {
 
 fn wish(context: u32) -> ContextNeed {
     ContextNeed {
+        least: context,
         floor: context,
         wish: context,
         exact: false,
+        growth: 2,
+        short: false,
+    }
+}
+
+/// A request for model 1 whose context was computed from its prompt.
+fn growing(context: u32) -> Request {
+    Request {
+        context: ContextNeed {
+            growth: 4,
+            ..wish(context)
+        },
+        ..asking(1, 2)
     }
 }
 
@@ -218,14 +232,14 @@ fn a_victim_at_work_is_drained_before_it_goes_and_never_revived() {
     assert_eq!(actions, []);
     assert_eq!(
         load(&node.finish(close + 500, running)),
-        (2, 16_384, vec![1])
+        (2, 8192, vec![1])
     );
     assert_eq!(ids(&node.loaded(close + 2500, 2000)), [other]);
     // The one that was late waits for the next switch.
     assert_eq!(node.queue.queued(), 1);
     assert_eq!(
         load(&node.finish(close + 4000, other)),
-        (1, 16_384, vec![2])
+        (1, 8192, vec![2])
     );
     assert_eq!(ids(&node.loaded(close + 6000, 2000)), [late]);
 }
@@ -300,7 +314,7 @@ fn a_model_whose_next_request_is_expected_soon_is_not_thrown_out_for_one() {
     node.finish(now + 700, id);
     // This time it does not come back.
     let wake = node.queue.wake().unwrap();
-    assert_eq!(load(&node.queue.step(wake)), (2, 16_384, vec![1]));
+    assert_eq!(load(&node.queue.step(wake)), (2, 8192, vec![1]));
 }
 
 #[test]
@@ -378,11 +392,7 @@ fn a_second_load_for_more_context_takes_all_that_is_left() {
         ..settings()
     });
     // 2 GiB and 64 KiB a token: 3 GiB with 16,384, 4 GiB with 32,768.
-    let short = Request {
-        context: wish(2000),
-        ..asking(1, 2)
-    };
-    let (first, actions) = node.ask(0, &short);
+    let (first, actions) = node.ask(0, &growing(2000));
     assert_eq!(load(&actions).1, 8192, "four times the wish");
     node.loaded(2000, 2000);
     node.finish(2000, first);
@@ -742,7 +752,7 @@ fn the_context_of_a_model_is_known_from_the_moment_it_is_ordered() {
     let mut node = Node::new();
     assert_eq!(node.queue.context_of(ModelId(1)), None);
     node.ask(0, &asking(1, 2));
-    assert_eq!(node.queue.context_of(ModelId(1)), Some(16_384));
+    assert_eq!(node.queue.context_of(ModelId(1)), Some(8192));
     node.loaded(100, 100);
-    assert_eq!(node.queue.context_of(ModelId(1)), Some(16_384));
+    assert_eq!(node.queue.context_of(ModelId(1)), Some(8192));
 }
