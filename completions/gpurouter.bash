@@ -19,6 +19,9 @@ _gpurouter() {
             gpurouter,ask)
                 cmd="gpurouter__subcmd__ask"
                 ;;
+            gpurouter,bench)
+                cmd="gpurouter__subcmd__bench"
+                ;;
             gpurouter,classify)
                 cmd="gpurouter__subcmd__classify"
                 ;;
@@ -46,6 +49,9 @@ _gpurouter() {
             gpurouter,why)
                 cmd="gpurouter__subcmd__why"
                 ;;
+            gpurouter__subcmd__bench,replay)
+                cmd="gpurouter__subcmd__bench__subcmd__replay"
+                ;;
             *)
                 ;;
         esac
@@ -53,7 +59,7 @@ _gpurouter() {
 
     case "${cmd}" in
         gpurouter)
-            opts="-v -q -h -V --config --node --json --verbose --quiet --help --version serve demo ask classify route status why sim completions man"
+            opts="-v -q -h -V --config --node --json --verbose --quiet --help --version serve demo ask classify route status why bench sim completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -86,6 +92,62 @@ _gpurouter() {
                     return 0
                     ;;
                 --task)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        gpurouter__subcmd__bench)
+            opts="-v -q -h -V --config --node --json --verbose --quiet --help --version replay"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        gpurouter__subcmd__bench__subcmd__replay)
+            opts="-v -q -h -V --trace --list --with --seed --export --config --node --json --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --trace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --with)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --seed)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

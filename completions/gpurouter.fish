@@ -38,6 +38,7 @@ complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "classify" -d 'T
 complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "route" -d 'Tell where a request would go, without sending it'
 complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "status" -d 'Show nodes, loaded models, queues, speeds and warnings'
 complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "why" -d 'Explain the recorded decision of a request'
+complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "bench" -d 'Measure, replay and compare'
 complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "sim" -d 'Run simulated nodes'
 complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "completions" -d 'Print a shell\'s completion script'
 complete -c gpurouter -n "__fish_gpurouter_needs_command" -f -a "man" -d 'Print the manual page'
@@ -111,6 +112,26 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s v -l verbose
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s q -l quiet -d 'Say only what went wrong'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s h -l help -d 'Print help'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from replay" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from replay" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from replay" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from replay" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from replay" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from replay" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from replay" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from replay" -f -a "replay" -d 'Replay traces over simulated nodes, without and with gpurouter'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l trace -d 'A trace that comes with gpurouter (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l with -d 'Another GPU for a node, or another node (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l seed -d 'Decides everything that is random' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l list -d 'List the traces that come with gpurouter'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l export -d 'Print the trace itself, as JSON lines'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -s V -l version -d 'Print version'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand sim" -l gpu -d 'GPU of a node, or cpu (repeatable)' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand sim" -l listen -d 'Of the first node; the others follow; 0 is any' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand sim" -l model -d 'A model that every node has, with its size (repeatable)' -r

@@ -86,6 +86,8 @@ pub enum Command {
     Status(cmd::status::Args),
     /// Explain the recorded decision of a request
     Why(cmd::why::Args),
+    /// Measure, replay and compare
+    Bench(cmd::bench::Args),
     /// Run simulated nodes
     Sim(cmd::sim::Args),
     /// Print a shell's completion script

@@ -2,7 +2,7 @@
 //!
 //! Data flows one way: gather → decide → act → tell. What decides is pure ([`vram`], [`cluster`], [`routing`], [`dialect`]): no I/O, no clock,
 //! no environment, no threads. What gathers, acts and tells are the edges ([`gpu`], [`source`], [`http`], [`backend`], [`serve`], [`sim`],
-//! [`render`], [`cmd`]).
+//! [`render`], [`cmd`]). [`replay`] runs what decides over simulated nodes in virtual time.
 
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 
@@ -15,6 +15,7 @@ pub mod dialect;
 pub mod gpu;
 pub mod http;
 pub mod render;
+pub mod replay;
 pub mod routing;
 pub mod serve;
 pub mod sim;

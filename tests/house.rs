@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms that do no I/O, have no clock, no environment, no threads and print nothing.
-const PURE: [&str; 4] = ["vram", "cluster", "routing", "dialect"];
+const PURE: [&str; 5] = ["vram", "cluster", "routing", "dialect", "replay"];
 
 /// What a pure room must not name. `std::io` itself is allowed for its traits (`Read` over bytes in memory).
 const IMPURE: [&str; 22] = [
@@ -33,7 +33,7 @@ const IMPURE: [&str; 22] = [
 ];
 
 /// Rooms that each room may use, itself aside. A room that is not listed may use whatever it likes, `cmd` aside.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("vram", &[]),
     ("cluster", &["routing", "vram"]),
     ("gpu", &["cluster"]),
@@ -42,6 +42,10 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("dialect", &["cluster", "routing"]),
     ("http", &[]),
     ("sim", &[]),
+    (
+        "replay",
+        &["sim", "routing", "cluster", "vram", "measure", "dialect"],
+    ),
     ("config", &["cluster", "routing", "vram", "cli", "render"]),
     (
         "backend",

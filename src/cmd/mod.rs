@@ -1,6 +1,7 @@
 //! One file per subcommand: gather, decide, act, print.
 
 pub mod ask;
+pub mod bench;
 pub mod classify;
 pub mod completions;
 pub mod demo;
@@ -41,6 +42,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Route(args) => route::run(global, args),
         Command::Status(args) => status::run(global, args),
         Command::Why(args) => why::run(global, args),
+        Command::Bench(args) => bench::run(global, args),
         Command::Sim(args) => sim::run(global, args),
         Command::Completions(args) => completions::run(global, args),
         Command::Man(args) => man::run(global, args),

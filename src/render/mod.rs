@@ -1,11 +1,13 @@
 //! What a person sees: tables, JSON, errors, colour and width rules.
 
+mod replay;
 mod tables;
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 
+pub use replay::replay;
 pub use tables::{route, signals, status, why};
 
 /// Exit codes of every command.

@@ -8,7 +8,7 @@ use serde_json::Value;
 /// Columns that every table fits in.
 const WIDTH: u16 = 80;
 
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -18,14 +18,14 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn print(out: &mut dyn Write, table: &Table) -> io::Result<()> {
+pub(super) fn print(out: &mut dyn Write, table: &Table) -> io::Result<()> {
     for line in table.lines() {
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
@@ -33,12 +33,12 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn array(value: &Value) -> &[Value] {
+pub(super) fn array(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
 /// A sentence behind its label, broken at blanks and indented by the label's width; a word that is too long for a line stays whole.
-fn sentence(out: &mut dyn Write, label: &str, value: &Value) -> io::Result<()> {
+pub(super) fn sentence(out: &mut dyn Write, label: &str, value: &Value) -> io::Result<()> {
     let indent = label.chars().count();
     let mut line = label.to_owned();
     for word in text(value).split_whitespace() {

@@ -19,14 +19,12 @@ impl Dice {
 
     /// Evenly in `0.0..1.0`.
     pub(super) fn unit(&mut self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "53 bits are what a double holds")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "53 bits are what a double holds"
+        )]
         let numerator = (self.next() >> 11) as f64;
         numerator / 9_007_199_254_740_992.0
-    }
-
-    /// Evenly in `low..high`.
-    pub(super) fn between(&mut self, low: f64, high: f64) -> f64 {
-        low + (high - low) * self.unit()
     }
 
     /// A whole number in `low..=high`.

@@ -172,8 +172,16 @@ mod tests {
         let names: Vec<_> = fleet.iter().map(|node| node.gpu.name.as_str()).collect();
         assert_eq!(names, ["RTX 4090", "GTX 1050 Ti"]);
         assert!((fleet[0].power.unwrap().busy - 450.0).abs() < 0.1);
-        assert!(with(&mut fleet, "rtx4090").unwrap_err().contains("NODE=GPU"));
-        assert!(with(&mut fleet, "a=voodoo").unwrap_err().contains("rtx3060"));
+        assert!(
+            with(&mut fleet, "rtx4090")
+                .unwrap_err()
+                .contains("NODE=GPU")
+        );
+        assert!(
+            with(&mut fleet, "a=voodoo")
+                .unwrap_err()
+                .contains("rtx3060")
+        );
     }
 
     #[test]

@@ -73,7 +73,11 @@ impl Problem {
                     1
                 } else {
                     let whole = request.tokens_in.saturating_add(request.tokens_out);
-                    request.ctx.unwrap_or(AUTOMATIC).max(whole).min(known.context_length)
+                    request
+                        .ctx
+                        .unwrap_or(AUTOMATIC)
+                        .max(whole)
+                        .min(known.context_length)
                 };
                 Some((request.at_ms, Step::Serve { model, context }))
             })
@@ -86,7 +90,12 @@ impl Problem {
             .collect();
         steps.sort_by_key(|(at, _)| *at);
         let most = |node: &FleetNode| Hardware::with_gpu(node.gpu.clone()).max_loaded;
-        let parallel = scenario.fleet.iter().map(|node| node.parallel).min().unwrap_or(1);
+        let parallel = scenario
+            .fleet
+            .iter()
+            .map(|node| node.parallel)
+            .min()
+            .unwrap_or(1);
         Self {
             steps: steps.into_iter().map(|(_, step)| step).collect(),
             nodes: scenario
@@ -126,16 +135,20 @@ impl Problem {
                 .filter(|step| matches!(step, Step::Serve { .. }))
                 .copied()
                 .collect(),
-            nodes: vec![
-                self.nodes
-                    .iter()
-                    .fold((0, 0), |(bytes, count), node| (bytes + node.0, count + node.1)),
-            ],
+            nodes: vec![self.nodes.iter().fold((0, 0), |(bytes, count), node| {
+                (bytes + node.0, count + node.1)
+            })],
             models: self.models.clone(),
             places: self
                 .places
                 .iter()
-                .map(|places| if places.is_empty() { Vec::new() } else { vec![0] })
+                .map(|places| {
+                    if places.is_empty() {
+                        Vec::new()
+                    } else {
+                        vec![0]
+                    }
+                })
                 .collect(),
         }
     }
@@ -204,8 +217,11 @@ impl Problem {
             let Some(held) = state.get(*node) else {
                 continue;
             };
-            let others: Vec<(usize, u32)> =
-                held.iter().copied().filter(|(other, _)| *other != model).collect();
+            let others: Vec<(usize, u32)> = held
+                .iter()
+                .copied()
+                .filter(|(other, _)| *other != model)
+                .collect();
             let options = wishes.get(model).map(|wishes| wishes.range(context..));
             for option in options.into_iter().flatten() {
                 for kept in self.least_evictions(*node, &others, self.bytes(model, *option)) {

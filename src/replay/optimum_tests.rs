@@ -20,18 +20,32 @@ fn problem(steps: &[(usize, u32)], nodes: &[(u64, usize)], models: &[(u64, u64)]
 
 #[test]
 fn one_load_covers_every_context_that_fits() {
-    let steps: Vec<_> = [2048, 4096, 3000].into_iter().cycle().take(36).map(|c| (0, c)).collect();
-    assert_eq!(problem(&steps, &[(10_000, 3)], &[(100, 1)]).solve(), Some(1));
+    let steps: Vec<_> = [2048, 4096, 3000]
+        .into_iter()
+        .cycle()
+        .take(36)
+        .map(|c| (0, c))
+        .collect();
+    assert_eq!(
+        problem(&steps, &[(10_000, 3)], &[(100, 1)]).solve(),
+        Some(1)
+    );
     // 4,096 do not fit beside the other model: each of them costs a load of its own.
     let mixed = [(0, 2048), (1, 1), (0, 4096), (1, 1), (0, 2048)];
-    assert_eq!(problem(&mixed, &[(5000, 3)], &[(100, 1), (2000, 0)]).solve(), Some(4));
+    assert_eq!(
+        problem(&mixed, &[(5000, 3)], &[(100, 1), (2000, 0)]).solve(),
+        Some(4)
+    );
 }
 
 #[test]
 fn what_is_needed_last_goes_first() {
     // Two of three models fit: Belady's example needs 5 loads, LRU 8.
     let steps: Vec<_> = [0, 1, 2, 0, 1, 2, 0, 1].iter().map(|m| (*m, 1)).collect();
-    assert_eq!(problem(&steps, &[(200, 3)], &[(100, 0); 3]).solve(), Some(5));
+    assert_eq!(
+        problem(&steps, &[(200, 3)], &[(100, 0); 3]).solve(),
+        Some(5)
+    );
 }
 
 #[test]
@@ -39,8 +53,15 @@ fn nodes_keep_models_apart() {
     let steps: Vec<_> = [0, 1, 0, 1, 0, 1].iter().map(|m| (*m, 1)).collect();
     let models = [(100, 0), (100, 0)];
     assert_eq!(problem(&steps, &[(150, 3)], &models).solve(), Some(6));
-    assert_eq!(problem(&steps, &[(150, 3), (150, 3)], &models).solve(), Some(2));
-    assert_eq!(problem(&steps, &[(900, 1)], &models).solve(), Some(6), "one model at a time");
+    assert_eq!(
+        problem(&steps, &[(150, 3), (150, 3)], &models).solve(),
+        Some(2)
+    );
+    assert_eq!(
+        problem(&steps, &[(900, 1)], &models).solve(),
+        Some(6),
+        "one model at a time"
+    );
 }
 
 #[test]
@@ -56,14 +77,21 @@ fn brute(problem: &Problem, step: usize, state: &State) -> u64 {
     let Some(Step::Serve { model, context }) = problem.steps.get(step).copied() else {
         return 0;
     };
-    let covered = state.iter().flatten().any(|held| held.0 == model && held.1 >= context);
+    let covered = state
+        .iter()
+        .flatten()
+        .any(|held| held.0 == model && held.1 >= context);
     let mut best = if covered {
         brute(problem, step + 1, state)
     } else {
         u64::MAX
     };
     for node in 0..problem.nodes.len() {
-        let others: Vec<_> = state[node].iter().copied().filter(|held| held.0 != model).collect();
+        let others: Vec<_> = state[node]
+            .iter()
+            .copied()
+            .filter(|held| held.0 != model)
+            .collect();
         for option in context..=3 {
             for set in 0..1_u32 << others.len() {
                 let mut kept = chosen(&others, set);

@@ -34,7 +34,12 @@ fn send(world: &mut World<'_>, request: usize, spread: Spread, seed: u64) {
         return;
     };
     let having: Vec<usize> = (0..world.nodes.len())
-        .filter(|node| world.nodes.get(*node).is_some_and(|node| node.spec.has(model)))
+        .filter(|node| {
+            world
+                .nodes
+                .get(*node)
+                .is_some_and(|node| node.spec.has(model))
+        })
         .collect();
     let draw = match spread {
         Spread::Random => hash(&[seed, request as u64]),

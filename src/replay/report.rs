@@ -247,7 +247,7 @@ impl PolicyReport {
 
     fn of(policy: &'static str, world: &World<'_>) -> Self {
         let records = &world.records;
-        let count = |of: &dyn Fn(&super::world::Record) -> bool| {
+        let count = |of: &dyn Fn(&super::node::Record) -> bool| {
             records.iter().filter(|record| of(record)).count() as u64
         };
         let waits: Vec<u64> = records
@@ -343,7 +343,11 @@ impl Totals {
         let exact = |trace: &TraceReport| trace.optimum.exact;
         let thrash = |trace: &TraceReport| trace.thrash;
         let sum = |name: &str, of: &dyn Fn(&PolicyReport) -> u64| -> u64 {
-            traces.iter().filter_map(|trace| trace.policy(name)).map(of).sum()
+            traces
+                .iter()
+                .filter_map(|trace| trace.policy(name))
+                .map(of)
+                .sum()
         };
         Self {
             requests: sum("plain", &|report| report.requests),
@@ -353,7 +357,9 @@ impl Totals {
             loads_over_optimum: ratio(loads("gpurouter", &all), optimum(&all)),
             loads_over_exact_optimum: ratio(loads("gpurouter", &exact), optimum(&exact)),
             fewer_loads_percent: fewer(loads("plain", &thrash), loads("gpurouter", &thrash)),
-            starved: sum("gpurouter", &|report| report.starvation.map_or(0, |s| s.starved)),
+            starved: sum("gpurouter", &|report| {
+                report.starvation.map_or(0, |s| s.starved)
+            }),
             truncated: [
                 sum("plain", &|report| report.truncated),
                 sum("gpurouter", &|report| report.truncated),
@@ -384,9 +390,30 @@ mod tests {
     fn quantiles_are_values_that_occur() {
         let of = |values: &[u64]| Quantiles::of(values.to_vec());
         let hundred: Vec<u64> = (1..=100).rev().collect();
-        assert_eq!(of(&hundred), Quantiles { p50: 50, p95: 95, max: 100 });
-        assert_eq!(of(&[7]), Quantiles { p50: 7, p95: 7, max: 7 });
-        assert_eq!(of(&[]), Quantiles { p50: 0, p95: 0, max: 0 });
+        assert_eq!(
+            of(&hundred),
+            Quantiles {
+                p50: 50,
+                p95: 95,
+                max: 100
+            }
+        );
+        assert_eq!(
+            of(&[7]),
+            Quantiles {
+                p50: 7,
+                p95: 7,
+                max: 7
+            }
+        );
+        assert_eq!(
+            of(&[]),
+            Quantiles {
+                p50: 0,
+                p95: 0,
+                max: 0
+            }
+        );
     }
 
     #[test]

@@ -1,36 +1,32 @@
 //! What gpurouter does: the decision, one scheduler per node, the reconciliation of contexts, and speeds learned on the way. It is the code
 //! that `serve` runs; only the sockets and the clock are missing.
 
+mod view;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::dice::{Dice, hash, hash_text};
-use super::trace::{BLOCK, TraceRequest};
-use super::world::{Counters, Event, Shown, Told, World};
-use crate::cluster::{self, Capability, ClusterSnapshot, ModelName, Node, NodeState};
+use super::dice::{Dice, hash};
+use super::node::Counters;
+use super::trace::BLOCK;
+use super::world::{Event, Told, World};
+use crate::cluster::{ClusterSnapshot, ModelName, NodeState};
 use crate::routing::queue::{
-    Action, ClientId, Footprint, Lane, ModelId, NodeQueue, Occupied, Pin, Request, RequestId, Seen,
-    Settings, longest_wait,
+    Action, Footprint, Lane, ModelId, NodeQueue, Pin, Request, RequestId, Settings, longest_wait,
 };
 use crate::routing::speed::{Load, Work};
-use crate::routing::window::{self, Limits, Wanted};
+use crate::routing::window::{self, Wanted};
 use crate::routing::{
-    Affinity, Learner, NodeLoad, Observation, Policy, RequestFacts, Speeds, Task, WindowPolicy,
-    decide,
+    Affinity, Learner, Observation, Policy, RequestFacts, Speeds, Task, WindowPolicy, decide,
 };
 use crate::sim::Model;
+use view::{as_seen, estimated, seen};
 
-/// Standard deviation of the router's token estimates.
-const ESTIMATE_ERROR: f64 = 0.08;
-/// Standard deviation of its estimates of compute buffers; weights and keys are exact in a header.
-const BUFFER_ERROR: f64 = 0.2;
 /// Answers of a model on a node after which its predictions are judged.
 const OBSERVED: u64 = 20;
 /// How often a node is looked at.
 const LOOK: Duration = Duration::from_secs(2);
-/// What Ollama takes for an absent `num_ctx` on a card below 24 GiB.
-const AUTOMATIC: u32 = 4096;
 
 /// What the router counted.
 #[derive(Debug, Clone, Default)]
@@ -39,13 +35,11 @@ pub(super) struct Counted {
     pub(super) avoided: u64,
     /// Milliseconds that they would have taken.
     pub(super) avoided_ms: u64,
-    /// Loads that the router made.
-    pub(super) ordered: u64,
     /// Models that it evicted.
     pub(super) evicted: u64,
     /// Requests whose prediction came within a fifth of the real time, of those that had one.
     pub(super) close: (u64, u64),
-    /// Requests that waited longer than promised, and the longest wait over its bound.
+    /// Requests that waited longer than promised.
     pub(super) starved: u64,
 }
 
@@ -61,6 +55,15 @@ struct Sent {
     arrived: Duration,
     /// What the answer was expected to take from its start, and when it started.
     expected: Option<(f64, Duration)>,
+}
+
+/// How long a request waited in a node's queue.
+#[derive(Debug, Clone)]
+struct Waited {
+    node: usize,
+    lane: Lane,
+    ahead: u64,
+    queued_ms: u64,
 }
 
 pub(super) struct Router {
@@ -79,7 +82,7 @@ pub(super) struct Router {
     seed: u64,
     longest_answer_ms: u64,
     longest_load_ms: u64,
-    waits: Vec<(usize, Lane, u64, u64, usize)>,
+    waits: Vec<Waited>,
     pub(super) counted: Counted,
 }
 
@@ -117,7 +120,9 @@ impl Router {
                 })
             };
             footprints.push(world.models.iter().map(estimate).collect());
-            nodes.push(Arc::new(as_seen(&spec.name, world.models, |model| spec.has(model))));
+            nodes.push(Arc::new(as_seen(&spec.name, world.models, |model| {
+                spec.has(model)
+            })));
         }
         let mut queues: Vec<_> = settings.iter().cloned().map(NodeQueue::new).collect();
         for (index, model) in (0..).zip(world.models) {
@@ -134,7 +139,11 @@ impl Router {
             queues,
             settings,
             footprints,
-            names: world.models.iter().map(|model| ModelName::new(&model.name)).collect(),
+            names: world
+                .models
+                .iter()
+                .map(|model| ModelName::new(&model.name))
+                .collect(),
             snapshot: ClusterSnapshot { nodes },
             learner: Learner::default(),
             speeds: Speeds::default(),
@@ -215,7 +224,15 @@ impl Router {
         let mut loads = Vec::with_capacity(self.queues.len());
         let mut requests = Vec::with_capacity(self.queues.len());
         for node in 0..self.queues.len() {
-            let request = self.request_at(node, model, request, asked, &wanted, embeds, kind.context_length);
+            let request = self.request_at(
+                node,
+                model,
+                request,
+                asked,
+                &wanted,
+                embeds,
+                kind.context_length,
+            );
             let (load, request) = self.load_of(now, node, model, asked, request);
             loads.push(load);
             requests.push(request);
@@ -227,17 +244,25 @@ impl Router {
             prompt_tokens: wanted.prompt_high * 4 / 5,
             ..RequestFacts::default()
         };
-        if std::env::var_os("DBG").is_some() {
-            eprintln!("{:>8} ask {request} {} {:?}", now, asked.model, loads.iter().map(|l| l.forecast.map(|f| (f.wait_ms, f.needs_load, f.evicts_ms, f.splits, f.short))).collect::<Vec<_>>());
-        }
-        let decided = decide(&facts, &self.snapshot, &loads, &self.speeds, &Policy::default());
+        let decided = decide(
+            &facts,
+            &self.snapshot,
+            &loads,
+            &self.speeds,
+            &Policy::default(),
+        );
         let Ok(decision) = decided else {
             world.fail(request, false);
             return;
         };
         let mut order: Vec<(usize, Request)> = decision
             .admitted()
-            .filter_map(|c| self.snapshot.nodes.iter().position(|node| node.name == c.node))
+            .filter_map(|c| {
+                self.snapshot
+                    .nodes
+                    .iter()
+                    .position(|node| node.name == c.node)
+            })
             .filter_map(|node| Some((node, requests.get_mut(node)?.take()?)))
             .collect();
         if order.is_empty() {
@@ -283,117 +308,6 @@ impl Router {
         world.fail(request, false);
     }
 
-    /// What is estimated of a request: its prompt, give or take the error that such estimates have.
-    fn wanted(&self, asked: &TraceRequest, request: usize, embeds: bool) -> Wanted {
-        let mut dice = Dice::new(hash(&[self.seed, 5, request as u64]));
-        let error = (ESTIMATE_ERROR * dice.normal()).clamp(-0.2, 0.2).exp();
-        #[allow(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "tokens times about one"
-        )]
-        let estimate = (f64::from(asked.tokens_in) * error) as u64;
-        Wanted {
-            requested: asked.ctx,
-            prompt_low: estimate * 5 / 8,
-            prompt: estimate,
-            prompt_high: estimate * 5 / 4,
-            max_tokens: None,
-            usual_answer: None,
-            settable: !embeds,
-        }
-    }
-
-    /// The request as a node's scheduler gets it; `None` when its prompt is too long for every window there.
-    #[expect(clippy::too_many_arguments, reason = "what a request is made of")]
-    fn request_at(
-        &self,
-        node: usize,
-        model: usize,
-        request: usize,
-        asked: &TraceRequest,
-        wanted: &Wanted,
-        embeds: bool,
-        trained: u32,
-    ) -> Option<Request> {
-        let queue = self.queues.get(node)?;
-        let id = model_id(model);
-        let footprint = Arc::clone(self.footprints.get(node)?.get(model)?);
-        let speed = self.speeds.get(&self.snapshot.nodes.get(node)?.name, self.names.get(model)?);
-        let limits = self.limits(node, &footprint, trained);
-        let context = if embeds {
-            window::ContextNeed::ANY
-        } else {
-            let wanted = Wanted {
-                usual_answer: speed.completion_tokens.map(rounded),
-                ..*wanted
-            };
-            window::need(self.policy, &wanted, &limits, queue.context_of(id)).ok()?
-        };
-        Some(Request {
-            id: id_of(request),
-            lane: asked.lane,
-            client: ClientId(hash_text(&asked.session)),
-            model: id,
-            context,
-            footprint,
-            embeds,
-            work_ms: None,
-        })
-    }
-
-    fn limits(&self, node: usize, footprint: &Footprint, trained: u32) -> Limits {
-        let capacity = self.queues.get(node).and_then(NodeQueue::capacity);
-        Limits {
-            trained: Some(trained),
-            // What is larger than the node even with the smallest context is split anyway; then nothing limits it here.
-            fits: capacity.and_then(|bytes| footprint.largest_context(bytes)),
-            automatic: Some(AUTOMATIC),
-            pinned: None,
-        }
-    }
-
-    /// What the decision has to know of a node, and the request with the work it would be there.
-    fn load_of(
-        &mut self,
-        now: u64,
-        node: usize,
-        model: usize,
-        asked: &TraceRequest,
-        request: Option<Request>,
-    ) -> (NodeLoad, Option<Request>) {
-        let (Some(queue), Some(mut request)) = (self.queues.get_mut(node), request) else {
-            return (NodeLoad::default(), None);
-        };
-        let cached = self.affinity.cached_blocks(&(node, model), &asked.prefix) as u64 * u64::from(BLOCK);
-        let name = self.snapshot.nodes.get(node).map_or("", |node| node.name.as_str());
-        let speed = self
-            .names
-            .get(model)
-            .map(|model| self.speeds.get(name, model))
-            .unwrap_or_default();
-        let answer = if request.embeds { Some(0) } else { speed.completion_tokens.map(rounded) };
-        let prompt = u64::from(asked.tokens_in);
-        request.work_ms = answer
-            .and_then(|answer| {
-                speed.estimate(&Work {
-                    uncached_tokens: prompt.saturating_sub(cached),
-                    prompt_tokens: prompt,
-                    answer_tokens: answer,
-                    load: Load::No,
-                })
-            })
-            .map(|range| rounded(range.centre));
-        let load = NodeLoad {
-            active: u32::try_from(queue.active()).unwrap_or(u32::MAX),
-            queued: u32::try_from(queue.queued()).unwrap_or(u32::MAX),
-            slots: queue.slots(),
-            forecast: Some(queue.forecast(now, &request)),
-            cached_tokens: cached,
-        };
-        (load, Some(request))
-    }
-
     /// Does what a node's scheduler says until it says no more.
     fn pump(&mut self, world: &mut World<'_>, node: usize) {
         if !world.up(node) {
@@ -428,10 +342,6 @@ impl Router {
     }
 
     fn act(&mut self, world: &mut World<'_>, node: usize, action: Action) {
-        if std::env::var_os("DBG").is_some() {
-            let name = |m: &ModelId| world.models[m.0 as usize].name.clone();
-            match &action { Action::Load{model,context,evict,on_cpu,first} => eprintln!("{:>8} node {node} LOAD {} ctx {context} evict {:?} cpu {on_cpu} for {} | holds {:?}", ms(world.now), name(model), evict.iter().map(name).collect::<Vec<_>>(), first.0, self.queues[node].residents().map(|r| format!("{}@{}:{:.1}G a{}", name(&r.model), r.context, r.bytes as f64/1e9, r.active)).collect::<Vec<_>>()), Action::Start{id,..} => { let r=&world.requests[id.0 as usize]; eprintln!("{:>8} node {node} start {} {} {:?} in {} ctx {:?}", ms(world.now), id.0, r.model, r.lane, r.tokens_in, r.ctx) }, a => eprintln!("{a:?}") }
-        }
         match action {
             Action::Start { id, context } => self.start(world, node, index_of(id), context),
             Action::Load {
@@ -441,7 +351,6 @@ impl Router {
                 on_cpu,
                 ..
             } => {
-                self.counted.ordered += 1;
                 for gone in evict {
                     self.counted.evicted += 1;
                     self.affinity.forget(&(node, gone.0 as usize));
@@ -461,16 +370,23 @@ impl Router {
     }
 
     fn start(&mut self, world: &mut World<'_>, node: usize, request: usize, context: u32) {
-        let (Some(asked), Some(sent)) = (world.requests.get(request), self.sent.get(&request)) else {
+        let (Some(asked), Some(sent)) = (world.requests.get(request), self.sent.get(&request))
+        else {
             return;
         };
         let model = sent.request.model.0 as usize;
-        let trained = world.models.get(model).map_or(0, |model| model.context_length);
+        let trained = world
+            .models
+            .get(model)
+            .map_or(0, |model| model.context_length);
         let limits = self.limits(node, &sent.request.footprint, trained);
         let Some(sent) = self.sent.get_mut(&request) else {
             return;
         };
-        let load_ms = self.queues.get(node).and_then(|queue| queue.load_ms(sent.request.model));
+        let load_ms = self
+            .queues
+            .get(node)
+            .and_then(|queue| queue.load_ms(sent.request.model));
         let window = window::reconcile(self.policy, &sent.wanted, &limits, Some(context), load_ms);
         if let Ok(Some(avoided)) = window.map(|window| window.avoided)
             && !sent.request.embeds
@@ -479,11 +395,20 @@ impl Router {
             self.counted.avoided_ms += avoided.ms.unwrap_or(0);
         }
         let waited = ms(world.now.saturating_sub(sent.arrived));
-        self.waits.push((request, asked.lane, waited, sent.ahead, node));
+        self.waits.push(Waited {
+            node,
+            lane: asked.lane,
+            ahead: sent.ahead,
+            queued_ms: waited,
+        });
         let place = (node, model);
         let cached = self.affinity.cached_blocks(&place, &asked.prefix) as u64 * u64::from(BLOCK);
         let prompt = u64::from(asked.tokens_in);
-        let name = self.snapshot.nodes.get(node).map_or("", |node| node.name.as_str());
+        let name = self
+            .snapshot
+            .nodes
+            .get(node)
+            .map_or("", |node| node.name.as_str());
         sent.expected = self
             .names
             .get(model)
@@ -498,7 +423,11 @@ impl Router {
                 })
             })
             .map(|range| (range.centre, world.now));
-        let slots = self.queues.get(node).and_then(NodeQueue::slots).unwrap_or(1);
+        let slots = self
+            .queues
+            .get(node)
+            .and_then(NodeQueue::slots)
+            .unwrap_or(1);
         self.affinity.sent(&place, &asked.prefix, slots as usize);
         let num_ctx = if sent.request.embeds || self.policy == WindowPolicy::Pass {
             asked.ctx
@@ -519,7 +448,9 @@ impl Router {
             .saturating_sub(told.prompt)
             .saturating_sub(told.answer);
         let now = ms(world.now);
-        self.with(node, |queue| queue.finished(now, id_of(request), Some(ms(inside))));
+        self.with(node, |queue| {
+            queue.finished(now, id_of(request), Some(ms(inside)));
+        });
         self.longest_answer_ms = self.longest_answer_ms.max(ms(told.total));
         if let Some(sent) = self.sent.remove(&request) {
             if let Some((expected, from)) = sent.expected {
@@ -534,7 +465,8 @@ impl Router {
     }
 
     fn learn(&mut self, node: usize, model: usize, told: &Counters) {
-        let (Some(name), Some(model)) = (self.snapshot.nodes.get(node), self.names.get(model)) else {
+        let (Some(name), Some(model)) = (self.snapshot.nodes.get(node), self.names.get(model))
+        else {
             return;
         };
         let name = &name.name;
@@ -560,7 +492,11 @@ impl Router {
     fn renew(&mut self, node: usize, model: ModelName) {
         if let Some(node) = self.snapshot.nodes.get(node) {
             let speed = self.learner.speed(&node.name, &model, 0);
-            let models = self.speeds.by_node_and_model.entry(node.name.clone()).or_default();
+            let models = self
+                .speeds
+                .by_node_and_model
+                .entry(node.name.clone())
+                .or_default();
             models.insert(model, speed);
         }
     }
@@ -572,13 +508,14 @@ impl Router {
         let Some((model, context, _)) = self.queues.get(node).and_then(NodeQueue::loading) else {
             return;
         };
-        let seen = self.seen(world, &shown);
-        let found = seen.iter().find(|seen| seen.model == model).copied();
+        let found = seen(world, &shown);
+        let held = found.iter().find(|seen| seen.model == model).copied();
         let Some(queue) = self.queues.get_mut(node) else {
             return;
         };
-        queue.observed(now, now, &seen);
-        let (context, occupied) = found.map_or((context, None), |seen| (seen.context, seen.occupied));
+        queue.observed(now, now, &found);
+        let (context, occupied) =
+            held.map_or((context, None), |seen| (seen.context, seen.occupied));
         queue.loaded(now, context, occupied, ms(took));
         if let (Some(name), Some(model)) = (
             self.snapshot.nodes.get(node),
@@ -607,28 +544,9 @@ impl Router {
             *last = Some(world.now);
         }
         let shown = world.shown(node);
-        let seen = self.seen(world, &shown);
+        let found = seen(world, &shown);
         let now = ms(world.now);
-        self.with(node, |queue| queue.observed(now, now, &seen));
-    }
-
-    fn seen(&self, world: &World<'_>, shown: &[Shown]) -> Vec<Seen> {
-        shown
-            .iter()
-            .filter_map(|shown| {
-                let model = world.models.iter().position(|m| m.name == shown.model)?;
-                Some(Seen {
-                    model: model_id(model),
-                    context: shown.context,
-                    occupied: Some(Occupied {
-                        bytes: shown.size_vram,
-                        whole: shown.size == shown.size_vram,
-                    }),
-                    expires_at: shown.expires_at.map(ms),
-                    embeds: world.models.get(model)?.can("embedding"),
-                })
-            })
-            .collect()
+        self.with(node, |queue| queue.observed(now, now, &found));
     }
 
     /// The node died under a request: another node may answer it if nothing of the answer was sent yet.
@@ -649,18 +567,18 @@ impl Router {
 
     /// Counts the waits that were longer than promised.
     fn judge(&mut self) {
-        for (_, lane, waited, ahead, node) in &self.waits {
-            let Some(settings) = self.settings.get(*node) else {
+        for wait in &self.waits {
+            let Some(settings) = self.settings.get(wait.node) else {
                 continue;
             };
             let bound = longest_wait(
                 settings,
-                *lane,
-                *ahead,
+                wait.lane,
+                wait.ahead,
                 self.longest_answer_ms,
                 self.longest_load_ms,
             );
-            self.counted.starved += u64::from(*waited > bound);
+            self.counted.starved += u64::from(wait.queued_ms > bound);
         }
     }
 }
@@ -675,50 +593,4 @@ fn index_of(id: RequestId) -> usize {
 
 fn model_id(model: usize) -> ModelId {
     ModelId(u32::try_from(model).unwrap_or(u32::MAX))
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a float to integer cast saturates"
-)]
-fn rounded(number: f64) -> u64 {
-    number.round() as u64
-}
-
-/// A model's footprint as an estimate from its header gives it: exact but for the compute buffers.
-fn estimated(model: &Model, parallel: usize, dice: &mut Dice) -> Footprint {
-    let exact = model.resident_bytes(0, parallel);
-    let buffers = exact.saturating_sub(model.bytes);
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "bytes of a buffer times about one"
-    )]
-    let buffers = (buffers as f64 * (BUFFER_ERROR * dice.normal()).exp()) as u64;
-    let per_token = model.kv_bytes_per_token.saturating_mul(parallel as u64);
-    Footprint::linear(model.bytes + buffers, per_token, Some(model.context_length))
-}
-
-/// A node as the router's monitor sees it.
-fn as_seen(name: &str, models: &[Arc<Model>], has: impl Fn(&Model) -> bool) -> Node {
-    let offered = |model: &Arc<Model>| cluster::Model {
-        name: ModelName::new(&model.name),
-        id: model.name.clone(),
-        digest: Some(model.digest.clone()),
-        size_bytes: Some(model.bytes),
-        capabilities: if model.can("embedding") {
-            vec![Capability::Embedding]
-        } else {
-            vec![Capability::Completion, Capability::Tools, Capability::Vision]
-        },
-        context: Some(model.context_length.into()),
-        ..cluster::Model::default()
-    };
-    let mut node = Node::unseen(name, format!("http://{name}"));
-    node.state = NodeState::Up;
-    node.seen = true;
-    node.models = models.iter().filter(|model| has(model)).map(offered).collect();
-    node
 }

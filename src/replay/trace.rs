@@ -9,9 +9,9 @@ use crate::routing::queue::Lane;
 /// Tokens of the prompt that one entry of [`TraceRequest::prefix`] stands for.
 pub const BLOCK: u32 = 256;
 /// Most requests of a trace.
-pub const MOST_REQUESTS: usize = 1_000_000;
+const MOST_REQUESTS: usize = 1_000_000;
 /// Longest line, in bytes.
-pub const LONGEST_LINE: usize = 1 << 20;
+const LONGEST_LINE: usize = 1 << 20;
 /// Most blocks of one prompt.
 const MOST_BLOCKS: usize = 16_384;
 /// Most tokens of a prompt or an answer.
@@ -44,10 +44,18 @@ pub struct TraceRequest {
     #[serde(default)]
     pub tokens_out: u32,
     /// A hash of each 256 tokens of the prompt; equal beginnings have equal hashes.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "hashes")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "hashes"
+    )]
     pub prefix: Vec<u64>,
     /// Pictures in the prompt.
-    #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "number_or_flag")]
+    #[serde(
+        default,
+        skip_serializing_if = "is_zero",
+        deserialize_with = "number_or_flag"
+    )]
     pub images: u32,
     /// Whether the answer is streamed.
     #[serde(default = "yes")]
@@ -73,10 +81,14 @@ fn hashes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u64>, D::Error> {
     }
     let hash = |hash| match hash {
         Hash::Number(number) => Ok(number),
-        Hash::Text(text) => u64::from_str_radix(text.trim_start_matches("0x"), 16)
-            .map_err(|_| serde::de::Error::custom("a hash is a number or up to 16 hexadecimal digits")),
+        Hash::Text(text) => u64::from_str_radix(text.trim_start_matches("0x"), 16).map_err(|_| {
+            serde::de::Error::custom("a hash is a number or up to 16 hexadecimal digits")
+        }),
     };
-    Vec::<Hash>::deserialize(from)?.into_iter().map(hash).collect()
+    Vec::<Hash>::deserialize(from)?
+        .into_iter()
+        .map(hash)
+        .collect()
 }
 
 /// A number, or `true` for one.
@@ -165,9 +177,21 @@ fn check(request: &TraceRequest) -> Result<(), String> {
     most("at_ms", request.at_ms, LATEST_MS)?;
     most("tokens_in", request.tokens_in.into(), MOST_TOKENS.into())?;
     most("tokens_out", request.tokens_out.into(), MOST_TOKENS.into())?;
-    most("the length of model", request.model.len() as u64, LONGEST_NAME as u64)?;
-    most("the length of session", request.session.len() as u64, LONGEST_NAME as u64)?;
-    most("the number of hashes in prefix", request.prefix.len() as u64, MOST_BLOCKS as u64)?;
+    most(
+        "the length of model",
+        request.model.len() as u64,
+        LONGEST_NAME as u64,
+    )?;
+    most(
+        "the length of session",
+        request.session.len() as u64,
+        LONGEST_NAME as u64,
+    )?;
+    most(
+        "the number of hashes in prefix",
+        request.prefix.len() as u64,
+        MOST_BLOCKS as u64,
+    )?;
     if request.ctx == Some(0) {
         return Err("ctx is 0; leave it out when the client sends none".to_owned());
     }
@@ -194,8 +218,14 @@ mod tests {
     fn a_line_needs_a_time_and_a_model() {
         let trace = parse("{\"at_ms\":5,\"model\":\"m\"}\n\n{\"at_ms\":1,\"model\":\"n\",\"images\":true,\"prefix\":[7,\"ff\"]}\n").unwrap();
         assert_eq!(trace[0].model, "n");
-        assert_eq!((trace[0].images, trace[0].prefix.clone()), (1, vec![7, 255]));
-        assert_eq!((trace[1].lane, trace[1].ctx, trace[1].stream), (Lane::Interactive, None, true));
+        assert_eq!(
+            (trace[0].images, trace[0].prefix.clone()),
+            (1, vec![7, 255])
+        );
+        assert_eq!(
+            (trace[1].lane, trace[1].ctx, trace[1].stream),
+            (Lane::Interactive, None, true)
+        );
     }
 
     #[test]
@@ -203,13 +233,25 @@ mod tests {
         let of = |text: &str| parse(text).unwrap_err().to_string();
         assert_eq!(of(""), "the trace holds no request");
         let good = "{\"at_ms\":5,\"model\":\"m\"}\n";
-        assert!(of(&format!("{good}{{\"at_ms\":5}}")).starts_with("line 2: not a request of a trace: missing field `model`"));
+        assert!(
+            of(&format!("{good}{{\"at_ms\":5}}"))
+                .starts_with("line 2: not a request of a trace: missing field `model`")
+        );
         assert!(of(&format!("{good}\nnonsense")).starts_with("line 3: "));
-        assert_eq!(of("{\"at_ms\":5,\"model\":\" \"}"), "line 1: model is empty");
+        assert_eq!(
+            of("{\"at_ms\":5,\"model\":\" \"}"),
+            "line 1: model is empty"
+        );
         assert!(of("{\"at_ms\":5,\"model\":\"m\",\"ctx\":0}").contains("ctx is 0"));
         assert!(of("{\"at_ms\":5,\"model\":\"m\",\"tokens_in\":99000000}").contains("tokens_in"));
         assert!(of("{\"at_ms\":5,\"model\":\"m\",\"lane\":\"fast\"}").contains("interactive"));
-        assert!(of(&format!("{{\"at_ms\":5,\"model\":\"{}\"}}", "m".repeat(LONGEST_LINE))).contains("longer"));
+        assert!(
+            of(&format!(
+                "{{\"at_ms\":5,\"model\":\"{}\"}}",
+                "m".repeat(LONGEST_LINE)
+            ))
+            .contains("longer")
+        );
     }
 
     proptest! {

@@ -109,12 +109,26 @@ mod tests {
     fn every_trace_is_well_formed_and_the_same_for_the_same_seed() {
         for builtin in builtins() {
             let one = builtin.scenario(7);
-            assert_eq!(one.requests, builtin.scenario(7).requests, "{}", builtin.name);
+            assert_eq!(
+                one.requests,
+                builtin.scenario(7).requests,
+                "{}",
+                builtin.name
+            );
             assert!(one.requests.is_sorted_by_key(|request| request.at_ms));
             assert!(!one.fleet.is_empty() && !one.requests.is_empty());
             let text = trace::write(&one.requests);
-            assert_eq!(trace::parse(&text).unwrap(), one.requests, "{}", builtin.name);
-            assert!(builtin.about.len() + builtin.name.len() < 78, "{}", builtin.name);
+            assert_eq!(
+                trace::parse(&text).unwrap(),
+                one.requests,
+                "{}",
+                builtin.name
+            );
+            assert!(
+                builtin.about.len() + builtin.name.len() < 78,
+                "{}",
+                builtin.name
+            );
         }
     }
 

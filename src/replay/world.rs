@@ -8,15 +8,13 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::dice::{Dice, hash};
 use super::fleet::FleetNode;
-use super::physics::{Job, Phase, Work};
-use super::trace::{BLOCK, TraceRequest};
+use super::node::{Counters, Inside, Ordered, Record, Shown, SimNode};
+use super::physics::{Phase, Work};
+use super::trace::TraceRequest;
 use crate::sim::Model;
-use crate::sim::model::{Grant, Hardware, Machine, Need, Ticket, truncated};
+use crate::sim::model::{Grant, Hardware, Machine, Need};
 
-/// Standard deviation of the logarithm of what a phase takes in reality: GPU clocks, batching, other processes.
-const NOISE: f64 = 0.05;
 /// How long a node that is started anew does not answer.
 const RESTART: Duration = Duration::from_secs(5);
 
@@ -39,92 +37,37 @@ pub(super) enum Event {
     Up { node: usize },
 }
 
-/// What became of a request.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Record {
-    /// When the client sent it.
-    pub(super) sent: Duration,
-    pub(super) node: Option<usize>,
-    /// When its prompt was begun.
-    pub(super) started: Option<Duration>,
-    /// When its first token came.
-    pub(super) first_token: Option<Duration>,
-    pub(super) ended: Option<Duration>,
-    /// Whether the prompt was cut.
-    pub(super) truncated: bool,
-    /// The node died, or refused it.
-    pub(super) failed: bool,
-    /// Refused with a reason before anything was done.
-    pub(super) refused: bool,
-}
-
-/// What an answer tells of itself, as Ollama's last line does.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Counters {
-    pub(super) total: Duration,
-    pub(super) load: Duration,
-    pub(super) prompt_tokens: u32,
-    pub(super) cached_tokens: u32,
-    pub(super) prompt: Duration,
-    pub(super) answer_tokens: u32,
-    pub(super) answer: Duration,
-    pub(super) context: u32,
-}
-
-/// A model in memory, as `/api/ps` tells.
-#[derive(Debug, Clone)]
-pub(super) struct Shown {
-    pub(super) model: String,
-    pub(super) context: u32,
-    pub(super) size: u64,
-    pub(super) size_vram: u64,
-    pub(super) expires_at: Option<Duration>,
-}
-
-/// A request inside a node.
-#[derive(Debug, Clone)]
-struct Inside {
-    request: usize,
-    ticket: Ticket,
-    submitted: Duration,
-    granted: Option<(Duration, Grant)>,
-    /// Its prompt is being read or has been.
-    begun: bool,
-    cached: u32,
-    left: u32,
-}
-
-/// A load that a policy asked for.
-#[derive(Debug, Clone)]
-struct Ordered {
-    serial: u64,
-    ticket: Ticket,
-    since: Duration,
-    ready: bool,
-}
-
-pub(super) struct SimNode {
-    pub(super) spec: FleetNode,
-    machine: Machine,
-    work: Work,
-    inside: Vec<Inside>,
-    ordered: Option<Ordered>,
-    up: bool,
-    loading_for: Duration,
-}
-
 /// Something a policy has to react to.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Told {
     Sent(usize),
-    FirstToken { node: usize, request: usize },
-    Finished { node: usize, request: usize, counters: Counters },
+    FirstToken {
+        node: usize,
+        request: usize,
+    },
+    Finished {
+        node: usize,
+        request: usize,
+        counters: Counters,
+    },
     /// The node died under the request.
-    Died { node: usize, request: usize },
-    Loaded { node: usize, took: Duration },
-    Wake { node: usize },
-    Restarted { node: usize },
-    Up { node: usize },
+    Died {
+        node: usize,
+        request: usize,
+    },
+    Loaded {
+        node: usize,
+        took: Duration,
+    },
+    Wake {
+        node: usize,
+    },
+    Restarted {
+        node: usize,
+    },
+    Up {
+        node: usize,
+    },
 }
 
 pub(super) struct World<'a> {
@@ -137,7 +80,7 @@ pub(super) struct World<'a> {
     pub(super) now: Duration,
     events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
     serial: u64,
-    seed: u64,
+    pub(super) seed: u64,
     /// The request of the same session that comes after each.
     follows: Vec<Option<usize>>,
     /// What policies are told next.
@@ -205,14 +148,18 @@ impl<'a> World<'a> {
         }
         for (at_ms, node) in restarts {
             if *node < self.nodes.len() {
-                self.at(Duration::from_millis(*at_ms), Event::Restart { node: *node });
+                self.at(
+                    Duration::from_millis(*at_ms),
+                    Event::Restart { node: *node },
+                );
             }
         }
     }
 
     pub(super) fn at(&mut self, at: Duration, event: Event) {
         self.serial += 1;
-        self.events.push(Reverse((at.max(self.now), self.serial, event)));
+        self.events
+            .push(Reverse((at.max(self.now), self.serial, event)));
     }
 
     /// Goes on to the next thing that a policy is told; `None` at the end.
@@ -350,105 +297,7 @@ impl<'a> World<'a> {
             .collect()
     }
 
-    /// Looks who of those that wait inside the node may start.
-    fn poll(&mut self, node: usize) {
-        let now = self.now;
-        let Some(at) = self.nodes.get_mut(node) else {
-            return;
-        };
-        let mut due = Vec::new();
-        for inside in &mut at.inside {
-            if inside.granted.is_none()
-                && let Some(grant) = at.machine.grant(now, inside.ticket)
-            {
-                inside.granted = Some((now, grant));
-                let request = inside.request;
-                due.push((grant.ready_at, Event::Ready { node, request }));
-                at.loading_for += grant.ready_at.saturating_sub(now);
-            }
-        }
-        if let Some(ordered) = at.ordered.as_mut().filter(|ordered| !ordered.ready)
-            && let Some(grant) = at.machine.grant(now, ordered.ticket)
-        {
-            ordered.ready = true;
-            let serial = ordered.serial;
-            due.push((grant.ready_at, Event::Loaded { node, serial }));
-            at.loading_for += grant.ready_at.saturating_sub(now);
-        }
-        for (at, event) in due {
-            self.at(at, event);
-        }
-    }
-
-    /// The model is in memory and the slot is the request's: the prompt is read.
-    fn ready(&mut self, node: usize, request: usize) {
-        let (seed, now) = (self.seed, self.now);
-        let Some((model, index)) = self
-            .model_of
-            .get(request)
-            .and_then(|index| Some((self.models.get(*index)?, *index)))
-        else {
-            return;
-        };
-        let Some(asked) = self.requests.get(request) else {
-            return;
-        };
-        let Some(at) = self.nodes.get_mut(node) else {
-            return;
-        };
-        let Some(inside) = at.inside.iter_mut().find(|inside| inside.request == request) else {
-            return;
-        };
-        let Some((_, grant)) = inside.granted else {
-            return;
-        };
-        // An event from before the node died says nothing of the request that was sent anew.
-        if inside.begun || now < grant.ready_at {
-            return;
-        }
-        inside.begun = true;
-        let embeds = model.can("embedding");
-        let left = if embeds {
-            asked.tokens_in
-        } else {
-            truncated(asked.tokens_in, grant.num_ctx)
-        };
-        let cut = left < asked.tokens_in;
-        let blocks = u32::try_from(grant.cached_blocks).unwrap_or(u32::MAX);
-        let cached = if cut { 0 } else { blocks.saturating_mul(BLOCK).min(left.saturating_sub(1)) };
-        (inside.left, inside.cached) = (left, cached);
-        let mut dice = Dice::new(hash(&[seed, request as u64]));
-        let mut noise = || (NOISE * dice.normal()).exp();
-        let fresh = f64::from(left.saturating_sub(cached).max(1));
-        let prefill = fresh / grant.speed.prefill * noise();
-        let middle = f64::from(left) + f64::from(asked.tokens_out) / 2.0;
-        #[expect(clippy::cast_precision_loss, reason = "a ratio of sizes")]
-        let slower = 1.0 + model.kv_bytes_per_token as f64 * middle / model.bytes.max(1) as f64;
-        let decode = f64::from(asked.tokens_out) / grant.speed.decode * slower * noise();
-        let on_gpu = at
-            .machine
-            .residents(now)
-            .iter()
-            .any(|resident| resident.model.digest == model.digest && resident.size_vram > 0);
-        if let Some(record) = self.records.get_mut(request) {
-            record.started = Some(now);
-            record.truncated = cut;
-        }
-        at.work.begin(
-            now,
-            Job {
-                request,
-                model: index,
-                on_gpu,
-                phase: Phase::Prefill,
-                left: prefill,
-                next: decode,
-            },
-        );
-        self.next_end(node);
-    }
-
-    fn next_end(&mut self, node: usize) {
+    pub(super) fn next_end(&mut self, node: usize) {
         if let Some(at) = self.nodes.get(node)
             && let Some(end) = at.work.next_end()
         {
@@ -485,7 +334,11 @@ impl<'a> World<'a> {
         let Some(at) = self.nodes.get_mut(node) else {
             return;
         };
-        let Some(index) = at.inside.iter().position(|inside| inside.request == request) else {
+        let Some(index) = at
+            .inside
+            .iter()
+            .position(|inside| inside.request == request)
+        else {
             return;
         };
         let inside = at.inside.remove(index);
@@ -514,7 +367,10 @@ impl<'a> World<'a> {
             prompt_tokens: inside.left,
             cached_tokens: inside.cached,
             prompt: first.saturating_sub(started),
-            answer_tokens: self.requests.get(request).map_or(0, |asked| asked.tokens_out),
+            answer_tokens: self
+                .requests
+                .get(request)
+                .map_or(0, |asked| asked.tokens_out),
             answer: now.saturating_sub(first),
             context: grant.num_ctx,
         };
@@ -592,7 +448,9 @@ impl<'a> World<'a> {
         let mut all = 0.0;
         for node in &self.nodes {
             let power = node.spec.power?;
-            let busy = (node.work.busy() + node.loading_for).min(self.now).as_secs_f64();
+            let busy = (node.work.busy() + node.loading_for)
+                .min(self.now)
+                .as_secs_f64();
             let idle = (self.now.as_secs_f64() - busy).max(0.0);
             all += (power.busy * busy + power.idle * idle) / 3600.0;
         }

@@ -101,7 +101,11 @@ mod tests {
         affinity.sent(&0, &[1, 2], 2);
         affinity.sent(&0, &[5, 6], 2);
         affinity.sent(&0, &[1, 2, 3], 2);
-        assert_eq!(affinity.cached_blocks(&0, &[5, 6, 7]), 2, "the other one was gone on from");
+        assert_eq!(
+            affinity.cached_blocks(&0, &[5, 6, 7]),
+            2,
+            "the other one was gone on from"
+        );
         affinity.sent(&0, &[8], 2);
         assert_eq!(affinity.cached_blocks(&0, &[5, 6, 7]), 0);
         assert_eq!(affinity.cached_blocks(&0, &[1, 2, 3]), 3);
@@ -111,11 +115,11 @@ mod tests {
     fn memory_is_bounded() {
         let mut affinity = Affinity::default();
         for place in 0..5000_u64 {
-            affinity.sent(&place, &[place; 3000], 100);
+            affinity.sent(&place, &vec![place; 3000], 100);
         }
         assert!(affinity.sent.len() <= MOST_PLACES);
         for turn in 0..100 {
-            affinity.sent(&0, &[turn + 10_000; 2000], 100);
+            affinity.sent(&0, &vec![turn + 10_000; 2000], 100);
         }
         let sent = &affinity.sent[&0];
         assert!(sent.len() <= MOST_PROMPTS && sent.iter().all(|p| p.len() <= MOST_BLOCKS));

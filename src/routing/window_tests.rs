@@ -140,7 +140,10 @@ fn what_does_not_fit_into_memory_is_not_asked_for() {
     assert_eq!(window.sent, Some(12_000));
     // A prompt that may be longer than what fits is rather split than cut; one that surely is, is refused.
     let longer = asking(None, 16_000);
-    assert_eq!(go(WindowPolicy::RaiseOnly, &longer).unwrap().sent, Some(16_256));
+    assert_eq!(
+        go(WindowPolicy::RaiseOnly, &longer).unwrap().sent,
+        Some(16_256)
+    );
     let short = asking(Some(32_768), 100);
     assert_eq!(go(WindowPolicy::Bucket, &short).unwrap().sent, Some(12_000));
     let middle = asking(Some(8192), 100);
@@ -277,7 +280,7 @@ fn any_wanted() -> impl Strategy<Value = Wanted> {
             |(requested, low, error, max_tokens, usual_answer, settable)| Wanted {
                 requested,
                 prompt_low: low,
-            prompt: low + error / 2,
+                prompt: low + error / 2,
                 prompt_high: low + error,
                 max_tokens,
                 usual_answer,

@@ -1,8 +1,8 @@
 //! Programs that write code.
 
 use super::super::dice::hash_text;
-use super::writer::{Say, Writer, node};
 use super::Scenario;
+use super::writer::{Say, Writer, node};
 use crate::routing::queue::Lane;
 
 const CODER: &str = "qwen2.5-coder:7b";

@@ -1,8 +1,8 @@
 //! People who chat, and what their programs ask for besides.
 
 use super::super::dice::hash_text;
-use super::writer::{Say, Writer, embed, node};
 use super::Scenario;
+use super::writer::{Say, Writer, embed, node};
 use crate::routing::queue::Lane;
 
 const CODER: &str = "qwen2.5-coder:7b";

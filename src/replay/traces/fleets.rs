@@ -2,8 +2,8 @@
 
 use super::super::Spread;
 use super::super::dice::hash_text;
-use super::writer::{Say, Writer, embed, node};
 use super::Scenario;
+use super::writer::{Say, Writer, embed, node};
 use crate::routing::queue::Lane;
 
 /// Five people with mixed models and contexts on a card of 24 GB and one of 12 GB, for ten minutes: a chat page with its housekeeping, an
@@ -77,7 +77,10 @@ fn growing(writer: &mut Writer) {
 fn search(writer: &mut Writer) {
     let mut at = 5000;
     for question in 0..25 {
-        writer.say(at, embed("search", Lane::Embedding, "mxbai-embed-large", 50));
+        writer.say(
+            at,
+            embed("search", Lane::Embedding, "mxbai-embed-large", 50),
+        );
         let say = Say {
             session: "search",
             lane: Lane::Interactive,
@@ -190,7 +193,6 @@ pub(super) fn twelve(seed: u64) -> Scenario {
     evaluation(&mut writer, &models);
     Scenario {
         spread: Spread::Random,
-        thrash: true,
         ..writer.on(vec![node("gpu0", "rtx3050"), node("gpu1", "rtx3070")])
     }
 }

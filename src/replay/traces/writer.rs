@@ -50,7 +50,9 @@ impl Writer {
             ctx: say.ctx,
             tokens_in: say.tokens_in,
             tokens_out: say.tokens_out,
-            prefix: (0..blocks).map(|block| hash(&[say.thread, block]) & HASH_BITS).collect(),
+            prefix: (0..blocks)
+                .map(|block| hash(&[say.thread, block]) & HASH_BITS)
+                .collect(),
             images: 0,
             stream: say.tokens_out > 0,
         });

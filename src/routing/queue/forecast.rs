@@ -5,6 +5,10 @@ use std::sync::Arc;
 use super::{NodeQueue, Request, Residency};
 
 /// What sending a request to this node would mean.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent answers to four questions"
+)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Forecast {
     /// Milliseconds until a slot is free, loads of other models included; `None` when somebody's work before it is unknown.
@@ -50,10 +54,9 @@ impl NodeQueue {
             };
         }
         let mut cost = self.cost_of_load(now, request);
-        let joins = self
-            .waiting
-            .iter()
-            .any(|waiting| waiting.request.model == request.model && !self.is_covered(&waiting.request));
+        let joins = self.waiting.iter().any(|waiting| {
+            waiting.request.model == request.model && !self.is_covered(&waiting.request)
+        });
         if joins {
             // What goes for it goes anyway.
             cost.reload_ms = 0;

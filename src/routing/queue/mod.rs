@@ -36,6 +36,8 @@
 //! *Memory* is never over-committed knowingly. An unknown capacity is learned from what was seen in memory together and from what the
 //! node threw out by itself.
 
+mod candidates;
+mod contexts;
 mod events;
 mod fair;
 mod footprint;
@@ -43,6 +45,7 @@ mod forecast;
 mod load;
 mod memory;
 mod models;
+mod room;
 mod slots;
 mod start;
 
@@ -353,8 +356,8 @@ pub struct NodeQueue {
     switch: Option<Switch>,
     /// The request that a finished load was made for: it starts first.
     first: Option<RequestId>,
-    /// By lane: when one of its requests last made others go whose hold had run out.
-    forced_at: [Option<u64>; Lane::COUNT],
+    /// By lane: until when it has had its way against others, and has to be content with what they leave.
+    had_its_way: [u64; Lane::COUNT],
     /// When [`NodeQueue::step`] has something to do although nothing happens before.
     wake: Option<u64>,
 }
@@ -372,7 +375,7 @@ impl NodeQueue {
             loading: None,
             switch: None,
             first: None,
-            forced_at: [None; Lane::COUNT],
+            had_its_way: [0; Lane::COUNT],
             wake: None,
             settings,
         }

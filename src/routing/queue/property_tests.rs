@@ -137,7 +137,11 @@ fn request(id: u64, plan: &Plan, policy: WindowPolicy) -> Request {
             ContextNeed::ANY
         } else {
             ContextNeed {
-                least: if exact { wish } else { wish / plan.floor_part / 2 },
+                least: if exact {
+                    wish
+                } else {
+                    wish / plan.floor_part / 2
+                },
                 floor: if exact { wish } else { wish / plan.floor_part },
                 wish,
                 exact,
