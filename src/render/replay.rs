@@ -29,8 +29,8 @@ pub fn replay(out: &mut dyn Write, document: &Value) -> io::Result<()> {
     }
     writeln!(
         out,
-        "\nTTFT: of the most urgent lane. CUT: prompts that were cut without a word. BEST: the\n\
-         fewest loads of somebody who knew the trace in advance and served it in order."
+        "\nTTFT: of the most urgent lane. CUT: prompts that were cut without a word.\n\
+         BEST: the fewest loads of somebody who knew the trace and served it in order."
     )?;
     if let [trace] = traces {
         return details(out, trace);
@@ -151,7 +151,7 @@ fn details(out: &mut dyn Write, trace: &Value) -> io::Result<()> {
     for report in array(&trace["policies"]) {
         writeln!(
             out,
-            "{:<11}{} evictions, {} failed, {} refused, longest wait {} s, all in {} s",
+            "{:<10} {} evictions, {} failed, {} refused, waits up to {} s, all in {} s",
             text(&report["policy"]),
             report["evictions"],
             report["failed"],

@@ -74,12 +74,15 @@ impl NodeQueue {
         if replaced && !only_grows {
             going.push(candidate.model);
         }
+        let in_use: Vec<(ModelId, u64)> = going
+            .iter()
+            .filter(|_| !candidate.lane.urgent())
+            .filter_map(|model| Some((*model, self.in_use_until(now, *model)?)))
+            .collect();
         let wanted: Vec<ModelId> = going
             .iter()
             .copied()
-            .filter(|model| {
-                self.is_wanted(*model) || (!candidate.lane.urgent() && self.is_in_use(now, *model))
-            })
+            .filter(|model| self.is_wanted(*model) || in_use.iter().any(|(used, _)| used == model))
             .collect();
         let idle = wanted.is_empty() && self.all_idle(evict, candidate.model);
         let rests = going
@@ -121,7 +124,9 @@ impl NodeQueue {
             }
             return true;
         }
-        self.wake_at(rests.map_or(close, |until| until.min(close)));
+        let ends = in_use.iter().map(|(_, until)| *until).chain(rests);
+        let next = ends.fold(close, u64::min);
+        self.wake_at(next.max(now + 1));
         false
     }
 
@@ -178,14 +183,11 @@ impl NodeQueue {
         (!candidate.lane.urgent() && !self.active.is_empty()).then_some(candidate.since + window)
     }
 
-    /// Whether somebody who uses a model interactively is likely to ask it again: for embeddings and batch work that is as good as a request.
-    fn is_in_use(&self, now: u64, model: ModelId) -> bool {
-        let used = self
-            .models
-            .resident(model)
-            .and_then(|resident| resident.urgent_use);
-        used.zip(self.models.known(model))
-            .is_some_and(|(used, known)| known.likely(now.saturating_sub(used)) >= 1000)
+    /// Until when somebody who uses a model interactively is likely to ask it again: for embeddings and batch work that is as good as a request.
+    fn in_use_until(&self, now: u64, model: ModelId) -> Option<u64> {
+        let used = self.models.resident(model)?.urgent_use?;
+        let until = used.saturating_add(self.models.known(model)?.usual_rest());
+        (now < until).then_some(until)
     }
 
     /// Until when an idle model's next request is expected, if waiting for it costs less than the loads of a switch there and back.

@@ -753,3 +753,164 @@ fn the_context_of_a_model_is_known_from_the_moment_it_is_ordered() {
     node.loaded(100, 100);
     assert_eq!(node.queue.context_of(ModelId(1)), Some(8192));
 }
+
+#[test]
+fn what_is_overdue_is_not_put_off_by_loads_that_would_fit() {
+    let mut node = Node::new();
+    let (first, _) = node.ask(0, &asking(1, 6));
+    node.ask(1000, &asking(2, 6));
+    // The first load was slow: the model keeps its place until 20 s after it, four loads at the most.
+    node.queue.loaded(15_000, 0, None, 15_000);
+    assert_eq!(ids(&node.queue.step(15_000)), [first]);
+    let overdue = 1000 + 20_000;
+    node.queue.step(overdue);
+    let (_, actions) = node.ask(overdue + 1000, &asking(3, 1));
+    assert_eq!(
+        actions,
+        [],
+        "there is room beside, but the second one has waited long enough"
+    );
+    let (early, actions) = {
+        let mut node = Node::new();
+        let (first, _) = node.ask(0, &asking(1, 6));
+        node.ask(1000, &asking(2, 6));
+        node.queue.loaded(15_000, 0, None, 15_000);
+        node.queue.step(15_000);
+        (first, node.ask(16_000, &asking(3, 1)).1)
+    };
+    assert_eq!(
+        (early, load(&actions).0),
+        (first, 3),
+        "before that it may go first"
+    );
+}
+
+#[test]
+fn batch_work_leaves_alone_what_somebody_is_using() {
+    let mut node = Node::new();
+    node.hold(0, &asking(1, 6));
+    let (chat, _) = node.ask(20_000, &asking(1, 6));
+    node.finish(21_000, chat);
+    let (_, actions) = node.ask(22_000, &in_lane(Lane::Batch, asking(2, 6)));
+    assert_eq!(actions, [], "the next message may come any moment");
+    // It usually comes within 20 s.
+    let wake = node.queue.wake().unwrap();
+    assert_eq!(wake, 41_000);
+    assert_eq!(load(&node.queue.step(wake)).2, [1]);
+    let mut node = Node::new();
+    node.hold(0, &asking(1, 6));
+    let (chat, _) = node.ask(20_000, &asking(1, 6));
+    node.finish(21_000, chat);
+    let (_, actions) = node.ask(22_000, &asking(2, 6));
+    assert_eq!(load(&actions).2, [1], "another person need not wait for it");
+}
+
+#[test]
+fn batch_work_gathers_before_it_makes_a_model_go_while_there_is_other_work() {
+    let batch = |model| in_lane(Lane::Batch, asking(model, 4));
+    let mut node = Node::new();
+    node.hold(0, &batch(1));
+    node.hold(3000, &batch(2));
+    let (running, _) = node.ask(40_000, &batch(2));
+    let (_, actions) = node.ask(41_000, &batch(3));
+    assert_eq!(actions, [], "more of the kind may come");
+    let (_, actions) = node.ask(44_000, &batch(3));
+    assert_eq!(actions, []);
+    // With nothing else to do there is nothing to wait for.
+    let actions = node.finish(45_000, running);
+    assert_eq!(load(&actions).0, 3);
+    assert_eq!(ids(&node.loaded(47_000, 2000)).len(), 2, "both in one stay");
+}
+
+#[test]
+fn a_lane_that_had_its_way_leaves_the_next_turn_to_others() {
+    let mut node = Node::new();
+    node.hold(0, &asking(1, 6));
+    for model in [2, 3] {
+        node.ask(0, &in_lane(Lane::Batch, asking(model, 6)));
+    }
+    let (mut chat, _) = node.ask(0, &asking(1, 6));
+    let mut switches = Vec::new();
+    let mut now = 0;
+    // A chat that never stops: batch work gets through by its hold alone, and only once in each.
+    while now < 700_000 {
+        now += 500;
+        let (next, mut actions) = node.ask(now, &asking(1, 6));
+        actions.extend(node.finish(now, chat));
+        chat = next;
+        while let Some(Action::Load { model, .. }) = actions
+            .iter()
+            .find(|action| matches!(action, Action::Load { .. }))
+        {
+            switches.push((now, model.0));
+            now += 2000;
+            let started = node.loaded(now, 2000);
+            actions = Vec::new();
+            for id in ids(&started) {
+                now += 500;
+                actions.extend(node.finish(now, id));
+            }
+        }
+        if !node.queue.active.contains_key(&chat) {
+            chat = node.queue.active.keys().next().copied().unwrap_or(chat);
+        }
+    }
+    let batch: Vec<u64> = switches
+        .iter()
+        .filter(|(_, model)| *model > 1)
+        .map(|(at, _)| *at)
+        .collect();
+    assert_eq!(batch.len(), 2, "{switches:?}");
+    assert!(batch[1] - batch[0] >= 60_000, "{switches:?}");
+}
+
+#[test]
+fn who_asks_for_more_than_there_is_gets_it_unless_it_costs_another_model_its_place() {
+    let more = Request {
+        context: ContextNeed {
+            least: 3000,
+            ..wish(16_384)
+        },
+        ..asking(1, 2)
+    };
+    let bucket = || {
+        Node::with(Settings {
+            policy: WindowPolicy::Bucket,
+            ..settings()
+        })
+    };
+    let mut alone = bucket();
+    alone.hold(0, &asking(1, 2));
+    assert!(alone.queue.forecast(1000, &more).needs_load);
+    let (_, actions) = alone.ask(1000, &more);
+    assert_eq!(load(&actions), (1, 16_384, vec![]));
+    let mut full = bucket();
+    full.hold(0, &asking(1, 2));
+    full.hold(3000, &asking(2, 7));
+    assert!(!full.queue.forecast(6000, &more).needs_load);
+    let (id, actions) = full.ask(6000, &more);
+    let expected = Action::Start { id, context: 4096 };
+    assert_eq!(actions, [expected], "4,096 are enough for its prompt");
+    let much_more = Request {
+        context: wish(16_384),
+        ..asking(1, 2)
+    };
+    full.finish(7000, id);
+    let (_, actions) = full.ask(90_000, &much_more);
+    assert_eq!(load(&actions), (1, 16_384, vec![2]), "these are not");
+}
+
+#[test]
+fn a_request_joins_the_load_that_others_wait_for() {
+    let mut node = Node::new();
+    node.hold(0, &asking(1, 6));
+    node.ask(1000, &asking(1, 6));
+    let other = asking(2, 6);
+    assert!(node.queue.forecast(1000, &other).evicts_ms > 0);
+    node.ask(1000, &other);
+    assert_eq!(
+        node.queue.forecast(1000, &other).evicts_ms,
+        0,
+        "it goes anyway"
+    );
+}
