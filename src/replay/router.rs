@@ -505,9 +505,10 @@ impl Router {
         let now = ms(world.now);
         self.longest_load_ms = self.longest_load_ms.max(ms(took));
         let shown = world.shown(node);
-        let Some((model, context, _)) = self.queues.get(node).and_then(NodeQueue::loading) else {
+        let Some(ordered) = self.queues.get(node).and_then(NodeQueue::loading) else {
             return;
         };
+        let (model, context) = (ordered.model, ordered.context);
         let found = seen(world, &shown);
         let held = found.iter().find(|seen| seen.model == model).copied();
         let Some(queue) = self.queues.get_mut(node) else {

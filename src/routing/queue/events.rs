@@ -59,6 +59,7 @@ impl NodeQueue {
             waited_ms,
             now.saturating_sub(active.started),
         );
+        self.fair.worked(active.lane, active.started, now);
         let mut idle = false;
         if let Some(resident) = self.models.resident_mut(active.model) {
             resident.active = resident.active.saturating_sub(1);

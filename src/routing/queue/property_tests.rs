@@ -1,8 +1,10 @@
 //! The promises of the scheduler under random events, against a node that keeps its own books.
 
 use super::*;
+use crate::routing::window::ContextNeed;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Longest answer and longest load of the random node.
 const ANSWER_MS: u64 = 8_000;
