@@ -292,6 +292,7 @@ Register-ArgumentCompleter -Native -CommandName 'gpurouter' -ScriptBlock {
             [CompletionResult]::new('cost', 'cost', [CompletionResultType]::ParameterValue, 'What a number of tokens costs at an API')
             [CompletionResult]::new('proxy', 'proxy', [CompletionResultType]::ParameterValue, 'What the router itself costs, beside other proxies')
             [CompletionResult]::new('alloc', 'alloc', [CompletionResultType]::ParameterValue, 'How fast models are placed on simulated GPUs')
+            [CompletionResult]::new('replay', 'replay', [CompletionResultType]::ParameterValue, 'Traces over simulated nodes in virtual time, without and with gpurouter')
             break
         }
         'gpurouter;bench;live' {
@@ -424,6 +425,27 @@ Register-ArgumentCompleter -Native -CommandName 'gpurouter' -ScriptBlock {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]')
             [CompletionResult]::new('--node', '--node', [CompletionResultType]::ParameterName, 'A node, instead of the configured ones (repeatable)')
             [CompletionResult]::new('--gpus', '--gpus', [CompletionResultType]::ParameterName, 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print one JSON document instead of text')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Say more (repeatable)')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Say more (repeatable)')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say only what went wrong')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say only what went wrong')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            break
+        }
+        'gpurouter;bench;replay' {
+            [CompletionResult]::new('--trace', '--trace', [CompletionResultType]::ParameterName, 'A trace that comes with gpurouter (repeatable)')
+            [CompletionResult]::new('--with', '--with', [CompletionResultType]::ParameterName, 'Another GPU for a node, or another node (repeatable)')
+            [CompletionResult]::new('--seed', '--seed', [CompletionResultType]::ParameterName, 'Decides everything that is random')
+            [CompletionResult]::new('--receipt', '--receipt', [CompletionResultType]::ParameterName, 'Write observations and report as JSON lines')
+            [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]')
+            [CompletionResult]::new('--node', '--node', [CompletionResultType]::ParameterName, 'A node, instead of the configured ones (repeatable)')
+            [CompletionResult]::new('--gpus', '--gpus', [CompletionResultType]::ParameterName, 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB')
+            [CompletionResult]::new('--list', '--list', [CompletionResultType]::ParameterName, 'List the traces that come with gpurouter')
+            [CompletionResult]::new('--export', '--export', [CompletionResultType]::ParameterName, 'Print the trace itself, as JSON lines')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print one JSON document instead of text')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Say more (repeatable)')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Say more (repeatable)')

@@ -73,6 +73,9 @@ _gpurouter() {
             gpurouter__subcmd__bench,proxy)
                 cmd="gpurouter__subcmd__bench__subcmd__proxy"
                 ;;
+            gpurouter__subcmd__bench,replay)
+                cmd="gpurouter__subcmd__bench__subcmd__replay"
+                ;;
             gpurouter__subcmd__bench,roi)
                 cmd="gpurouter__subcmd__bench__subcmd__roi"
                 ;;
@@ -143,7 +146,7 @@ _gpurouter() {
             return 0
             ;;
         gpurouter__subcmd__bench)
-            opts="-v -q -h -V --receipt --recompute --config --node --gpus --json --verbose --quiet --help --version live roi cost proxy alloc"
+            opts="-v -q -h -V --receipt --recompute --config --node --gpus --json --verbose --quiet --help --version live roi cost proxy alloc replay"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -391,6 +394,48 @@ _gpurouter() {
                     ;;
                 --only)
                     COMPREPLY=($(compgen -W "latency streams rates idle departures cuts" -- "${cur}"))
+                    return 0
+                    ;;
+                --receipt)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --gpus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        gpurouter__subcmd__bench__subcmd__replay)
+            opts="-v -q -h -V --trace --list --with --seed --export --receipt --config --node --gpus --json --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --trace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --with)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --seed)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --receipt)

@@ -2,7 +2,7 @@
 //!
 //! Data flows one way: gather → decide → act → tell. What decides is pure ([`vram`], [`cluster`], [`routing`], [`dialect`], [`measure`]): no
 //! I/O, no clock, no environment, no threads. What gathers, acts and tells are the edges ([`gpu`], [`source`], [`http`], [`backend`],
-//! [`keeper`], [`serve`], [`sim`], [`render`], [`cmd`]).
+//! [`keeper`], [`serve`], [`sim`], [`render`], [`cmd`]). [`replay`] runs what decides over simulated nodes in virtual time.
 
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 

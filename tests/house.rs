@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms that do no I/O, have no clock, no environment, no threads and print nothing.
-const PURE: [&str; 5] = ["vram", "cluster", "routing", "dialect", "measure"];
+const PURE: [&str; 6] = [
+    "vram", "cluster", "routing", "dialect", "measure", "replay",
+];
 
 /// What a pure room must not name. `std::io` itself is allowed for its traits (`Read` over bytes in memory).
 const IMPURE: [&str; 22] = [
@@ -33,7 +35,7 @@ const IMPURE: [&str; 22] = [
 ];
 
 /// Rooms that each room may use, itself aside. A room that is not listed may use whatever it likes, `cmd` aside.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("vram", &[]),
     ("measure", &[]),
     ("cluster", &["routing", "vram"]),
@@ -44,6 +46,10 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("http", &[]),
     ("load", &["measure"]),
     ("sim", &[]),
+    (
+        "replay",
+        &["sim", "routing", "cluster", "vram", "measure", "dialect"],
+    ),
     ("config", &["cluster", "routing", "vram", "cli", "render"]),
     (
         "backend",

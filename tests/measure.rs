@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use gpurouter::measure::{
-    Bench, Document, Header, LiveSettings, Machine, Observation, Outcome, PairedSettings, Policy,
+    Bench, Class, Document, Figure, Header, LiveSettings, Machine, Observation, Outcome, PairedSettings, Policy, Unit,
     Random, Recorder, SCHEMA, Temperature, bootstrap_mean, check, geometric_mean, mean, quantile,
     report, wilson,
 };
@@ -198,7 +198,7 @@ fn receipt(observations: &mut [Observation]) -> Vec<u8> {
                 seed: 99,
                 ..PairedSettings::default()
             },
-            classes: Vec::new(),
+            classes: vec![Class::Simple, Class::Complex],
             idle_power: Figure::unknown(Unit::Watts),
         }),
     };

@@ -287,3 +287,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn equal_beginnings_have_equal_hashes_and_a_conversation_is_uncut() {
+    let chat = |first: &str, ask: &str| {
+        serde_json::json!({"model": "m", "messages": [
+            {"role": "system", "content": first}, {"role": "user", "content": ask}]})
+        .to_string()
+    };
+    let long = "jar ".repeat(5000);
+    let of = |body: &str| {
+        let hasher = std::hash::DefaultHasher::new();
+        parse(&Endpoint::Chat, body.as_bytes()).unwrap().prefix(1024, 100, hasher)
+    };
+    let (one, two) = (of(&chat(&long, "one")), of(&chat(&long, "two, and more of it")));
+    assert_eq!(one.len(), 19);
+    assert_eq!(one, two);
+    // A difference at the start is one in every hash after it.
+    let other = of(&chat(&format!("x{long}"), "one"));
+    assert!(one.iter().zip(&other).all(|(one, other)| one != other));
+    // The same words in another role are another prompt.
+    let user = chat(&long, "one").replacen("system", "user", 1);
+    assert_ne!(of(&user)[0], one[0]);
+    assert!(of(&chat("short", "ask")).is_empty());
+    let body = chat(&long, "line\n\u{e9}");
+    let parsed = parse(&Endpoint::Chat, body.as_bytes()).unwrap();
+    let said = parsed.conversation();
+    assert_eq!(said.len(), 2);
+    assert_eq!((said[0].0, said[0].1.len()), (TurnRole::System, 20_000));
+    assert_eq!(said[1], (TurnRole::User, "line\n\u{e9}".to_owned()));
+}

@@ -143,7 +143,7 @@ impl Answer {
                 self.reply.calls.push(ToolCall {
                     name: name.to_owned(),
                     arguments: arguments.clone(),
-                })
+                });
             }
             Some(_) => {}
             None => self.part(call, name, ""),

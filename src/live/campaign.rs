@@ -149,14 +149,15 @@ impl Campaign<'_> {
         Ok(true)
     }
 
-    /// The word that tells a pass from all others.
-    fn word(&self, pass: Pass<'_>, warm_up: bool) -> String {
+    /// The word that tells a pass from all others, and in it a prompt that shares its beginning with nobody.
+    fn word(&self, pass: Pass<'_>, warm_up: bool, prompt: Option<usize>) -> String {
         word(mixed(&[
             self.sender.seed,
             pass.run.into(),
             u64::from(pass.side.policy == Policy::Routed),
             u64::from(pass.temperature == Temperature::Cold),
             warm_up.into(),
+            prompt.map_or(0, |index| index as u64 + 1),
         ]))
     }
 
@@ -168,7 +169,7 @@ impl Campaign<'_> {
         done: &mut u64,
         tell: &mut dyn FnMut(u64),
     ) -> bool {
-        let word = self.word(pass, true);
+        let word = self.word(pass, true, None);
         for prompt in first.iter().filter_map(|index| self.prompts.get(*index)) {
             tell(*done);
             let short = Prompt {
@@ -196,7 +197,6 @@ impl Campaign<'_> {
         tell: &mut dyn FnMut(u64),
     ) -> Ended {
         let cold = pass.temperature == Temperature::Cold;
-        let word = self.word(pass, false);
         let mut before = self.memory.resident();
         for (index, prompt) in indices
             .iter()
@@ -210,6 +210,7 @@ impl Campaign<'_> {
                 self.memory.unload_all().map_err(io::Error::other)?;
                 before = self.memory.resident();
             }
+            let word = self.word(pass, false, (!prompt.shared).then_some(index));
             let from = self.meter.map(Meter::now);
             let Some(sent) = self.sender.send(&pass.side.target, prompt, &word) else {
                 return Ok(false);
@@ -271,10 +272,17 @@ fn observed(prompt: &Prompt, sent: &Sent) -> Observation {
         total_ms: sent.total_ms,
         prefill_ms: positive(usage.prompt_ms),
         tokens_in: usage.prompt_tokens,
-        // A node that counts only what it read tells no cached ones; Ollama is one.
+        // Ollama (0.32) counts cached tokens among the others and does not tell how many. Of a prompt that begins with a word of its own there
+        // are none but the few that every prompt of the model begins with.
         tokens_cached: usage
             .cached_tokens
-            .filter(|cached| usage.prompt_tokens.is_none_or(|all| *cached <= all)),
+            .filter(|cached| usage.prompt_tokens.is_none_or(|all| *cached <= all))
+            .or_else(|| {
+                usage
+                    .prompt_tokens
+                    .filter(|_| answered && !prompt.shared)
+                    .map(|_| 0)
+            }),
         tokens_out: usage.completion_tokens,
         loads: None,
         load_ms: positive(usage.load_ms),

@@ -64,21 +64,17 @@ pub(super) fn notes(seed: u64, tokens: u64) -> String {
 
 /// A word of eight letters that follows from the seed.
 pub(super) fn word(seed: u64) -> String {
+    const CONSONANTS: &[&str] = &[
+        "b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z",
+    ];
+    const VOWELS: &[&str] = &["a", "e", "i", "o", "u"];
     let mut random = Random::new(seed);
-    (0..4)
-        .map(|_| {
-            let consonant = pick(
-                &mut random,
-                &[
-                    "b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z",
-                ],
-            );
-            format!(
-                "{consonant}{}",
-                pick(&mut random, &["a", "e", "i", "o", "u"])
-            )
-        })
-        .collect()
+    let mut word = String::new();
+    for _ in 0..4 {
+        word.push_str(pick(&mut random, CONSONANTS));
+        word.push_str(pick(&mut random, VOWELS));
+    }
+    word
 }
 
 fn pick(random: &mut Random, from: &[&'static str]) -> &'static str {

@@ -67,11 +67,11 @@ impl Meter {
     /// # Errors
     /// A thread cannot be started.
     pub fn start(settings: &gpu::Settings) -> io::Result<Option<Self>> {
-        let sampler = Sampler::start(settings, Some(INTERVAL), Box::new(|_| {}))?;
-        sampler.wait_for_first(FIRST);
-        let first = sampler.current();
-        let sample = Sample::of(&first.gpus, 0.0);
-        if sample.watts.is_none() && sample.millijoules.is_none() {
+        let probe = Sampler::start(settings, Some(INTERVAL), Box::new(|_| {}))?;
+        probe.wait_for_first(FIRST);
+        let first = probe.current();
+        let told = Sample::of(&first.gpus, 0.0);
+        if told.watts.is_none() && told.millijoules.is_none() {
             return Ok(None);
         }
         let start = Instant::now();
@@ -82,7 +82,7 @@ impl Meter {
         let (shared, end) = (Arc::clone(&samples), Arc::clone(&over));
         let thread = thread::Builder::new()
             .name("power".to_owned())
-            .spawn(move || watch(&sampler, start, &shared, &end))?;
+            .spawn(move || watch(&probe, start, &shared, &end))?;
         Ok(Some(Self {
             start,
             samples,
@@ -152,21 +152,21 @@ impl Drop for Meter {
     }
 }
 
-fn watch(sampler: &Sampler, start: Instant, samples: &Mutex<VecDeque<Sample>>, over: &AtomicBool) {
+fn watch(probe: &Sampler, start: Instant, samples: &Mutex<VecDeque<Sample>>, over: &AtomicBool) {
     let mut last: Option<Arc<Inventory>> = None;
     while !over.load(Ordering::Relaxed) {
-        let now = sampler.current();
+        let now = probe.current();
         if !last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &now)) {
-            let mut samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
-            if samples.len() == KEPT {
-                samples.pop_front();
+            let mut kept = samples.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.len() == KEPT {
+                kept.pop_front();
             }
-            samples.push_back(Sample::of(&now.gpus, millis(start.elapsed())));
+            kept.push_back(Sample::of(&now.gpus, millis(start.elapsed())));
             last = Some(now);
         }
         thread::sleep(POLL);
     }
-    sampler.stop();
+    probe.stop();
 }
 
 /// Joules in between: from the counters where all GPUs have one, else by integrating their power.

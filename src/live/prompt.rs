@@ -56,6 +56,8 @@ pub struct Prompt {
     pub tools: Vec<Value>,
     /// What the answer must hold.
     pub check: Option<Check>,
+    /// Whether its beginning may be another request's too, as in a recorded trace; else every request begins with a word of its own.
+    pub shared: bool,
     /// Tokens of the prompt, as a record or a rule of thumb has them; for estimates of time only.
     pub tokens_in: u64,
 }
@@ -77,6 +79,7 @@ impl Prompt {
             format: None,
             tools: Vec::new(),
             check: None,
+            shared: false,
             tokens_in,
         }
     }

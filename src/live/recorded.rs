@@ -58,28 +58,24 @@ pub fn read_trace(text: &str) -> Result<Recorded, PromptError> {
         }
         let name = format!("request-{}", index + 1);
         let most = request.tokens_out.clamp(1, MOST_TOKENS);
-        let mut prompt = match said.prompt.filter(|messages| !messages.is_empty()) {
-            Some(messages) => {
-                recorded.text = true;
-                let ask = messages.iter().rfind(|message| message.role == "user");
-                let class = class_of(ask.map_or("", |message| message.content.as_str()));
-                let length = messages
-                    .iter()
-                    .map(|message| tokens(&message.content))
-                    .sum();
-                Prompt {
-                    messages,
-                    tokens_in: length,
-                    ..Prompt::ask(name, class, String::new(), most)
-                }
+        let spoken = said.prompt.filter(|messages| !messages.is_empty());
+        let mut prompt = if let Some(messages) = spoken {
+            recorded.text = true;
+            let ask = messages.iter().rfind(|message| message.role == "user");
+            let class = class_of(ask.map_or("", |message| message.content.as_str()));
+            let length = messages.iter().map(|message| tokens(&message.content));
+            Prompt {
+                tokens_in: length.sum(),
+                messages,
+                ..Prompt::ask(name, class, String::new(), most)
             }
-            None => {
-                let text = text_of(request, index as u64);
-                Prompt::ask(name, class_of(&text), text, most)
-            }
+        } else {
+            let text = text_of(request, index as u64);
+            Prompt::ask(name, class_of(&text), text, most)
         };
         prompt.model = Some(request.model.clone());
         prompt.ctx = request.ctx;
+        prompt.shared = true;
         recorded.prompts.push(prompt);
     }
     if recorded.prompts.is_empty() {
@@ -99,7 +95,7 @@ fn text_of(request: &replay::TraceRequest, index: u64) -> String {
         .collect();
     let known = request.prefix.len() as u64 * u64::from(BLOCK);
     let rest = u64::from(request.tokens_in).saturating_sub(known).max(8);
-    text.push_str(&notes(mixed(&[index, 0x7472_6163_65]), rest));
+    text.push_str(&notes(mixed(&[index, 0x74_7261_6365]), rest));
     text
 }
 

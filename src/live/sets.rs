@@ -140,8 +140,8 @@ fn simple() -> Vec<Ask> {
         ),
         ask(
             class,
-            "Fix the typo in this word and write it once: recieve",
-            needle(&["receive"]),
+            "Format this date as ISO 8601: 3 May 2026",
+            needle(&["2026-05-03"]),
             32,
         ),
         ask(
@@ -158,9 +158,9 @@ fn simple() -> Vec<Ask> {
         ),
         ask(
             class,
-            "Complete this line of Python: for item in",
-            needle(&["item"]),
-            48,
+            "Write a docstring for a class called Shelf.",
+            needle(&["shelf"]),
+            96,
         ),
         ask(
             class,
@@ -189,9 +189,9 @@ fn moderate() -> Vec<Ask> {
         ),
         ask(
             class,
-            &code("Explain what this function does, and name its two parameters:"),
-            needle(&["prices", "rate"]),
-            192,
+            &code("Refactor this function into a class Basket with a method total:"),
+            needle(&["class Basket", "def total"]),
+            256,
         ),
         ask(
             class,
@@ -223,9 +223,11 @@ fn moderate() -> Vec<Ask> {
         ),
         ask(
             class,
-            "A box holds 12 jars and a pallet 40 boxes. Explain step by step how many jars 3 pallets hold.",
-            quantity(1440.0, &["jars", "jar"]),
-            192,
+            &code(
+                "Debug this function step by step: what does total([10, 20], 0.5) return? End with that number.",
+            ),
+            quantity(45.0, &[]),
+            256,
         ),
         ask(
             class,

@@ -4,6 +4,7 @@ mod bench;
 mod estimate;
 mod fit;
 mod optimize;
+mod replay;
 mod tables;
 
 use std::io::{self, Write};
@@ -14,6 +15,7 @@ pub use bench::{ProxyRun, bench, chart, proxy, verdict};
 pub use estimate::{counted, estimate, verification};
 pub use fit::fit;
 pub use optimize::{optimize, told};
+pub use replay::replay;
 pub use tables::{models, route, signals, status, why};
 
 /// Exit codes of every command.

@@ -27,11 +27,6 @@ impl Dice {
         numerator / 9_007_199_254_740_992.0
     }
 
-    /// Evenly in `low..high`.
-    pub(super) fn between(&mut self, low: f64, high: f64) -> f64 {
-        low + (high - low) * self.unit()
-    }
-
     /// A whole number in `low..=high`.
     pub(super) fn whole(&mut self, low: u32, high: u32) -> u32 {
         let width = u64::from(high.saturating_sub(low)) + 1;

@@ -6,6 +6,8 @@
 
 mod dice;
 mod fleet;
+mod inside;
+mod node;
 pub mod optimum;
 mod physics;
 mod plain;
@@ -49,11 +51,25 @@ pub struct Scenario {
     pub spread: Spread,
     /// Full names of models that are evicted last.
     pub pinned: Vec<String>,
-    /// Whether plain Ollama loads models over and over in it.
+    /// Whether plain Ollama loads models over and over in it, and nearly all of that could be avoided.
     pub thrash: bool,
 }
 
 impl Scenario {
+    /// A recorded trace on some nodes.
+    pub fn recorded(name: &str, requests: Vec<TraceRequest>, fleet: Vec<FleetNode>) -> Self {
+        Self {
+            name: name.to_owned(),
+            about: "a recorded trace".to_owned(),
+            fleet,
+            requests,
+            restarts: Vec::new(),
+            spread: Spread::Fixed,
+            pinned: Vec::new(),
+            thrash: false,
+        }
+    }
+
     /// The same without the requests of some lanes.
     #[must_use]
     pub fn without(&self, lanes: &[Lane]) -> Self {

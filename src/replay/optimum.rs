@@ -53,6 +53,8 @@ pub struct Problem {
     pub models: Vec<(u64, u64)>,
     /// By model: nodes that have it.
     pub places: Vec<Vec<usize>>,
+    /// No model counts for more than this; `None`: each for what it is.
+    pub most_bytes: Option<u64>,
 }
 
 /// Model and context of everything in memory, by node, in order.
@@ -101,7 +103,7 @@ impl Problem {
             nodes: scenario
                 .fleet
                 .iter()
-                .map(|node| (node.gpu.vram_bytes, most(node)))
+                .map(|node| (node.usable_bytes(), most(node)))
                 .collect(),
             models: models
                 .iter()
@@ -122,10 +124,11 @@ impl Problem {
                         .collect()
                 })
                 .collect(),
+            most_bytes: None,
         }
     }
 
-    /// All nodes as one.
+    /// All nodes as one. A model that is larger than the smallest node counts for no more than that node, which it may have for itself.
     fn pooled(&self) -> Self {
         Self {
             steps: self
@@ -150,13 +153,15 @@ impl Problem {
                     }
                 })
                 .collect(),
+            most_bytes: self.nodes.iter().map(|(bytes, _)| *bytes).min(),
         }
     }
 
     fn bytes(&self, model: usize, context: u32) -> u64 {
-        self.models.get(model).map_or(0, |(base, slope)| {
+        let bytes = self.models.get(model).map_or(0, |(base, slope)| {
             base.saturating_add(slope.saturating_mul(u64::from(context)))
-        })
+        });
+        self.most_bytes.map_or(bytes, |most| bytes.min(most))
     }
 
     /// The fewest loads; `None` when there are too many states.

@@ -247,7 +247,7 @@ impl PolicyReport {
 
     fn of(policy: &'static str, world: &World<'_>) -> Self {
         let records = &world.records;
-        let count = |of: &dyn Fn(&super::world::Record) -> bool| {
+        let count = |of: &dyn Fn(&super::node::Record) -> bool| {
             records.iter().filter(|record| of(record)).count() as u64
         };
         let waits: Vec<u64> = records

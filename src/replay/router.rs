@@ -1,34 +1,32 @@
 //! What gpurouter does: the decision, one scheduler per node, the reconciliation of contexts, and speeds learned on the way. It is the code
 //! that `serve` runs; only the sockets and the clock are missing.
 
+mod view;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::dice::{Dice, hash, hash_text};
-use super::trace::{BLOCK, TraceRequest};
-use super::world::{Counters, Event, Shown, Told, World};
-use crate::cluster::{self, Capability, ClusterSnapshot, ModelName, Node, NodeState};
+use super::dice::{Dice, hash};
+use super::node::Counters;
+use super::trace::BLOCK;
+use super::world::{Event, Told, World};
+use crate::cluster::{ClusterSnapshot, ModelName, NodeState};
 use crate::routing::queue::{
-    Action, ClientId, Footprint, Lane, ModelId, NodeQueue, Occupied, Pin, Request, RequestId, Seen,
-    Settings, longest_wait,
+    Action, Footprint, Lane, ModelId, NodeQueue, Pin, Request, RequestId, Settings, longest_wait,
 };
 use crate::routing::speed::{Load, Work};
-use crate::routing::window::{self, Limits, Wanted};
+use crate::routing::window::{self, Wanted};
 use crate::routing::{
-    Affinity, Learner, NodeLoad, Observation, Policy, RequestFacts, Speeds, Task, WindowPolicy,
-    decide,
+    Affinity, Learner, Observation, Policy, RequestFacts, Speeds, Task, WindowPolicy, decide,
 };
 use crate::sim::Model;
+use view::{as_seen, estimated, seen};
 
-/// Standard deviation of the router's token estimates.
-const ESTIMATE_ERROR: f64 = 0.08;
-/// Standard deviation of its estimates of compute buffers; weights and keys are exact in a header.
-const BUFFER_ERROR: f64 = 0.2;
+/// Answers of a model on a node after which its predictions are judged.
+const OBSERVED: u64 = 20;
 /// How often a node is looked at.
 const LOOK: Duration = Duration::from_secs(2);
-/// What Ollama takes for an absent `num_ctx` on a card below 24 GiB.
-const AUTOMATIC: u32 = 4096;
 
 /// What the router counted.
 #[derive(Debug, Clone, Default)]
@@ -37,29 +35,35 @@ pub(super) struct Counted {
     pub(super) avoided: u64,
     /// Milliseconds that they would have taken.
     pub(super) avoided_ms: u64,
-    /// Loads that the router made.
-    pub(super) ordered: u64,
     /// Models that it evicted.
     pub(super) evicted: u64,
     /// Requests whose prediction came within a fifth of the real time, of those that had one.
     pub(super) close: (u64, u64),
-    /// Requests that waited longer than promised, and the longest wait over its bound.
+    /// Requests that waited longer than promised.
     pub(super) starved: u64,
 }
 
 /// A request on its way.
 #[derive(Debug, Clone)]
 struct Sent {
-    node: usize,
     request: Request,
     wanted: Wanted,
-    /// Nodes that may still be tried.
-    rest: Vec<usize>,
+    /// Nodes that may still be tried, the best one last.
+    rest: Vec<(usize, Request)>,
     /// Requests before it when it arrived.
     ahead: u64,
     arrived: Duration,
     /// What the answer was expected to take from its start, and when it started.
     expected: Option<(f64, Duration)>,
+}
+
+/// How long a request waited in a node's queue.
+#[derive(Debug, Clone)]
+struct Waited {
+    node: usize,
+    lane: Lane,
+    ahead: u64,
+    queued_ms: u64,
 }
 
 pub(super) struct Router {
@@ -78,7 +82,7 @@ pub(super) struct Router {
     seed: u64,
     longest_answer_ms: u64,
     longest_load_ms: u64,
-    waits: Vec<(usize, Lane, u64, u64, usize)>,
+    waits: Vec<Waited>,
     pub(super) counted: Counted,
 }
 
@@ -251,7 +255,7 @@ impl Router {
             world.fail(request, false);
             return;
         };
-        let mut order: Vec<usize> = decision
+        let mut order: Vec<(usize, Request)> = decision
             .admitted()
             .filter_map(|c| {
                 self.snapshot
@@ -259,7 +263,7 @@ impl Router {
                     .iter()
                     .position(|node| node.name == c.node)
             })
-            .filter(|node| requests.get(*node).is_some_and(Option::is_some))
+            .filter_map(|node| Some((node, requests.get_mut(node)?.take()?)))
             .collect();
         if order.is_empty() {
             // Too long for every window: the 400 of the client's dialect, before anything was read.
@@ -267,7 +271,7 @@ impl Router {
             return;
         }
         order.reverse();
-        self.place(world, request, order, &wanted, model, embeds);
+        self.place(world, request, order, &wanted);
     }
 
     /// Queues a request at the last node of `rest`.
@@ -275,167 +279,33 @@ impl Router {
         &mut self,
         world: &mut World<'_>,
         request: usize,
-        mut rest: Vec<usize>,
+        mut rest: Vec<(usize, Request)>,
         wanted: &Wanted,
-        model: usize,
-        embeds: bool,
     ) {
-        let (Some(node), Some(asked)) = (rest.pop(), world.requests.get(request)) else {
-            world.fail(request, false);
-            return;
-        };
-        let trained = world
-            .models
-            .get(model)
-            .map_or(0, |model| model.context_length);
-        let Some(queued) = self.request_at(node, model, request, asked, wanted, embeds, trained)
-        else {
-            self.place(world, request, rest, wanted, model, embeds);
-            return;
-        };
-        let now = ms(world.now);
-        let Some(queue) = self.queues.get_mut(node) else {
-            return;
-        };
-        let ahead = (queue.queued() + queue.active()) as u64;
-        if queue.arrive(now, queued.clone()).is_err() {
-            self.place(world, request, rest, wanted, model, embeds);
-            return;
-        }
-        self.sent.insert(
-            request,
-            Sent {
-                node,
-                request: queued,
-                wanted: *wanted,
-                rest,
-                ahead,
-                arrived: world.now,
-                expected: None,
-            },
-        );
-        self.pump(world, node);
-    }
-
-    /// What is estimated of a request: its prompt, give or take the error that such estimates have.
-    fn wanted(&self, asked: &TraceRequest, request: usize, embeds: bool) -> Wanted {
-        let mut dice = Dice::new(hash(&[self.seed, 5, request as u64]));
-        let error = (ESTIMATE_ERROR * dice.normal()).clamp(-0.2, 0.2).exp();
-        #[allow(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "tokens times about one"
-        )]
-        let estimate = (f64::from(asked.tokens_in) * error) as u64;
-        Wanted {
-            requested: asked.ctx,
-            prompt_low: estimate * 5 / 8,
-            prompt_high: estimate * 5 / 4,
-            max_tokens: None,
-            usual_answer: None,
-            settable: !embeds,
-        }
-    }
-
-    /// The request as a node's scheduler gets it; `None` when its prompt is too long for every window there.
-    #[expect(clippy::too_many_arguments, reason = "what a request is made of")]
-    fn request_at(
-        &self,
-        node: usize,
-        model: usize,
-        request: usize,
-        asked: &TraceRequest,
-        wanted: &Wanted,
-        embeds: bool,
-        trained: u32,
-    ) -> Option<Request> {
-        let queue = self.queues.get(node)?;
-        let id = model_id(model);
-        let footprint = Arc::clone(self.footprints.get(node)?.get(model)?);
-        let speed = self
-            .speeds
-            .get(&self.snapshot.nodes.get(node)?.name, self.names.get(model)?);
-        let limits = self.limits(node, &footprint, trained);
-        let context = if embeds {
-            window::ContextNeed::ANY
-        } else {
-            let wanted = Wanted {
-                usual_answer: speed.completion_tokens.map(rounded),
-                ..*wanted
+        while let Some((node, queued)) = rest.pop() {
+            let now = ms(world.now);
+            let Some(queue) = self.queues.get_mut(node) else {
+                continue;
             };
-            window::need(self.policy, &wanted, &limits, queue.context_of(id)).ok()?
-        };
-        Some(Request {
-            id: id_of(request),
-            lane: asked.lane,
-            client: ClientId(hash_text(&asked.session)),
-            model: id,
-            context,
-            footprint,
-            embeds,
-            work_ms: None,
-        })
-    }
-
-    fn limits(&self, node: usize, footprint: &Footprint, trained: u32) -> Limits {
-        let capacity = self.queues.get(node).and_then(NodeQueue::capacity);
-        Limits {
-            trained: Some(trained),
-            // What is larger than the node even with the smallest context is split anyway; then nothing limits it here.
-            fits: capacity.and_then(|bytes| footprint.largest_context(bytes)),
-            automatic: Some(AUTOMATIC),
-            pinned: None,
+            let ahead = (queue.queued() + queue.active()) as u64;
+            if queue.arrive(now, queued.clone()).is_err() {
+                continue;
+            }
+            self.sent.insert(
+                request,
+                Sent {
+                    request: queued,
+                    wanted: *wanted,
+                    rest,
+                    ahead,
+                    arrived: world.now,
+                    expected: None,
+                },
+            );
+            self.pump(world, node);
+            return;
         }
-    }
-
-    /// What the decision has to know of a node, and the request with the work it would be there.
-    fn load_of(
-        &mut self,
-        now: u64,
-        node: usize,
-        model: usize,
-        asked: &TraceRequest,
-        request: Option<Request>,
-    ) -> (NodeLoad, Option<Request>) {
-        let (Some(queue), Some(mut request)) = (self.queues.get_mut(node), request) else {
-            return (NodeLoad::default(), None);
-        };
-        let cached =
-            self.affinity.cached_blocks(&(node, model), &asked.prefix) as u64 * u64::from(BLOCK);
-        let name = self
-            .snapshot
-            .nodes
-            .get(node)
-            .map_or("", |node| node.name.as_str());
-        let speed = self
-            .names
-            .get(model)
-            .map(|model| self.speeds.get(name, model))
-            .unwrap_or_default();
-        let answer = if request.embeds {
-            Some(0)
-        } else {
-            speed.completion_tokens.map(rounded)
-        };
-        let prompt = u64::from(asked.tokens_in);
-        request.work_ms = answer
-            .and_then(|answer| {
-                speed.estimate(&Work {
-                    uncached_tokens: prompt.saturating_sub(cached),
-                    prompt_tokens: prompt,
-                    answer_tokens: answer,
-                    load: Load::No,
-                })
-            })
-            .map(|range| rounded(range.centre));
-        let load = NodeLoad {
-            active: u32::try_from(queue.active()).unwrap_or(u32::MAX),
-            queued: u32::try_from(queue.queued()).unwrap_or(u32::MAX),
-            slots: queue.slots(),
-            forecast: Some(queue.forecast(now, &request)),
-            cached_tokens: cached,
-        };
-        (load, Some(request))
+        world.fail(request, false);
     }
 
     /// Does what a node's scheduler says until it says no more.
@@ -481,7 +351,6 @@ impl Router {
                 on_cpu,
                 ..
             } => {
-                self.counted.ordered += 1;
                 for gone in evict {
                     self.counted.evicted += 1;
                     self.affinity.forget(&(node, gone.0 as usize));
@@ -494,36 +363,30 @@ impl Router {
             Action::Refuse { id, .. } => {
                 let request = index_of(id);
                 if let Some(sent) = self.sent.remove(&request) {
-                    let model = sent.request.model.0 as usize;
-                    self.place(
-                        world,
-                        request,
-                        sent.rest,
-                        &sent.wanted,
-                        model,
-                        sent.request.embeds,
-                    );
+                    self.place(world, request, sent.rest, &sent.wanted);
                 }
             }
         }
     }
 
     fn start(&mut self, world: &mut World<'_>, node: usize, request: usize, context: u32) {
-        let (Some(asked), Some(sent)) = (world.requests.get(request), self.sent.get_mut(&request))
+        let (Some(asked), Some(sent)) = (world.requests.get(request), self.sent.get(&request))
         else {
             return;
         };
         let model = sent.request.model.0 as usize;
-        let trained = world.models.get(model).map(|model| model.context_length);
+        let trained = world
+            .models
+            .get(model)
+            .map_or(0, |model| model.context_length);
+        let limits = self.limits(node, &sent.request.footprint, trained);
+        let Some(sent) = self.sent.get_mut(&request) else {
+            return;
+        };
         let load_ms = self
             .queues
             .get(node)
             .and_then(|queue| queue.load_ms(sent.request.model));
-        let limits = Limits {
-            trained,
-            automatic: Some(AUTOMATIC),
-            ..Limits::default()
-        };
         let window = window::reconcile(self.policy, &sent.wanted, &limits, Some(context), load_ms);
         if let Ok(Some(avoided)) = window.map(|window| window.avoided)
             && !sent.request.embeds
@@ -532,8 +395,12 @@ impl Router {
             self.counted.avoided_ms += avoided.ms.unwrap_or(0);
         }
         let waited = ms(world.now.saturating_sub(sent.arrived));
-        self.waits
-            .push((request, asked.lane, waited, sent.ahead, node));
+        self.waits.push(Waited {
+            node,
+            lane: asked.lane,
+            ahead: sent.ahead,
+            queued_ms: waited,
+        });
         let place = (node, model);
         let cached = self.affinity.cached_blocks(&place, &asked.prefix) as u64 * u64::from(BLOCK);
         let prompt = u64::from(asked.tokens_in);
@@ -546,6 +413,7 @@ impl Router {
             .names
             .get(model)
             .map(|model| self.learner.speed(name, model, context))
+            .filter(|speed| speed.samples >= OBSERVED)
             .and_then(|speed| {
                 speed.estimate(&Work {
                     uncached_tokens: prompt.saturating_sub(cached),
@@ -581,7 +449,7 @@ impl Router {
             .saturating_sub(told.answer);
         let now = ms(world.now);
         self.with(node, |queue| {
-            queue.finished(now, id_of(request), Some(ms(inside)))
+            queue.finished(now, id_of(request), Some(ms(inside)));
         });
         self.longest_answer_ms = self.longest_answer_ms.max(ms(told.total));
         if let Some(sent) = self.sent.remove(&request) {
@@ -638,17 +506,18 @@ impl Router {
         let now = ms(world.now);
         self.longest_load_ms = self.longest_load_ms.max(ms(took));
         let shown = world.shown(node);
-        let Some((model, context, _)) = self.queues.get(node).and_then(NodeQueue::loading) else {
+        let Some(ordered) = self.queues.get(node).and_then(NodeQueue::loading) else {
             return;
         };
-        let seen = self.seen(world, &shown);
-        let found = seen.iter().find(|seen| seen.model == model).copied();
+        let (model, context) = (ordered.model, ordered.context);
+        let found = seen(world, &shown);
+        let held = found.iter().find(|seen| seen.model == model).copied();
         let Some(queue) = self.queues.get_mut(node) else {
             return;
         };
-        queue.observed(now, now, &seen);
+        queue.observed(now, now, &found);
         let (context, occupied) =
-            found.map_or((context, None), |seen| (seen.context, seen.occupied));
+            held.map_or((context, None), |seen| (seen.context, seen.occupied));
         queue.loaded(now, context, occupied, ms(took));
         if let (Some(name), Some(model)) = (
             self.snapshot.nodes.get(node),
@@ -677,28 +546,9 @@ impl Router {
             *last = Some(world.now);
         }
         let shown = world.shown(node);
-        let seen = self.seen(world, &shown);
+        let found = seen(world, &shown);
         let now = ms(world.now);
-        self.with(node, |queue| queue.observed(now, now, &seen));
-    }
-
-    fn seen(&self, world: &World<'_>, shown: &[Shown]) -> Vec<Seen> {
-        shown
-            .iter()
-            .filter_map(|shown| {
-                let model = world.models.iter().position(|m| m.name == shown.model)?;
-                Some(Seen {
-                    model: model_id(model),
-                    context: shown.context,
-                    occupied: Some(Occupied {
-                        bytes: shown.size_vram,
-                        whole: shown.size == shown.size_vram,
-                    }),
-                    expires_at: shown.expires_at.map(ms),
-                    embeds: world.models.get(model)?.can("embedding"),
-                })
-            })
-            .collect()
+        self.with(node, |queue| queue.observed(now, now, &found));
     }
 
     /// The node died under a request: another node may answer it if nothing of the answer was sent yet.
@@ -711,15 +561,7 @@ impl Router {
             .is_some_and(|record| record.first_token.is_none());
         match self.sent.remove(&request) {
             Some(sent) if silent && !sent.rest.is_empty() => {
-                let model = sent.request.model.0 as usize;
-                self.place(
-                    world,
-                    request,
-                    sent.rest,
-                    &sent.wanted,
-                    model,
-                    sent.request.embeds,
-                );
+                self.place(world, request, sent.rest, &sent.wanted);
             }
             _ => world.fail(request, false),
         }
@@ -727,18 +569,18 @@ impl Router {
 
     /// Counts the waits that were longer than promised.
     fn judge(&mut self) {
-        for (_, lane, waited, ahead, node) in &self.waits {
-            let Some(settings) = self.settings.get(*node) else {
+        for wait in &self.waits {
+            let Some(settings) = self.settings.get(wait.node) else {
                 continue;
             };
             let bound = longest_wait(
                 settings,
-                *lane,
-                *ahead,
+                wait.lane,
+                wait.ahead,
                 self.longest_answer_ms,
                 self.longest_load_ms,
             );
-            self.counted.starved += u64::from(*waited > bound);
+            self.counted.starved += u64::from(wait.queued_ms > bound);
         }
     }
 }
@@ -753,58 +595,4 @@ fn index_of(id: RequestId) -> usize {
 
 fn model_id(model: usize) -> ModelId {
     ModelId(u32::try_from(model).unwrap_or(u32::MAX))
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a float to integer cast saturates"
-)]
-fn rounded(number: f64) -> u64 {
-    number.round() as u64
-}
-
-/// A model's footprint as an estimate from its header gives it: exact but for the compute buffers.
-fn estimated(model: &Model, parallel: usize, dice: &mut Dice) -> Footprint {
-    let exact = model.resident_bytes(0, parallel);
-    let buffers = exact.saturating_sub(model.bytes);
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "bytes of a buffer times about one"
-    )]
-    let buffers = (buffers as f64 * (BUFFER_ERROR * dice.normal()).exp()) as u64;
-    let per_token = model.kv_bytes_per_token.saturating_mul(parallel as u64);
-    Footprint::linear(model.bytes + buffers, per_token, Some(model.context_length))
-}
-
-/// A node as the router's monitor sees it.
-fn as_seen(name: &str, models: &[Arc<Model>], has: impl Fn(&Model) -> bool) -> Node {
-    let offered = |model: &Arc<Model>| cluster::Model {
-        name: ModelName::new(&model.name),
-        id: model.name.clone(),
-        digest: Some(model.digest.clone()),
-        size_bytes: Some(model.bytes),
-        capabilities: if model.can("embedding") {
-            vec![Capability::Embedding]
-        } else {
-            vec![
-                Capability::Completion,
-                Capability::Tools,
-                Capability::Vision,
-            ]
-        },
-        context: Some(model.context_length.into()),
-        ..cluster::Model::default()
-    };
-    let mut node = Node::unseen(name, format!("http://{name}"));
-    node.state = NodeState::Up;
-    node.seen = true;
-    node.models = models
-        .iter()
-        .filter(|model| has(model))
-        .map(offered)
-        .collect();
-    node
 }

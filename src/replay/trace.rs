@@ -9,9 +9,9 @@ use crate::routing::queue::Lane;
 /// Tokens of the prompt that one entry of [`TraceRequest::prefix`] stands for.
 pub const BLOCK: u32 = 256;
 /// Most requests of a trace.
-pub const MOST_REQUESTS: usize = 1_000_000;
+const MOST_REQUESTS: usize = 1_000_000;
 /// Longest line, in bytes.
-pub const LONGEST_LINE: usize = 1 << 20;
+const LONGEST_LINE: usize = 1 << 20;
 /// Most blocks of one prompt.
 const MOST_BLOCKS: usize = 16_384;
 /// Most tokens of a prompt or an answer.

@@ -8,16 +8,13 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::dice::{Dice, hash};
 use super::fleet::FleetNode;
-use super::physics::{Job, Phase, Work};
-use super::trace::{BLOCK, TraceRequest};
+use super::node::{Counters, Inside, Ordered, Record, Shown, SimNode};
+use super::physics::{Phase, Work};
+use super::trace::TraceRequest;
 use crate::sim::Model;
-use crate::sim::Shape;
-use crate::sim::model::{Grant, Hardware, Machine, Need, Ticket};
+use crate::sim::model::{Grant, Hardware, Machine, Need};
 
-/// Standard deviation of the logarithm of what a phase takes in reality: GPU clocks, batching, other processes.
-const NOISE: f64 = 0.05;
 /// How long a node that is started anew does not answer.
 const RESTART: Duration = Duration::from_secs(5);
 
@@ -38,80 +35,6 @@ pub(super) enum Event {
     Restart { node: usize },
     /// It answers again.
     Up { node: usize },
-}
-
-/// What became of a request.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Record {
-    /// When the client sent it.
-    pub(super) sent: Duration,
-    pub(super) node: Option<usize>,
-    /// When its prompt was begun.
-    pub(super) started: Option<Duration>,
-    /// When its first token came.
-    pub(super) first_token: Option<Duration>,
-    pub(super) ended: Option<Duration>,
-    /// Whether the prompt was cut.
-    pub(super) truncated: bool,
-    /// The node died, or refused it.
-    pub(super) failed: bool,
-    /// Refused with a reason before anything was done.
-    pub(super) refused: bool,
-}
-
-/// What an answer tells of itself, as Ollama's last line does.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Counters {
-    pub(super) total: Duration,
-    pub(super) load: Duration,
-    pub(super) prompt_tokens: u32,
-    pub(super) cached_tokens: u32,
-    pub(super) prompt: Duration,
-    pub(super) answer_tokens: u32,
-    pub(super) answer: Duration,
-    pub(super) context: u32,
-}
-
-/// A model in memory, as `/api/ps` tells.
-#[derive(Debug, Clone)]
-pub(super) struct Shown {
-    pub(super) model: String,
-    pub(super) context: u32,
-    pub(super) size: u64,
-    pub(super) size_vram: u64,
-    pub(super) expires_at: Option<Duration>,
-}
-
-/// A request inside a node.
-#[derive(Debug, Clone)]
-struct Inside {
-    request: usize,
-    ticket: Ticket,
-    submitted: Duration,
-    granted: Option<(Duration, Grant)>,
-    /// Its prompt is being read or has been.
-    begun: bool,
-    cached: u32,
-    left: u32,
-}
-
-/// A load that a policy asked for.
-#[derive(Debug, Clone)]
-struct Ordered {
-    serial: u64,
-    ticket: Ticket,
-    since: Duration,
-    ready: bool,
-}
-
-pub(super) struct SimNode {
-    pub(super) spec: FleetNode,
-    machine: Machine,
-    work: Work,
-    inside: Vec<Inside>,
-    ordered: Option<Ordered>,
-    up: bool,
-    loading_for: Duration,
 }
 
 /// Something a policy has to react to.
@@ -157,7 +80,7 @@ pub(super) struct World<'a> {
     pub(super) now: Duration,
     events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
     serial: u64,
-    seed: u64,
+    pub(super) seed: u64,
     /// The request of the same session that comes after each.
     follows: Vec<Option<usize>>,
     /// What policies are told next.
@@ -374,113 +297,7 @@ impl<'a> World<'a> {
             .collect()
     }
 
-    /// Looks who of those that wait inside the node may start.
-    fn poll(&mut self, node: usize) {
-        let now = self.now;
-        let Some(at) = self.nodes.get_mut(node) else {
-            return;
-        };
-        let mut due = Vec::new();
-        for inside in &mut at.inside {
-            if inside.granted.is_none()
-                && let Some(grant) = at.machine.grant(now, inside.ticket)
-            {
-                inside.granted = Some((now, grant));
-                let request = inside.request;
-                due.push((grant.ready_at, Event::Ready { node, request }));
-                at.loading_for += grant.ready_at.saturating_sub(now);
-            }
-        }
-        if let Some(ordered) = at.ordered.as_mut().filter(|ordered| !ordered.ready)
-            && let Some(grant) = at.machine.grant(now, ordered.ticket)
-        {
-            ordered.ready = true;
-            let serial = ordered.serial;
-            due.push((grant.ready_at, Event::Loaded { node, serial }));
-            at.loading_for += grant.ready_at.saturating_sub(now);
-        }
-        for (at, event) in due {
-            self.at(at, event);
-        }
-    }
-
-    /// The model is in memory and the slot is the request's: the prompt is read.
-    fn ready(&mut self, node: usize, request: usize) {
-        let (seed, now) = (self.seed, self.now);
-        let Some((model, index)) = self
-            .model_of
-            .get(request)
-            .and_then(|index| Some((self.models.get(*index)?, *index)))
-        else {
-            return;
-        };
-        let Some(asked) = self.requests.get(request) else {
-            return;
-        };
-        let Some(at) = self.nodes.get_mut(node) else {
-            return;
-        };
-        let Some(inside) = at
-            .inside
-            .iter_mut()
-            .find(|inside| inside.request == request)
-        else {
-            return;
-        };
-        let Some((_, grant)) = inside.granted else {
-            return;
-        };
-        // An event from before the node died says nothing of the request that was sent anew.
-        if inside.begun || now < grant.ready_at {
-            return;
-        }
-        inside.begun = true;
-        let embeds = model.can("embedding");
-        let left = if embeds {
-            asked.tokens_in
-        } else {
-            Shape::Half.left(asked.tokens_in, grant.num_ctx, None, 0)
-        };
-        let cut = left < asked.tokens_in;
-        let blocks = u32::try_from(grant.cached_blocks).unwrap_or(u32::MAX);
-        let cached = if cut {
-            0
-        } else {
-            blocks.saturating_mul(BLOCK).min(left.saturating_sub(1))
-        };
-        (inside.left, inside.cached) = (left, cached);
-        let mut dice = Dice::new(hash(&[seed, request as u64]));
-        let mut noise = || (NOISE * dice.normal()).exp();
-        let fresh = f64::from(left.saturating_sub(cached).max(1));
-        let prefill = fresh / grant.speed.prefill * noise();
-        let middle = f64::from(left) + f64::from(asked.tokens_out) / 2.0;
-        #[expect(clippy::cast_precision_loss, reason = "a ratio of sizes")]
-        let slower = 1.0 + model.kv_bytes_per_token as f64 * middle / model.bytes.max(1) as f64;
-        let decode = f64::from(asked.tokens_out) / grant.speed.decode * slower * noise();
-        let on_gpu = at
-            .machine
-            .residents(now)
-            .iter()
-            .any(|resident| resident.model.digest == model.digest && resident.size_vram > 0);
-        if let Some(record) = self.records.get_mut(request) {
-            record.started = Some(now);
-            record.truncated = cut;
-        }
-        at.work.begin(
-            now,
-            Job {
-                request,
-                model: index,
-                on_gpu,
-                phase: Phase::Prefill,
-                left: prefill,
-                next: decode,
-            },
-        );
-        self.next_end(node);
-    }
-
-    fn next_end(&mut self, node: usize) {
+    pub(super) fn next_end(&mut self, node: usize) {
         if let Some(at) = self.nodes.get(node)
             && let Some(end) = at.work.next_end()
         {

@@ -115,11 +115,11 @@ mod tests {
     fn memory_is_bounded() {
         let mut affinity = Affinity::default();
         for place in 0..5000_u64 {
-            affinity.sent(&place, &[place; 3000], 100);
+            affinity.sent(&place, &vec![place; 3000], 100);
         }
         assert!(affinity.sent.len() <= MOST_PLACES);
         for turn in 0..100 {
-            affinity.sent(&0, &[turn + 10_000; 2000], 100);
+            affinity.sent(&0, &vec![turn + 10_000; 2000], 100);
         }
         let sent = &affinity.sent[&0];
         assert!(sent.len() <= MOST_PROMPTS && sent.iter().all(|p| p.len() <= MOST_BLOCKS));

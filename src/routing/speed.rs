@@ -100,10 +100,9 @@ impl Speed {
         let own = self.prompt_ms.unwrap_or(0.0);
         match self.prefill_tps {
             Some(tps) if tps > 0.0 => Some(own + count(uncached_tokens) * 1000.0 / tps),
-            Some(_) => None,
             // Nothing but short prompts was seen: another one takes as long.
             None if uncached_tokens < LEAST_PREFILL => self.prompt_ms,
-            None => None,
+            _ => None,
         }
     }
 

@@ -17,6 +17,8 @@ pub const LADDER_START: u32 = 2048;
 const ANSWER: u64 = 1024;
 /// Most tokens expected of an answer whose limit is known and whose usual length is not: clients send limits such as 32,000 by habit.
 const LIMITED_ANSWER: u64 = 2048;
+/// Tokens of the answer that room is kept for where the rest does not fit into memory.
+const LEAST_ANSWER: u64 = 256;
 
 /// What becomes of `num_ctx`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -52,6 +54,8 @@ pub struct Wanted {
     pub requested: Option<u32>,
     /// The prompt has at least so many: the estimate less its largest error.
     pub prompt_low: u64,
+    /// The estimate itself.
+    pub prompt: u64,
     /// The prompt hardly has more than so many: the estimate with its usual error.
     pub prompt_high: u64,
     /// Most tokens of the answer, where the client limits it.
@@ -113,20 +117,29 @@ impl Limits {
 /// The contexts that a request can be served with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct ContextNeed {
-    /// A loaded model needs at least this much to take the request; 0: any will do.
+    /// Without at least this much the prompt or the expected answer would be cut; never more than `floor`.
+    pub least: u32,
+    /// A loaded model needs at least this much to take the request as its client asked for it; 0: any will do.
     pub floor: u32,
     /// A load for this request should have at least this much; never less than `floor`.
     pub wish: u32,
     /// Only a context of exactly `wish` will do.
     pub exact: bool,
+    /// How many times the wish a load may take out of memory that is left over, because later requests are likely to wish for more.
+    pub growth: u32,
+    /// The wish is less than was asked for: as much as fits here.
+    pub short: bool,
 }
 
 impl ContextNeed {
     /// Any context will do: nodes whose contexts are none of our business.
     pub const ANY: Self = Self {
+        least: 0,
         floor: 0,
         wish: 0,
         exact: false,
+        growth: 1,
+        short: false,
     };
 
     /// Whether a model loaded with `context` can take the request as it is.
@@ -182,14 +195,18 @@ pub fn bucket(tokens: u32) -> u32 {
     step
 }
 
-/// The largest step of the ladder that is not above `tokens`; `None` below the first step.
-fn bucket_within(tokens: u32) -> Option<u32> {
-    let above = bucket(tokens);
-    let within = if above == tokens { above } else { above / 2 };
-    (within >= LADDER_START).then_some(within)
+/// How much more than its wish a request is likely to be followed by: other clients have other settings, and conversations grow. A context that
+/// is no step of the ladder was computed from the prompt, as aider does, and will be more with every request.
+fn growth(requested: Option<u32>) -> u32 {
+    if requested.is_some_and(|asked| bucket(asked) != asked) {
+        4
+    } else {
+        2
+    }
 }
 
-/// The context to load a model with for a wish: the ladder's step where it fits, else as much as there is.
+/// The context to load a model with for a wish: the ladder's step where it fits; else the wish itself, or all there is if more will be wished
+/// for.
 pub fn load_context(policy: WindowPolicy, need: ContextNeed, largest: Option<u32>) -> u32 {
     if need.exact || need.wish == 0 {
         return need.wish;
@@ -197,10 +214,8 @@ pub fn load_context(policy: WindowPolicy, need: ContextNeed, largest: Option<u32
     let step = bucket(need.wish);
     match largest {
         Some(most) if step > most => match policy {
-            WindowPolicy::Bucket => bucket_within(most)
-                .filter(|step| *step >= need.wish)
-                .unwrap_or(most),
-            _ => most,
+            WindowPolicy::RaiseOnly if need.growth > 1 => most.max(need.wish),
+            _ => need.wish,
         },
         _ => step,
     }
@@ -217,43 +232,54 @@ pub fn need(
     if policy == WindowPolicy::Pass || !wanted.settable {
         // An automatic value that nobody knows differs from nothing.
         return Ok(plain.map_or(ContextNeed::ANY, |context| ContextNeed {
+            least: context,
             floor: context,
             wish: context,
             exact: true,
+            growth: 1,
+            short: false,
         }));
     }
     let largest = limits.largest(loaded);
     let most = largest.unwrap_or(u32::MAX);
-    let clamp = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX).min(most);
-    let enough = clamp(wanted.prompt_high.saturating_add(wanted.answer()));
+    let trained = limits.trained.unwrap_or(u32::MAX).max(1);
+    // What the prompt itself needs is not cut down to what fits into memory: a model that is split answers slowly, a cut prompt wrongly.
+    let clamp = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX).min(trained);
+    let mut enough = clamp(wanted.prompt_high.saturating_add(wanted.answer()));
+    if enough > most {
+        // Beyond the memory only for what is likely to be there, not for the error of an estimate.
+        let answer = wanted.answer().min(LEAST_ANSWER);
+        enough = most.max(clamp(wanted.prompt.saturating_add(answer)));
+    }
     // With a limit on the answer a smaller context than the one asked for cannot make a difference.
     let surely = wanted.max_tokens.map_or(u32::MAX, |answer| {
         clamp(wanted.prompt_high.saturating_add(answer))
     });
-    let asked = plain.map_or(0, |asked| asked.min(most));
+    let asked = plain.unwrap_or(0);
+    let wish = enough.max(asked.min(most));
+    let free = ContextNeed {
+        least: enough,
+        floor: enough.max(asked.min(most).min(surely)),
+        wish,
+        exact: false,
+        growth: growth(wanted.requested),
+        short: asked > wish,
+    };
     let need = if policy == WindowPolicy::Pin {
-        let one = limits.pinned.or(loaded).map_or_else(
-            || {
-                let wish = ContextNeed {
-                    floor: enough,
-                    wish: enough.max(asked),
-                    exact: false,
-                };
-                load_context(policy, wish, largest)
-            },
-            |one| one.min(most),
-        );
+        let one = match limits.pinned.or(loaded) {
+            Some(one) => one.min(trained),
+            None => load_context(policy, free, largest),
+        };
         ContextNeed {
+            least: one,
             floor: one,
             wish: one,
             exact: true,
+            growth: 1,
+            short: false,
         }
     } else {
-        ContextNeed {
-            floor: enough.max(asked.min(surely)),
-            wish: enough.max(asked),
-            exact: false,
-        }
+        free
     };
     let limit = if need.exact { Some(need.wish) } else { largest };
     match limit.map(u64::from) {

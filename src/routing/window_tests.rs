@@ -7,6 +7,7 @@ fn asking(requested: Option<u32>, prompt: u64) -> Wanted {
     Wanted {
         requested,
         prompt_low: prompt * 5 / 8,
+        prompt,
         prompt_high: prompt,
         settable: true,
         ..Wanted::default()
@@ -137,6 +138,12 @@ fn what_does_not_fit_into_memory_is_not_asked_for() {
     let long = asking(Some(9000), 9000);
     let window = go(WindowPolicy::RaiseOnly, &long).unwrap();
     assert_eq!(window.sent, Some(12_000));
+    // A prompt that may be longer than what fits is rather split than cut; one that surely is, is refused.
+    let longer = asking(None, 16_000);
+    assert_eq!(
+        go(WindowPolicy::RaiseOnly, &longer).unwrap().sent,
+        Some(16_256)
+    );
     let short = asking(Some(32_768), 100);
     assert_eq!(go(WindowPolicy::Bucket, &short).unwrap().sent, Some(12_000));
     let middle = asking(Some(8192), 100);
@@ -273,6 +280,7 @@ fn any_wanted() -> impl Strategy<Value = Wanted> {
             |(requested, low, error, max_tokens, usual_answer, settable)| Wanted {
                 requested,
                 prompt_low: low,
+                prompt: low + error / 2,
                 prompt_high: low + error,
                 max_tokens,
                 usual_answer,
@@ -353,7 +361,7 @@ proptest! {
             return Ok(());
         };
         let need = need(policy, &wanted, &limits, loaded).unwrap();
-        prop_assert!(need.floor <= need.wish);
+        prop_assert!(need.least <= need.floor && need.floor <= need.wish);
         if loaded.is_some_and(|loaded| need.covered_by(loaded)) && window.sent.is_some() {
             prop_assert!(!window.reloads);
             prop_assert_eq!(window.sent, loaded);
@@ -371,8 +379,12 @@ proptest! {
         let policy = if raise { WindowPolicy::RaiseOnly } else { WindowPolicy::Bucket };
         if let Ok(Window { sent: Some(sent), .. }) = reconcile(policy, &wanted, &limits, None, None) {
             let most = limits.largest(None);
-            prop_assert!(sent == bucket(sent) || Some(sent) == most, "{sent} of {most:?}");
-            prop_assert!(most.is_none_or(|most| sent <= most));
+            let on = sent == bucket(sent) || Some(sent) == most || Some(sent) == limits.trained;
+            let likely = wanted.prompt + wanted.answer().min(256);
+            let wish = need(policy, &wanted, &limits, None).unwrap().wish;
+            prop_assert!(on || sent == wish, "{sent} of {most:?}");
+            prop_assert!(most.is_none_or(|most| u64::from(sent) <= u64::from(most).max(likely)));
+            prop_assert!(limits.trained.is_none_or(|trained| sent <= trained));
         }
     }
 

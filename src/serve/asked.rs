@@ -143,6 +143,7 @@ impl Asked {
         Wanted {
             requested: self.num_ctx.filter(|_| settable),
             prompt_low: low,
+            prompt: self.counted.unwrap_or(tokens),
             prompt_high: high,
             max_tokens: if self.embeds {
                 Some(0)

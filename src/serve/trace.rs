@@ -157,6 +157,10 @@ impl TraceWriter {
         let Some(model) = record.requested_model.as_deref() else {
             return;
         };
+        // A request that cannot be answered anywhere is no load; one that found no room is.
+        if (400..429).contains(&record.status) {
+            return;
+        }
         let tokens_in = record
             .tokens
             .prompt

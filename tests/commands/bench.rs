@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use clap::CommandFactory;
 use gpurouter::cli::Cli;
 use gpurouter::measure::{
-    Bench, Document, Header, LiveSettings, Machine, Observation, Outcome, PairedSettings, Policy,
+    Bench, Class, Document, Figure, Header, LiveSettings, Machine, Observation, Outcome, PairedSettings, Policy, Unit,
     Recorder, SCHEMA, Temperature, report,
 };
 use serde_json::{Value, json};
@@ -483,7 +483,7 @@ fn live(failed: &[u64]) -> String {
             repeats: 1,
             max_tokens: Some(64),
             paired: PairedSettings::default(),
-            classes: Vec::new(),
+            classes: vec![Class::Simple, Class::Complex],
             idle_power: Figure::unknown(Unit::Watts),
         }),
     };

@@ -46,9 +46,9 @@ fn a_typing_mistake_is_answered_with_what_was_meant() {
     user.run(&["serve", "--log-format", "jsn"])
         .refused(2, "jsn", "json");
     // A part that does not exist yet is not silently accepted.
-    user.run(&["check"]).refused(2, "check", "");
-    user.run(&["serve", "--record", "x"])
-        .refused(2, "--record", "");
+    user.run(&["optimize"]).refused(2, "optimize", "");
+    user.run(&["serve", "--recrod", "x"])
+        .refused(2, "--recrod", "--record");
 }
 
 #[test]

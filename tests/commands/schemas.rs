@@ -185,6 +185,8 @@ fn what_classify_tells() {
         "Write a docstring for a sort function",
     ]);
     assert_eq!(one.json()["complexity"], "SIMPLE", "{one:?}");
+    let replayed = user.run(&["bench", "replay", "--trace", "contexts", "--json"]);
+    holds("replay", &replayed.json());
     holds("classify", &one.json());
     let lines = user.run_with(
         &["classify", "--json", "--lines"],

@@ -15,6 +15,7 @@ mod lists;
 mod measurements;
 mod residency;
 mod running;
+mod record;
 mod told;
 mod truncation;
 

@@ -11,6 +11,7 @@ mod price;
 pub mod proxy;
 mod receipt;
 mod recompute;
+pub mod replay;
 pub mod roi;
 
 use std::io;
@@ -68,6 +69,8 @@ pub enum Bench {
     Proxy(Box<proxy::Args>),
     /// How fast models are placed on simulated GPUs
     Alloc(alloc::Args),
+    /// Traces over simulated nodes in virtual time, without and with gpurouter
+    Replay(replay::Args),
 }
 
 /// Runs the command.
@@ -96,6 +99,12 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
                     return Err(super::usage("bench alloc writes no receipt"));
                 }
                 Bench::Alloc(args) => return alloc::run(global, args),
+                Bench::Replay(_) if args.receipt.is_some() => {
+                    return Err(super::usage(
+                        "bench replay needs no receipt: the same seed gives the same figures",
+                    ));
+                }
+                Bench::Replay(args) => return replay::run(global, args),
             };
             tell(global, &header(global, bench), args)
         }

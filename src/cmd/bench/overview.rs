@@ -54,7 +54,7 @@ struct Plan {
     seconds: Option<f64>,
 }
 
-const STOP: &str = "Ctrl-C ends a run and reports the complete pairs; a second one ends it at once";
+const STOP: &str = "Ctrl-C ends a run and reports the complete pairs; a second one, at once";
 
 /// Runs the command.
 pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
@@ -211,25 +211,25 @@ fn tell(out: &mut dyn Write, document: &Document<'_>) -> io::Result<()> {
     )?;
     writeln!(
         out,
-        "{:<22}{:<42}{:>8}  TIME",
+        "{:<22}{:<37}{:>8}  TIME",
         "COMMAND", "WHAT", "REQUESTS"
     )?;
     for plan in &document.plans {
         let time = plan.seconds.map_or_else(|| "unknown".to_owned(), time);
         writeln!(
             out,
-            "{:<22}{:<42}{:>8}  {time}",
+            "{:<22}{:<37}{:>8}  {time}",
             plan.command, plan.what, plan.requests
         )?;
     }
     writeln!(
         out,
-        "{:<22}{:<42}{:>8}  about 1 min",
+        "{:<22}{:<37}{:>8}  about 1 min",
         "bench proxy", "what the router itself costs", "no node"
     )?;
     writeln!(
         out,
-        "{:<22}{:<42}{:>8}  none",
+        "{:<22}{:<37}{:>8}  none",
         "bench roi, bench cost", "what that is worth, from your numbers", "none"
     )?;
     writeln!(out)?;

@@ -13,7 +13,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::figure::{Figure, Unit};
+use super::figure::Figure;
 use super::statistics::{MAX_RESAMPLES, RESAMPLES};
 
 /// Under what a request was sent.
@@ -131,15 +131,9 @@ pub struct LiveSettings {
     /// How the report is computed.
     pub paired: PairedSettings,
     /// The class of each request of the trace; shorter than the trace, or empty, where it is not known.
-    #[serde(default)]
     pub classes: Vec<Class>,
     /// What the GPUs took before the first request, all together.
-    #[serde(default = "unknown_power")]
     pub idle_power: Figure,
-}
-
-fn unknown_power() -> Figure {
-    Figure::unknown(Unit::Watts)
 }
 
 /// Why observations are not pairs.

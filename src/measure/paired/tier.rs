@@ -105,20 +105,20 @@ fn tier(
         class,
         temperature,
         pairs: pairs.len() as u64,
-        today: spread(&today, pairs.iter().map(|pair| pair.today).collect()),
-        routed: spread(&routed, pairs.iter().map(|pair| pair.routed).collect()),
+        today: spread(&today, &pairs.iter().map(|pair| pair.today).collect::<Vec<_>>()),
+        routed: spread(&routed, &pairs.iter().map(|pair| pair.routed).collect::<Vec<_>>()),
         end_to_end: speedup(pairs, Time::End, paired),
     }
 }
 
-fn spread(times: &[f64], observations: Vec<&Observation>) -> Spread {
+fn spread(times: &[f64], observations: &[&Observation]) -> Spread {
     let at = |share| known(quantile(times, share), Unit::Milliseconds);
     Spread {
         p50: at(0.5),
         p95: at(0.95),
         min: at(0.0),
         max: at(1.0),
-        decode_speed: rate(&observations, |one| {
+        decode_speed: rate(observations, |one| {
             Some((
                 one.tokens_out?.checked_sub(1)?,
                 one.total_ms? - one.ttft_ms?,

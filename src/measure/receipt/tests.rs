@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::measure::cost::Price;
 use crate::measure::figure::{Figure, Unit};
-use crate::measure::paired::{LiveSettings, Outcome, PairedSettings, Policy, Temperature};
+use crate::measure::paired::{Class, LiveSettings, Outcome, PairedSettings, Policy, Temperature};
 use crate::measure::report::{Document, report};
 use crate::measure::roi::{
     Attention, Evidence, Hardware, PayingApi, Power, RoiInputs, Rounding, Workload,
@@ -40,8 +40,8 @@ fn live() -> Bench {
             resamples: 20,
             ..PairedSettings::default()
         },
-        classes: Vec::new(),
-        idle_power: Figure::unknown(Unit::Watts),
+        classes: vec![Class::Simple, Class::Complex],
+        idle_power: Figure::measured(12.5, Unit::Watts),
     })
 }
 

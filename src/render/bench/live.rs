@@ -19,7 +19,10 @@ pub(super) fn live(
     sentence(
         out,
         "trace   ",
-        &format!("{}, {} repeats", settings.trace, settings.repeats),
+        &match settings.repeats {
+            1 => format!("{}, once", settings.trace),
+            repeats => format!("{}, {repeats} repeats", settings.trace),
+        },
     )?;
     let both = report.cold.is_some() && report.warm.is_some();
     let groups = [
@@ -55,7 +58,7 @@ fn tiers(out: &mut dyn Write, tiers: &[Tier]) -> io::Result<()> {
     writeln!(out)?;
     writeln!(
         out,
-        "{:<24}{:>4}{:>10}{:>10}{:>10}{:>10}{:>9}  TAG",
+        "{:<22}{:>4}{:>10}{:>10}{:>10}{:>10}{:>9}  TAG",
         "to the end, by class", "N", "P50", "P95", "MIN", "MAX", "TOKENS/S"
     )?;
     for tier in tiers {
@@ -67,7 +70,7 @@ fn tiers(out: &mut dyn Write, tiers: &[Tier]) -> io::Result<()> {
             );
             writeln!(
                 out,
-                "{label:<24}{:>4}{:>10}{:>10}{:>10}{:>10}{:>9}  {}",
+                "{label:<22}{:>4}{:>10}{:>10}{:>10}{:>10}{:>9}  {}",
                 tier.pairs,
                 text(spread.p50),
                 text(spread.p95),
@@ -126,7 +129,7 @@ pub(super) fn chart(out: &mut dyn Write, report: &PairedReport) -> io::Result<()
                 reason = "0 to 44"
             )]
             let width = (share * WIDEST).ceil() as usize;
-            writeln!(out, "{label:<24}{} {}", "#".repeat(width), text(spread.p50))?;
+            writeln!(out, "{label:<22}{} {}", "#".repeat(width), text(spread.p50))?;
         }
     }
     Ok(())

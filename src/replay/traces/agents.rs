@@ -47,8 +47,8 @@ pub(super) fn aider(seed: u64) -> Scenario {
 }
 
 /// Two agents of the Claude Code kind: prompts of 14,000 tokens and more, of which all but the newest are the same each time, an answer of a
-/// tool call or a few lines, the next request a few seconds later; and calls to the small model in the background, which ask for no
-/// context either.
+/// tool call or a few lines, the next request a few seconds later; and calls to the small model in the background. Neither asks for a context,
+/// so plain Ollama cuts every one of the long prompts.
 pub(super) fn coding(seed: u64) -> Scenario {
     let mut writer = Writer::new(seed, 21);
     for session in ["agent-1", "agent-2"] {
@@ -85,5 +85,7 @@ pub(super) fn coding(seed: u64) -> Scenario {
             at += 4000 + writer.dice.pause(8000.0);
         }
     }
-    writer.on(vec![node("gpu0", "rtx3090")])
+    let mut gpu = node("gpu0", "rtx3090");
+    gpu.parallel = 2;
+    writer.on(vec![gpu])
 }

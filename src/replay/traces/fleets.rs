@@ -159,8 +159,8 @@ pub(super) fn unequal(seed: u64) -> Scenario {
     }
 }
 
-/// Twelve models of 2 to 5 GB on two cards of 8 GB. Three people try one after the other: six requests with a model, then another one.
-/// Their page chooses nodes at random.
+/// Twelve models of 2 to 5 GB on two cards of 8 GB. Two people try one after the other, eight requests with each; their page chooses nodes at
+/// random. After two minutes somebody has all twelve answer the same ten prompts, all at once and in random order.
 pub(super) fn twelve(seed: u64) -> Scenario {
     let mut writer = Writer::new(seed, 42);
     // 1.9, 2.5, 4.4 and 5.0 GB.
@@ -169,13 +169,13 @@ pub(super) fn twelve(seed: u64) -> Scenario {
         .zip(sizes)
         .map(|(number, billions)| format!("model-{number}:{billions}b"))
         .collect();
-    for session in ["lea", "max", "noa"] {
+    for session in ["lea", "max"] {
         let mut at = writer.dice.pause(8000.0);
         for _ in 0..12 {
             let Some(model) = writer.dice.pick(&models).cloned() else {
                 continue;
             };
-            for _ in 0..6 {
+            for _ in 0..8 {
                 let say = Say {
                     session,
                     lane: Lane::Interactive,
@@ -190,9 +190,31 @@ pub(super) fn twelve(seed: u64) -> Scenario {
             }
         }
     }
+    evaluation(&mut writer, &models);
     Scenario {
         spread: Spread::Random,
-        thrash: true,
         ..writer.on(vec![node("gpu0", "rtx3050"), node("gpu1", "rtx3070")])
+    }
+}
+
+/// Ten prompts through each model, sent at once by a script, in random order.
+fn evaluation(writer: &mut Writer, models: &[String]) {
+    let mut order: Vec<(u64, u64, &String)> = models
+        .iter()
+        .flat_map(|model| (0..10).map(move |prompt| (prompt, model)))
+        .map(|(prompt, model)| (writer.dice.next(), prompt, model))
+        .collect();
+    order.sort_unstable();
+    for (index, (_, prompt, model)) in (0..).zip(order) {
+        let say = Say {
+            session: "",
+            lane: Lane::Batch,
+            model,
+            ctx: None,
+            tokens_in: writer.dice.around(500.0, 0.2),
+            tokens_out: writer.dice.around(100.0, 0.3).min(300),
+            thread: prompt,
+        };
+        writer.say(120_000 + index, say);
     }
 }

@@ -36,7 +36,12 @@ impl Writer {
     }
 
     pub(super) fn say(&mut self, at_ms: u64, say: Say<'_>) {
-        let blocks = u64::from(say.tokens_in / BLOCK);
+        // Embeddings leave nothing in the prompt cache.
+        let blocks = if say.tokens_out == 0 {
+            0
+        } else {
+            u64::from(say.tokens_in / BLOCK)
+        };
         self.requests.push(TraceRequest {
             at_ms,
             session: say.session.to_owned(),

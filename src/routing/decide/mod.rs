@@ -222,6 +222,10 @@ fn consider(
             suspect: speeds.suspect.contains(&node.name),
             fallen: speed.fallen.filter(|_| resident),
             order,
+            measured_load_ms: load
+                .forecast
+                .and_then(|forecast| forecast.load_ms)
+                .or_else(|| speed.load_ms.and_then(predict::whole)),
         });
     }
     // A node that says that it lacks a capability loses to one that has it; where none has it, the node's own error is the answer.

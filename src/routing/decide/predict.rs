@@ -95,6 +95,6 @@ fn wait(load: NodeLoad, prefill_ms: Option<u64>, decode_ms: Option<u64>) -> Opti
     clippy::cast_sign_loss,
     reason = "a float to integer cast saturates, and the sign was checked"
 )]
-fn whole(number: f64) -> Option<u64> {
+pub(super) fn whole(number: f64) -> Option<u64> {
     (number >= 0.0 && number.is_finite()).then(|| number.round() as u64)
 }

@@ -1,6 +1,6 @@
 //! The order of the nodes that could take a request.
 
-use super::{Candidate, NodeLoad};
+use super::{Candidate, Forecast, NodeLoad};
 use crate::cluster::Processor;
 
 /// A node with the model, before ranking.
@@ -17,6 +17,33 @@ pub(super) struct Entry {
     /// What the model runs on there, where it should run on a GPU and does not.
     pub(super) fallen: Option<Processor>,
     pub(super) order: usize,
+    /// Milliseconds that a load of the model takes there, where that was measured.
+    pub(super) measured_load_ms: Option<u64>,
+}
+
+/// Whether a node could take the request at once and nobody knows how long it would take.
+fn untried(entry: &Entry) -> bool {
+    entry.candidate.predicted.total_ms().is_none()
+        && entry.load.forecast.is_some_and(|forecast| {
+            forecast.needs_load
+                && forecast.wait_ms == Some(0)
+                && forecast.evicts_ms == 0
+                && !forecast.splits
+        })
+}
+
+/// Whether all that have the model in memory would let the request wait longer than a load takes.
+fn spills(entries: &[Entry]) -> bool {
+    let mut resident = entries
+        .iter()
+        .filter(|entry| entry.candidate.resident)
+        .peekable();
+    resident.peek().is_some()
+        && resident.all(|entry| {
+            let wait = entry.load.forecast.and_then(|forecast| forecast.wait_ms);
+            wait.zip(entry.measured_load_ms)
+                .is_some_and(|(wait, load)| wait > load)
+        })
 }
 
 impl Entry {
@@ -39,21 +66,34 @@ impl Entry {
 }
 
 /// Orders the candidates and gives each the reason for its place.
+///
+/// Where every time is predicted, the shortest wins, what it costs others counted in. Where some are not: nodes with the model in memory, by
+/// their predictions if all of them have one, then those where it waits least and least has to go for it, then the free ones, then configuration
+/// order. A node that was never measured is tried when the others would let the request wait longer than a load takes there.
 pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
     let some_free = entries.iter().any(|entry| !entry.full);
-    let all_predicted = entries
-        .iter()
-        .all(|entry| entry.candidate.predicted.total_ms().is_some());
+    let predicted = |entry: &Entry| entry.candidate.predicted.total_ms();
+    let all_predicted = entries.iter().all(|entry| predicted(entry).is_some());
+    let group_predicted = [false, true].map(|resident| {
+        entries
+            .iter()
+            .filter(|entry| entry.candidate.resident == resident)
+            .all(|entry| predicted(entry).is_some())
+    });
+    let tries = spills(&entries);
     entries.sort_by_key(|entry| {
         let yields = !entry.preferred || (entry.full && some_free);
+        let forecast = entry.load.forecast.unwrap_or(Forecast {
+            possible: true,
+            ..Forecast::default()
+        });
+        let resident = entry.candidate.resident;
+        let [cold_known, warm_known] = group_predicted;
+        let known = all_predicted || if resident { warm_known } else { cold_known };
         // What it costs others counts like its own time, without being part of it.
-        let evicts = entry.load.forecast.map_or(0, |forecast| forecast.evicts_ms);
-        let predicted = if all_predicted {
-            let total = entry.candidate.predicted.total_ms();
-            total.map(|ms| ms.saturating_add(evicts))
-        } else {
-            None
-        };
+        let total = predicted(entry)
+            .filter(|_| known)
+            .map(|ms| ms.saturating_add(forecast.evicts_ms));
         let free = entry.load.slots.map_or(0, |slots| {
             slots.saturating_sub(entry.load.active + entry.load.queued)
         });
@@ -62,16 +102,25 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
             entry.load.active + entry.load.queued,
             std::cmp::Reverse(free),
         );
-        // A full queue is tried last: it may have room by then.
-        let possible = entry.load.forecast.is_none_or(|forecast| forecast.possible);
         (
-            !possible,
-            entry.suspect,
-            entry.on_cpu(),
-            yields,
-            predicted,
+            // A full queue is tried last: it may have room by then.
+            (
+                !forecast.possible,
+                entry.suspect,
+                entry.on_cpu(),
+                forecast.splits,
+                forecast.short,
+                yields,
+            ),
+            tries && !untried(entry),
+            !all_predicted && !resident,
+            total,
             entry.fallen.is_some(),
-            !entry.candidate.resident,
+            forecast.wait_ms.is_none(),
+            forecast
+                .wait_ms
+                .unwrap_or(0)
+                .saturating_add(forecast.evicts_ms),
             busyness,
             entry.order,
         )

@@ -421,6 +421,7 @@ fn forecast(wait_ms: u64, needs_load: bool, evicts_ms: u64) -> NodeLoad {
             load_ms: None,
             evicts_ms,
             possible: true,
+            ..Forecast::default()
         }),
         ..NodeLoad::default()
     }
@@ -535,4 +536,74 @@ fn a_suspect_node_is_tried_last() {
     });
     let reasons: Vec<_> = decision.admitted().map(|c| c.reason).collect();
     assert_eq!(reasons, ["soonest", "suspect"]);
+}
+
+#[test]
+fn a_node_that_was_never_measured_is_tried_when_the_others_make_it_wait_longer_than_a_load() {
+    let snapshot = cluster(vec![node("a", &["m"]), node("b", &["m"])]);
+    let speeds = speeds(&[("a", "m", speed(1000.0, 50.0))]);
+    let go = |wait_ms, other: NodeLoad| {
+        let load = [forecast(wait_ms, false, 0), other];
+        let decision = decide(&asking("m"), &snapshot, &load, &speeds, &Policy::default());
+        decision.unwrap().winner().unwrap().node.clone()
+    };
+    let idle = forecast(0, true, 0);
+    assert_eq!(go(900, idle), "a", "a load takes 1000 ms");
+    assert_eq!(go(1100, idle), "b");
+    assert_eq!(
+        go(1100, forecast(0, true, 500)),
+        "a",
+        "others would pay for the try"
+    );
+    assert_eq!(go(1100, forecast(10, true, 0)), "a", "it has other work");
+}
+
+#[test]
+fn a_model_that_does_not_fit_or_gets_less_context_comes_last() {
+    let snapshot = cluster(vec![
+        node("a", &["m"]),
+        node("b", &["m"]),
+        node("c", &["m"]),
+    ]);
+    let with = |splits, short| NodeLoad {
+        forecast: Some(Forecast {
+            wait_ms: Some(0),
+            needs_load: true,
+            possible: true,
+            splits,
+            short,
+            ..Forecast::default()
+        }),
+        ..NodeLoad::default()
+    };
+    let load = [with(true, false), with(false, true), with(false, false)];
+    let speeds = Speeds::default();
+    let decision = decide(&asking("m"), &snapshot, &load, &speeds, &Policy::default()).unwrap();
+    let order: Vec<_> = decision.admitted().map(|c| c.node.as_str()).collect();
+    assert_eq!(order, ["c", "b", "a"]);
+}
+
+#[test]
+fn without_speeds_a_request_goes_where_it_waits_least_and_least_has_to_go() {
+    let snapshot = cluster(vec![node("a", &["m"]), node("b", &["m"])]);
+    let go = |load: [NodeLoad; 2]| {
+        let speeds = Speeds::default();
+        let decision = decide(&asking("m"), &snapshot, &load, &speeds, &Policy::default());
+        decision.unwrap().winner().unwrap().node.clone()
+    };
+    let unknown = NodeLoad {
+        forecast: Some(Forecast {
+            needs_load: true,
+            possible: true,
+            ..Forecast::default()
+        }),
+        ..NodeLoad::default()
+    };
+    assert_eq!(
+        go([unknown, forecast(5000, true, 0)]),
+        "b",
+        "a wait of unknown length"
+    );
+    assert_eq!(go([forecast(0, true, 4000), forecast(0, true, 3000)]), "b");
+    assert_eq!(go([forecast(0, true, 0), forecast(0, true, 0)]), "a");
 }

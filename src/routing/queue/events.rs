@@ -17,6 +17,11 @@ impl NodeQueue {
         if let Some(ceiling) = self.models.know(request.model).ceiling {
             request.context.floor = request.context.floor.min(ceiling);
             request.context.wish = request.context.wish.min(ceiling);
+            request.context.least = request.context.least.min(ceiling);
+        }
+        if self.content(now, &request) {
+            request.context.floor = request.context.least;
+            request.context.short = true;
         }
         self.waiting.push(Waiting {
             request,
@@ -54,6 +59,7 @@ impl NodeQueue {
             waited_ms,
             now.saturating_sub(active.started),
         );
+        self.fair.worked(active.lane, active.started, now);
         let mut idle = false;
         if let Some(resident) = self.models.resident_mut(active.model) {
             resident.active = resident.active.saturating_sub(1);
@@ -96,6 +102,7 @@ impl NodeQueue {
                     let need = &mut waiting.request.context;
                     need.floor = need.floor.min(ceiling);
                     need.wish = need.wish.min(ceiling);
+                    need.least = need.least.min(ceiling);
                 }
             }
         }

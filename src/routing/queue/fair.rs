@@ -14,7 +14,7 @@ const LONGEST_DEBT: u64 = 120_000;
 /// Scale of shares: a share of 1.0.
 const WHOLE: u64 = 1000;
 
-/// Shares of the lanes when a node is saturated: 1.0 for interactive work and what the configuration says for the others.
+/// Shares of the lanes when a node is saturated, as the configuration gives them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shares {
     /// In thousandths, by [`Lane::index`]; never 0.
@@ -70,6 +70,8 @@ struct LaneTurn {
     clients: Vec<(ClientId, u64)>,
     /// Since when the lane has been made to wait by the rule that it yields, without a start.
     yielding_since: Option<u64>,
+    /// Until when it leaves the node to more urgent work, because it has had its share.
+    rests_until: u64,
 }
 
 impl LaneTurn {
@@ -140,6 +142,22 @@ impl Fair {
         if let Some(turn) = self.lanes.get_mut(lane.index()) {
             turn.yielding_since = None;
         }
+    }
+
+    /// A request of the lane has been answered within this time. Beside urgent work the lane now rests for as long as makes that its share.
+    pub(super) fn worked(&mut self, lane: Lane, started: u64, now: u64) {
+        let worked = now.saturating_sub(started);
+        let rest = worked.saturating_mul(self.shares.of(Lane::Interactive)) / self.shares.of(lane);
+        if let Some(turn) = self.lanes.get_mut(lane.index()) {
+            turn.rests_until = now.saturating_add(rest);
+        }
+    }
+
+    /// Until when the lane rests beside urgent work.
+    pub(super) fn rests_until(&self, lane: Lane) -> u64 {
+        self.lanes
+            .get(lane.index())
+            .map_or(0, |turn| turn.rests_until)
     }
 
     /// The lane has a request that could start if it did not have to yield; since when that is so.

@@ -5,6 +5,10 @@ use std::sync::Arc;
 use super::{NodeQueue, Request, Residency};
 
 /// What sending a request to this node would mean.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent answers to four questions"
+)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Forecast {
     /// Milliseconds until a slot is free, loads of other models included; `None` when somebody's work before it is unknown.
@@ -15,6 +19,10 @@ pub struct Forecast {
     pub load_ms: Option<u64>,
     /// Expected milliseconds of later reloads of what is evicted for it: what it costs others.
     pub evicts_ms: u64,
+    /// Whether the model does not fit, so that a part of it would lie in main memory.
+    pub splits: bool,
+    /// Whether it would be loaded with less context than its client asked for.
+    pub short: bool,
     /// Whether the node can take it at all.
     pub possible: bool,
 }
@@ -24,7 +32,7 @@ impl NodeQueue {
     pub fn forecast(&mut self, now: u64, request: &Request) -> Forecast {
         self.models.know(request.model).footprint = Arc::clone(&request.footprint);
         let full = self.waiting.len() >= self.settings.queue as usize;
-        if self.is_served(request) {
+        if self.is_served(request) || self.content(now, request) {
             return Forecast {
                 wait_ms: self.slot_wait(now, request),
                 possible: !full,
@@ -45,12 +53,23 @@ impl NodeQueue {
                 ..Forecast::default()
             };
         }
-        let cost = self.cost_of_load(now, request);
+        let mut cost = self.cost_of_load(now, request);
+        let joins = self.waiting.iter().any(|waiting| {
+            waiting.request.model == request.model && !self.is_covered(&waiting.request)
+        });
+        if joins {
+            // What goes for it goes anyway.
+            cost.reload_ms = 0;
+        }
         Forecast {
-            wait_ms: self.switch_wait(now, cost.busy),
+            wait_ms: self
+                .switch_wait(now, cost.busy)
+                .map(|wait| wait.saturating_add(cost.later_ms)),
             needs_load: true,
             load_ms: self.load_ms(request.model),
             evicts_ms: cost.reload_ms,
+            splits: cost.splits,
+            short: request.context.short,
             possible: !full,
         }
     }
@@ -89,7 +108,7 @@ impl NodeQueue {
             let load = self.load_ms(loading.model)?;
             wait += load.saturating_sub(now.saturating_sub(loading.since));
         }
-        for candidate in self.candidates() {
+        for candidate in self.candidates(now) {
             let loading = self
                 .loading
                 .as_ref()

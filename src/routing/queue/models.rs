@@ -11,6 +11,10 @@ const MOST_KNOWN: usize = 256;
 const PEAK_LASTS_MS: u64 = 3_600_000;
 /// A model that was asked for within this time is expected to be asked for again.
 pub(super) const LATELY_MS: u64 = 600_000;
+/// Rest between two uses of a model of which nothing is known, and the limits of what is believed of others.
+const USUAL_REST_MS: u64 = 30_000;
+const SHORTEST_REST_MS: u64 = 10_000;
+const LONGEST_REST_MS: u64 = 300_000;
 /// Context whose bytes stand for those of a context that only the node knows.
 const USUAL_CONTEXT: u32 = 4096;
 
@@ -63,6 +67,8 @@ pub(super) struct Known {
     pub(super) load_ms: Option<u64>,
     /// Usual milliseconds from its last answer to its next request.
     pub(super) gap_ms: Option<u64>,
+    /// The longest that it rested between two requests, lately.
+    rest_ms: Option<u64>,
     /// Since when it has had nothing to do.
     pub(super) idle_since: Option<u64>,
     pub(super) last_arrival: Option<u64>,
@@ -113,6 +119,23 @@ impl Known {
         self.ceiling.map_or(trained, |ceiling| trained.min(ceiling))
     }
 
+    /// Milliseconds that it usually rests at most before it is asked for again.
+    pub(super) fn usual_rest(&self) -> u64 {
+        self.rest_ms
+            .unwrap_or(USUAL_REST_MS)
+            .clamp(SHORTEST_REST_MS, LONGEST_REST_MS)
+    }
+
+    /// How likely it is asked for again, in thousandths, when it has been idle for so long: certain within its usual rest, then less and less.
+    pub(super) fn likely(&self, idle_ms: u64) -> u64 {
+        let usual = self.usual_rest();
+        if idle_ms <= usual {
+            1000
+        } else {
+            (1000 * usual / idle_ms).pow(2) / 1000
+        }
+    }
+
     /// The largest context wished for lately.
     pub(super) fn peak(&self, now: u64) -> u32 {
         if now.saturating_sub(self.peak.1) <= PEAK_LASTS_MS {
@@ -133,6 +156,9 @@ impl Known {
                 Some(usual) => (usual * (NEWEST - 1) + gap) / NEWEST,
                 None => gap,
             });
+            // The longest one counts for about the next ten.
+            let faded = self.rest_ms.map_or(0, |rest| rest / 8 * 7);
+            self.rest_ms = Some(gap.max(faded));
             self.idle_since = None;
         }
         self.last_arrival = Some(now);

@@ -1,8 +1,10 @@
 //! The promises of the scheduler under random events, against a node that keeps its own books.
 
 use super::*;
+use crate::routing::window::ContextNeed;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Longest answer and longest load of the random node.
 const ANSWER_MS: u64 = 8_000;
@@ -137,9 +139,16 @@ fn request(id: u64, plan: &Plan, policy: WindowPolicy) -> Request {
             ContextNeed::ANY
         } else {
             ContextNeed {
+                least: if exact {
+                    wish
+                } else {
+                    wish / plan.floor_part / 2
+                },
                 floor: if exact { wish } else { wish / plan.floor_part },
                 wish,
                 exact,
+                growth: 1 << (plan.client % 3),
+                short: false,
             }
         },
         footprint: footprint(plan.model),
@@ -411,12 +420,9 @@ impl<'a> World<'a> {
         );
         let held = held.unwrap();
         prop_assert_eq!(held.context, context);
-        prop_assert!(
-            request.context.covered_by(context),
-            "{} for {:?}",
-            context,
-            request.context
-        );
+        let need = request.context;
+        let enough = need.covered_by(context) || (!need.exact && context >= need.least);
+        prop_assert!(enough, "{context} for {need:?}");
         held.active += 1;
         if let Some(slots) = self.setup.settings.slots {
             prop_assert!(held.active <= slots);

@@ -98,6 +98,16 @@ impl NodeQueue {
         };
         let lane = request.lane;
         let keeps = self.kept_slot(now, request);
+        if self.active.values().any(|active| active.lane.urgent()) {
+            // Beside urgent work one after the other, with rests between them that make it the lane's share.
+            let until = self.fair.rests_until(lane);
+            if self.active.values().any(|active| active.lane == lane) || now < until {
+                if now < until {
+                    self.wake_at(until);
+                }
+                return true;
+            }
+        }
         if keeps == Kept::WhileOthersProgress {
             return true;
         }

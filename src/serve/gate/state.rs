@@ -153,14 +153,13 @@ impl State {
     }
 
     pub(super) fn under_way(&self, now: u64) -> Option<LoadUnderWay> {
-        let (model, _, since) = self.queue.loading()?;
-        let since_ms = now.saturating_sub(since);
+        let load = self.queue.loading()?;
+        let since_ms = now.saturating_sub(load.since);
         Some(LoadUnderWay {
-            model: self.known(model)?.name.clone(),
+            model: self.known(load.model)?.name.clone(),
             since_ms,
-            left_ms: self
-                .queue
-                .load_ms(model)
+            left_ms: load
+                .usual_ms
                 .map(|usual| usual.saturating_sub(since_ms)),
         })
     }
@@ -190,7 +189,7 @@ impl State {
                 loads: self
                     .queue
                     .loading()
-                    .is_some_and(|(loading, ..)| loading == model),
+                    .is_some_and(|load| load.model == model),
                 model,
                 verdict: None,
             },

@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use super::super::machine;
 use super::sides::{no_node, router, usual_model};
 use super::{Args, Exit, Trace, say};
 use crate::cli::Global;
-use crate::cluster::{Node, NodeKind};
+use crate::cluster::{Model, Node, NodeKind};
 use crate::config::Config;
 use crate::http::client::{Client, Origin};
 use crate::live::{Form, Prompt, Sender, Sent, Target};
@@ -44,20 +45,7 @@ pub(super) fn run(
     else {
         return Err(no_node(&snapshot).into());
     };
-    let model = |node: &Node, other: &Node| {
-        // A model that only this node has can go nowhere else.
-        let only = |model: &&crate::cluster::Model| {
-            !model.embeds_only() && other.model(&model.name).is_none()
-        };
-        let own = node
-            .models
-            .iter()
-            .find(only)
-            .or_else(|| usual_model(&config, node));
-        own.map(|model| model.id.clone())
-            .ok_or_else(|| Told::usage(format!("{} lists no model for text", node.name)))
-    };
-    let models = [model(one, two)?, model(two, one)?];
+    let models = [model(&config, one, two)?, model(&config, two, one)?];
     let direct = [
         target(&one.url, one, &models[0])?,
         target(&two.url, two, &models[1])?,
@@ -103,40 +91,38 @@ pub(super) fn run(
         .iter()
         .filter(|nodes| nodes[0].is_some() && nodes[0] != nodes[1])
         .count();
-    let sides = [("directly", &by_node), ("through gpurouter", &by_router)];
-    let figures = sides.map(|(_, repeats)| Ways::of(repeats, args.seed));
+    let figures = [by_node, by_router].map(|repeats| Ways::of(&repeats, args.seed));
     if global.json {
         render::json(&json!({
             "schema": measure::SCHEMA, "version": env!("CARGO_PKG_VERSION"), "kind": "concurrent",
-            "machine": super::super::machine::this(),
+            "machine": machine::with_gpus(global),
             "settings": {
                 "nodes": [one.url, two.url], "models": models, "routed": which, "repeats": args.repeats(),
                 "prompts": [first.name, second.name],
             },
             "figures": { "direct": figures[0].json(), "routed": figures[1].json(), "on_two_nodes": apart },
         }))?;
-    } else {
-        render::line(&format!(
-            "two requests, {} on {} and {} on {}, {} runs",
-            models[0],
-            one.name,
-            models[1],
-            two.name,
-            args.repeats()
-        ))?;
-        render::line(&format!(
-            "{:<22}{:>16}{:>16}{:>18}  TAG",
-            "", "ONE BY ONE", "AT ONCE", "RATIO"
-        ))?;
-        for ((label, _), ways) in sides.iter().zip(&figures) {
-            render::line(&ways.line(label))?;
-        }
-        render::line(&format!(
-            "the router sent the two to different nodes in {apart} of {} runs; 2.00x is what two nodes\ncan do, 1.00x is what one does",
-            by_router.len()
-        ))?;
+        return Ok(Exit::Yes);
     }
+    let [one, two] = [(one, &models[0]), (two, &models[1])].map(|(node, model)| format!("{model} on {}", node.name));
+    render::line(&format!("two requests, {one} and {two}, {} runs", args.repeats()))?;
+    render::line(&format!("{:<20}{:>14}{:>14}{:>22}  TAG", "MEDIANS", "ONE BY ONE", "AT ONCE", "RATIO"))?;
+    for (label, ways) in ["directly", "through gpurouter"].iter().zip(&figures) {
+        render::line(&ways.line(label))?;
+    }
+    render::line(&format!(
+        "the router sent the two to different nodes in {apart} of {} runs; 2.00x is what\ntwo equal nodes can do, 1.00x is what one does",
+        args.repeats()
+    ))?;
     Ok(Exit::Yes)
+}
+
+/// A model of the node's: one that the other does not have can go nowhere else.
+fn model(config: &Config, node: &Node, other: &Node) -> anyhow::Result<String> {
+    let only = |model: &&Model| !model.embeds_only() && other.model(&model.name).is_none();
+    let own = node.models.iter().find(only);
+    let model = own.or_else(|| usual_model(config, node)).map(|model| model.id.clone());
+    Ok(model.ok_or_else(|| Told::usage(format!("{} lists no model for text", node.name)))?)
 }
 
 fn target(url: &str, node: &Node, model: &str) -> anyhow::Result<Target> {
@@ -272,7 +258,7 @@ impl Ways {
         let interval =
             interval.map_or_else(String::new, |(low, high)| format!(" [{low:.2}, {high:.2}]"));
         format!(
-            "{label:<22}{:>16}{:>16}{:>18}  derived",
+            "{label:<20}{:>14}{:>14}{:>22}  derived",
             ms(self.apart),
             ms(self.together),
             format!("{ratio}{interval}")

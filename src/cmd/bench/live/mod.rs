@@ -148,7 +148,13 @@ pub(super) fn run(global: &Global, args: &Args, file: Option<&PathBuf>) -> anyho
     let gpus = crate::cmd::gpus(global, &environment, &loaded.config)?;
     let stop = stopped_by_signals()?;
     let client = Client::new().map_err(io::Error::other)?;
-    let trace = trace(args)?;
+    let mut trace = trace(args)?;
+    for prompt in &mut trace.prompts {
+        // A name that stands for whichever model fits: today that is the one that there is.
+        if loaded.config.routing.routes_by_class(prompt.model.as_deref()) {
+            prompt.model = None;
+        }
+    }
     if args.concurrent {
         if file.is_some() {
             return Err(usage("bench live --concurrent writes no receipt"));
@@ -213,10 +219,14 @@ fn observe(
     say(
         global,
         &format!(
-            "{} requests: {} runs of {} under each policy, warming up included; Ctrl-C ends it and reports what is complete",
+            "{} requests: {} under each policy, {}, warming up included; Ctrl-C ends it and reports what is complete",
             campaign.requests(),
-            campaign.runs,
-            campaign.prompts.len()
+            campaign.prompts.len(),
+            if campaign.runs == 1 {
+                "once".to_owned()
+            } else {
+                format!("{} times", campaign.runs)
+            }
         ),
     );
     let bar = bar(global, campaign.requests())?;

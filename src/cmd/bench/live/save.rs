@@ -1,7 +1,8 @@
 //! Both replies of every pair, to be read by a person.
 
+use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::live::Seen;
@@ -58,13 +59,11 @@ impl Folder {
         ));
         let mut text = seen.sent.reply.text.clone();
         for call in &seen.sent.reply.calls {
-            text.push_str(&format!(
-                "\n[calls {} with {}]\n",
-                call.name, call.arguments
-            ));
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\n[calls {} with {}]\n", call.name, call.arguments);
         }
         if let Some(error) = &seen.sent.error {
-            text.push_str(&format!("\n[failed: {error}]\n"));
+            let _ = write!(text, "\n[failed: {error}]\n");
         }
         private(&file, &text)
     }

@@ -46,6 +46,7 @@ impl Setup {
         if args.cpu {
             return on_cpu(&today, &model, args.model.is_some());
         }
+        has_models(args, &today, prompts)?;
         let form = form(&today);
         let routed_model = args
             .routed_model
@@ -250,6 +251,20 @@ pub(in crate::cmd::bench) fn usual_model<'a>(config: &Config, node: &'a Node) ->
             .max_by_key(|model| model.size_bytes)
     };
     resident.or_else(configured).or_else(largest)
+}
+
+/// Whether what there is today can be asked for the models that the requests name; failing at each of them would be no comparison.
+fn has_models(args: &Args, node: &Node, prompts: &[Prompt]) -> anyhow::Result<()> {
+    if args.model.is_some() || node.models.is_empty() {
+        return Ok(());
+    }
+    let named = prompts.iter().filter_map(|prompt| prompt.model.as_deref());
+    match named.into_iter().find(|name| node.model(&ModelName::new(name)).is_none()) {
+        None => Ok(()),
+        Some(model) => Err(Told::usage(format!("{} at {} has no model `{model}`, which requests name", node.name, node.url))
+            .hint("--model M stands in for every model there; --today URL names another place")
+            .into()),
+    }
 }
 
 /// The name that makes the router choose by class; where none does, today's own model.

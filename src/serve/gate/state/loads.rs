@@ -79,9 +79,10 @@ impl State {
         held: Option<&[LoadedModel]>,
         load_ms: u64,
     ) {
-        let Some((model, ..)) = self.queue.loading().filter(|_| order.number == self.load) else {
+        let Some(load) = self.queue.loading().filter(|_| order.number == self.load) else {
             return;
         };
+        let model = load.model;
         let mut found = None;
         if let Some(held) = held {
             let seen: Vec<Seen> = held.iter().map(|loaded| self.seen(now, loaded)).collect();

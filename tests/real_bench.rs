@@ -1,0 +1,119 @@
+//! `gpurouter bench` before two real Ollamas. Needs what `tests/real.rs` needs.
+
+mod common;
+
+use std::process::{Output, Stdio};
+
+use common::fleet::Fleet;
+use common::{Scratch, command, json};
+use serde_json::Value;
+
+fn bench(scratch: &Scratch, args: &[&str]) -> Output {
+    command(scratch)
+        .arg("bench")
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary that cargo built")
+}
+
+fn printed(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+#[test]
+fn live_runs_from_end_to_end_cold_and_warm() {
+    let Some(fleet) = Fleet::own("live_runs_from_end_to_end_cold_and_warm") else {
+        return;
+    };
+    let scratch = Scratch::new();
+    let urls = fleet
+        .ollama
+        .each_ref()
+        .map(|ollama| format!("--node={}", ollama.url()));
+    let prompts = "Write a docstring\n{\"prompt\":\"Design a queue\",\"format\":\"json\",\"check\":{\"schema\":{\"type\":\"object\"}},\"max_tokens\":24}\n";
+    scratch.write("set.txt", prompts);
+    let args = [
+        "live",
+        &urls[0],
+        &urls[1],
+        "--prompts",
+        "set.txt",
+        "--runs",
+        "2",
+        "--max-tokens",
+        "24",
+        "--cold",
+        "--receipt",
+        "run.jsonl",
+        "--save",
+        "replies",
+        "--routed-model",
+        "tiny",
+        "--json",
+    ];
+    let document = json(printed(&bench(&scratch, &args)).as_bytes());
+    let figures = &document["figures"];
+    for (temperature, pairs) in [("cold", 4), ("warm", 4)] {
+        let group = &figures[temperature];
+        assert_eq!(group["pairs"], pairs, "{document}");
+        for side in ["today", "routed"] {
+            let of = |name: &str| group[side][name]["value"].as_f64();
+            assert_eq!(group[side]["failures"], 0, "{group}");
+            assert!(
+                of("ttft_p50") > Some(0.0) && of("total_p50") >= of("ttft_p50"),
+                "{group}"
+            );
+            assert!(
+                of("tokens_in") > Some(0.0) && of("tokens_out") > Some(0.0),
+                "{group}"
+            );
+            assert!(
+                of("prefill_speed") > Some(0.0) && of("decode_speed") > Some(0.0),
+                "{group}"
+            );
+            let loads = of("loads");
+            assert_eq!(
+                loads,
+                Some(if temperature == "cold" { 4.0 } else { 0.0 }),
+                "{group}"
+            );
+        }
+    }
+    assert!(
+        figures["cold"]["today"]["load_ms"]["value"].as_f64()
+            > figures["warm"]["today"]["load_ms"]["value"].as_f64()
+    );
+    let again = printed(&bench(&scratch, &["--recompute", "run.jsonl"]));
+    assert!(again.contains("the receipt holds"), "{again}");
+    let overview = printed(&bench(&scratch, &[&urls[0], &urls[1]]));
+    assert!(overview.contains("tiny"), "{overview}");
+}
+
+#[test]
+fn two_real_nodes_answer_at_once() {
+    let Some(fleet) = Fleet::shared("two_real_nodes_answer_at_once") else {
+        return;
+    };
+    let scratch = Scratch::new();
+    let urls = fleet
+        .ollama
+        .each_ref()
+        .map(|ollama| format!("--node={}", ollama.url()));
+    let args = [
+        "live",
+        "--concurrent",
+        "--quick",
+        "--max-tokens",
+        "32",
+        "--json",
+        &urls[0],
+        &urls[1],
+    ];
+    let document: Value = json(printed(&bench(&scratch, &args)).as_bytes());
+    assert!(
+        document["figures"]["direct"]["ratio"]["value"].as_f64() > Some(0.0),
+        "{document}"
+    );
+}
