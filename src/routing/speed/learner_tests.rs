@@ -115,16 +115,16 @@ fn quality(seed: u64, load: Load) -> (f64, f64) {
             learner.observe(&node, &model, &hidden.answer(&mut dice));
         }
         for _ in 0..100 {
-            let seen = hidden.answer(&mut dice);
+            let real_one = hidden.answer(&mut dice);
             let range = learner
-                .estimate(&node, &model, 16_384, &work(&seen, load))
+                .estimate(&node, &model, 16_384, &work(&real_one, load))
                 .unwrap();
             let loaded = if load == Load::No {
                 0.0
             } else {
-                seen.load.unwrap().1
+                real_one.load.unwrap().1
             };
-            let real = seen.prompt_ms.unwrap() + seen.decode_ms.unwrap() + loaded;
+            let real = real_one.prompt_ms.unwrap() + real_one.decode_ms.unwrap() + loaded;
             all += 1.0;
             close += f64::from((range.centre / real - 1.0).abs() <= 0.2);
             covered += f64::from((range.low..=range.high).contains(&real));
