@@ -201,10 +201,8 @@ impl Watch {
                 );
             }
         }
-        if !lines.is_empty() {
-            out.push_str("# HELP gpurouter_cpu_fallback_ratio Share of a loaded model that runs on the CPU although its node has a GPU.\n# TYPE gpurouter_cpu_fallback_ratio gauge\n");
-            out.push_str(&lines);
-        }
+        out.push_str("# HELP gpurouter_cpu_fallback_ratio Share of a loaded model that runs on the CPU although its node has a GPU.\n# TYPE gpurouter_cpu_fallback_ratio gauge\n");
+        out.push_str(&lines);
     }
 
     /// Ends the thread; what was measured is written before.
