@@ -32,7 +32,7 @@ const BLIND_SLACK: u64 = 3;
 /// Tokens that llama.cpp's context shift keeps from the front, when nobody says how many.
 const KEPT: u64 = 4;
 /// How many times the estimate a prompt may have, of scripts that its tokenizer hardly knows: Korean has 2.4 times as many tokens with Llama
-/// 2 as with Qwen (tests/data/token_counts.json).
+/// 2 as with Qwen (`tests/data/token_counts.json`).
 const UNDERESTIMATED: u64 = 5;
 const UNDERESTIMATED_BY: u64 = 2;
 
@@ -295,9 +295,10 @@ mod tests {
         Prompt::of(Family::Llama3, tokens, tokens * 4, tokens * 4, None)
     }
 
-    fn window(verdict: Verdict) -> Option<Option<u64>> {
+    /// The window of a cut; 0: not known.
+    fn window(verdict: Verdict) -> Option<u64> {
         match verdict {
-            Verdict::Cut(cut) => Some(cut.window),
+            Verdict::Cut(cut) => Some(cut.window.unwrap_or(0)),
             _ => None,
         }
     }
@@ -312,29 +313,26 @@ mod tests {
             (6500, 2048, 1839),
         ] {
             let verdict = judge(&about(estimated), &at(&[known]), &read(left));
-            assert_eq!(window(verdict), Some(Some(known)), "{estimated}");
+            assert_eq!(window(verdict), Some(known), "{estimated}");
         }
         // The same while nobody knows the window; that of the messages then stays unknown too.
         assert_eq!(
             window(judge(&about(3000), &at(&[]), &read(1026))),
-            Some(Some(2048))
+            Some(2048)
         );
-        assert_eq!(
-            window(judge(&about(6500), &at(&[]), &read(1839))),
-            Some(None)
-        );
+        assert_eq!(window(judge(&about(6500), &at(&[]), &read(1839))), Some(0));
     }
 
     #[test]
     fn a_cut_that_takes_little_shows_in_the_number_that_it_leaves() {
         let full = judge(&about(4200), &at(&[4096]), &read(4096));
-        assert_eq!(window(full), Some(Some(4096)));
+        assert_eq!(window(full), Some(4096));
         let with_room = Windows {
             answer: Some(500),
             ..at(&[4096])
         };
         let verdict = judge(&about(3700), &with_room, &read(3596));
-        assert_eq!(window(verdict), Some(Some(4096)));
+        assert_eq!(window(verdict), Some(4096));
         assert_eq!(judge(&about(3700), &with_room, &read(3590)), Verdict::Whole);
     }
 
@@ -370,10 +368,7 @@ mod tests {
             may_lack_cached: true,
             ..read(1026)
         };
-        assert_eq!(
-            window(judge(&about(5000), &at(&[2048]), &half)),
-            Some(Some(2048))
-        );
+        assert_eq!(window(judge(&about(5000), &at(&[2048]), &half)), Some(2048));
     }
 
     #[test]

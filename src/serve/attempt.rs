@@ -196,13 +196,8 @@ fn attempt_here<'b>(
             Err(tried) => return tried,
         };
         x.draft.record.timings.queue_ms = Some(millis(waiting.elapsed()));
-        let window = admitted.as_ref().and_then(|admitted| admitted.window);
-        if let (Some(sent), Some(context)) = (&mut x.sent, window.and_then(|w| w.context)) {
-            sent.num_ctx = Some(u64::from(context));
-        }
-        let window = admitted.as_ref().and_then(|admitted| admitted.window);
-        if let (Some(sent), Some(context)) = (&mut x.sent, window.and_then(|w| w.context)) {
-            sent.num_ctx = Some(u64::from(context));
+        if let Some(sent) = &mut x.sent {
+            sent.decided(admitted.as_ref().and_then(|admitted| admitted.window));
         }
         let settings = admitted
             .as_ref()

@@ -234,36 +234,35 @@ impl Metrics {
             for series in counted.series.values() {
                 families.add(series);
             }
-            counter(
-                &mut out,
-                "gpurouter_requests_total",
-                "Finished requests.",
-                &families.requests,
-            );
-            counter(
-                &mut out,
-                "gpurouter_selections_total",
-                "Requests that a node was chosen for, by reason.",
-                &families.selections,
-            );
-            counter(
-                &mut out,
-                "gpurouter_tokens_total",
-                "Tokens as the nodes counted them.",
-                &families.tokens,
-            );
-            counter(
-                &mut out,
-                "gpurouter_fallbacks_total",
-                "Nodes that were tried in vain.",
-                &counted.fallbacks,
-            );
-            counter(
-                &mut out,
-                "gpurouter_truncated_prompts_total",
-                "Prompts of which the node read only a part.",
-                &counted.truncated,
-            );
+            for (name, help, series) in [
+                (
+                    "gpurouter_requests_total",
+                    "Finished requests.",
+                    &families.requests,
+                ),
+                (
+                    "gpurouter_selections_total",
+                    "Requests that a node was chosen for, by reason.",
+                    &families.selections,
+                ),
+                (
+                    "gpurouter_tokens_total",
+                    "Tokens as the nodes counted them.",
+                    &families.tokens,
+                ),
+                (
+                    "gpurouter_fallbacks_total",
+                    "Nodes that were tried in vain.",
+                    &counted.fallbacks,
+                ),
+                (
+                    "gpurouter_truncated_prompts_total",
+                    "Prompts of which the node read only a part.",
+                    &counted.truncated,
+                ),
+            ] {
+                counter(&mut out, name, help, series);
+            }
             head(
                 &mut out,
                 "gpurouter_cost_saved_usd_total",
@@ -279,13 +278,9 @@ impl Metrics {
             );
             durations(&mut out, &families.durations);
         }
-        head(
-            &mut out,
-            "gpurouter_connections",
-            "gauge",
-            "Open client connections.",
-        );
-        let _ = writeln!(out, "gpurouter_connections {connections}");
+        let name = "gpurouter_connections";
+        head(&mut out, name, "gauge", "Open client connections.");
+        let _ = writeln!(out, "{name} {connections}");
         head(
             &mut out,
             "gpurouter_node_up",

@@ -8,6 +8,7 @@ use crate::config::LogLevel;
 use crate::dialect::{Parsed, Usage};
 use crate::routing::speed::Load;
 use crate::routing::truncation::{Cut, Prompt, Reading, Verdict, Windows, judge};
+use crate::routing::window::Window;
 use crate::routing::{Candidate, Family, Observation};
 
 /// The name of the header or trailer that tells of a cut prompt.
@@ -25,7 +26,7 @@ pub(super) struct Sent {
     one_text: bool,
     max_tokens: Option<u64>,
     /// The context that it is answered with, as far as that is decided here; `None`: the node's own.
-    pub(super) num_ctx: Option<u64>,
+    num_ctx: Option<u64>,
 }
 
 impl Sent {
@@ -40,6 +41,13 @@ impl Sent {
             one_text: parsed.one_prompt(),
             max_tokens: parsed.max_tokens(),
             num_ctx: parsed.num_ctx().filter(|tokens| *tokens > 0),
+        }
+    }
+
+    /// Which window the scheduler gave it.
+    pub(super) fn decided(&mut self, window: Option<Window>) {
+        if let Some(context) = window.and_then(|window| window.context) {
+            self.num_ctx = Some(context.into());
         }
     }
 }

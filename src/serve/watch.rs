@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -201,10 +201,8 @@ impl Watch {
                 );
             }
         }
-        if !lines.is_empty() {
-            out.push_str("# HELP gpurouter_cpu_fallback_ratio Share of a loaded model that runs on the CPU although its node has a GPU.\n# TYPE gpurouter_cpu_fallback_ratio gauge\n");
-            out.push_str(&lines);
-        }
+        out.push_str("# HELP gpurouter_cpu_fallback_ratio Share of a loaded model that runs on the CPU although its node has a GPU.\n# TYPE gpurouter_cpu_fallback_ratio gauge\n");
+        out.push_str(&lines);
     }
 
     /// Ends the thread; what was measured is written before.
@@ -245,14 +243,14 @@ pub(super) fn start(router: &Arc<Router>) -> io::Result<()> {
     let thread = thread::Builder::new()
         .name("watch".to_owned())
         .stack_size(256 * 1024)
-        .spawn(move || follow(&shared, path))?;
+        .spawn(move || follow(&shared, path.as_deref()))?;
     let kept = &router.watch.thread;
     *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
     Ok(())
 }
 
 /// The life of the thread.
-fn follow(router: &Weak<Router>, path: Option<PathBuf>) {
+fn follow(router: &Weak<Router>, path: Option<&Path>) {
     let mut written = Instant::now();
     let mut failed = false;
     while let Some(router) = router.upgrade() {
@@ -261,7 +259,7 @@ fn follow(router: &Weak<Router>, path: Option<PathBuf>) {
         if goes_on && written.elapsed() < KEEP_INTERVAL {
             continue;
         }
-        if let Some(path) = &path
+        if let Some(path) = path
             && let Some(kept) = router.measurements.changed(&router.snapshot())
         {
             written = Instant::now();
@@ -296,7 +294,7 @@ impl Router {
         }
     }
 
-    fn restore(&self, path: &std::path::Path) {
+    fn restore(&self, path: &Path) {
         let kept = match Kept::load(path) {
             Ok(kept) => kept,
             Err(error) => {

@@ -8,7 +8,7 @@ pub enum Shape {
     Half,
     /// The first few and the newest, the window exactly full: Ollama before it used llama-server.
     Window,
-    /// The front goes, and room for the answer stays: KoboldCpp, text-generation-webui.
+    /// The front goes, and room for the answer stays: `KoboldCpp`, text-generation-webui.
     Front,
     /// The end goes, as most embedding servers do.
     Tail,

@@ -10,7 +10,7 @@ pub use refusal::Refusal;
 use serde::Serialize;
 
 use predict::predict;
-use rank::{Entry, rank};
+use rank::{Entry, Trouble, rank};
 use refusal::refusal;
 
 use super::queue::Forecast;
@@ -219,8 +219,10 @@ fn consider(
             preferred: target.prefer.as_deref() == Some(node.name.as_str()),
             full: load.full() || node.state == NodeState::Busy,
             load,
-            suspect: speeds.suspect.contains(&node.name),
-            fallen: speed.fallen.filter(|_| resident),
+            trouble: Trouble::of(
+                speeds.suspect.contains(&node.name),
+                speed.fallen.filter(|_| resident),
+            ),
             order,
             measured_load_ms: load
                 .forecast

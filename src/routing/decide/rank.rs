@@ -12,10 +12,7 @@ pub(super) struct Entry {
     pub(super) preferred: bool,
     pub(super) full: bool,
     pub(super) load: NodeLoad,
-    /// The node owes an answer for far longer than it takes.
-    pub(super) suspect: bool,
-    /// What the model runs on there, where it should run on a GPU and does not.
-    pub(super) fallen: Option<Processor>,
+    pub(super) trouble: Option<Trouble>,
     pub(super) order: usize,
     /// Milliseconds that a load of the model takes there, where that was measured.
     pub(super) measured_load_ms: Option<u64>,
@@ -46,21 +43,32 @@ fn spills(entries: &[Entry]) -> bool {
         })
 }
 
-impl Entry {
-    fn on_cpu(&self) -> bool {
-        self.fallen == Some(Processor::Cpu)
+/// What makes a node worse than one that is in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Trouble {
+    /// The model runs on the CPU in part, though the node has a GPU.
+    PartlyOnCpu,
+    /// The model runs on the CPU, though the node has a GPU.
+    OnCpu,
+    /// The node owes an answer for far longer than it takes.
+    Suspect,
+}
+
+impl Trouble {
+    pub(super) fn of(suspect: bool, fallen: Option<Processor>) -> Option<Self> {
+        match fallen {
+            _ if suspect => Some(Self::Suspect),
+            Some(Processor::Cpu) => Some(Self::OnCpu),
+            Some(Processor::Partly(_)) => Some(Self::PartlyOnCpu),
+            Some(Processor::Gpu) | None => None,
+        }
     }
 
-    /// What makes it worse than one that is in order, the worst first.
-    fn trouble(&self) -> Option<&'static str> {
-        if self.suspect {
-            Some("suspect")
-        } else if self.on_cpu() {
-            Some("on_cpu")
-        } else if self.fallen.is_some() {
-            Some("partly_on_cpu")
-        } else {
-            None
+    fn reason(self) -> &'static str {
+        match self {
+            Self::PartlyOnCpu => "partly_on_cpu",
+            Self::OnCpu => "on_cpu",
+            Self::Suspect => "suspect",
         }
     }
 }
@@ -106,8 +114,9 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
             // A full queue is tried last: it may have room by then.
             (
                 !forecast.possible,
-                entry.suspect,
-                entry.on_cpu(),
+                entry
+                    .trouble
+                    .filter(|trouble| *trouble > Trouble::PartlyOnCpu),
                 forecast.splits,
                 forecast.short,
                 yields,
@@ -115,7 +124,7 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
             tries && !untried(entry),
             !all_predicted && !resident,
             total,
-            entry.fallen.is_some(),
+            entry.trouble,
             forecast.wait_ms.is_none(),
             forecast
                 .wait_ms
@@ -128,13 +137,12 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
     let alone = entries.len() == 1;
     let mut ranked: Vec<Candidate> = Vec::with_capacity(entries.len());
     let mut best: Option<(bool, bool, u32)> = None;
-    let winner_trouble = entries.first().and_then(Entry::trouble);
+    let sound = entries.first().is_some_and(|best| best.trouble.is_none());
     for entry in entries {
         // A part on the CPU only counts where no time is predicted.
-        let partly = |trouble: &&str| *trouble == "partly_on_cpu";
         let trouble = entry
-            .trouble()
-            .filter(|trouble| winner_trouble.is_none() && !(all_predicted && partly(trouble)));
+            .trouble
+            .filter(|trouble| sound && !(all_predicted && *trouble == Trouble::PartlyOnCpu));
         let yields = !entry.preferred || (entry.full && some_free);
         let busy = entry.load.active + entry.load.queued;
         let reason = match best {
@@ -143,7 +151,7 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
             None if all_predicted => "soonest",
             None if entry.candidate.resident => "resident",
             None => "first_free",
-            Some(_) if trouble.is_some() => trouble.unwrap_or_default(),
+            Some(_) if trouble.is_some() => trouble.map_or("slower", Trouble::reason),
             Some((true, _, _)) => "not_preferred",
             Some(_) if all_predicted => "slower",
             Some((_, true, _)) if !entry.candidate.resident => "not_resident",
