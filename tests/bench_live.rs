@@ -1,4 +1,11 @@
 //! `gpurouter bench live` as a user runs it: the real binary in front of simulated nodes with real waits.
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::float_cmp,
+    clippy::format_collect,
+    clippy::similar_names,
+    reason = "counts are small, and figures that count are exact"
+)]
 
 mod common;
 

@@ -259,11 +259,17 @@ fn has_models(args: &Args, node: &Node, prompts: &[Prompt]) -> anyhow::Result<()
         return Ok(());
     }
     let named = prompts.iter().filter_map(|prompt| prompt.model.as_deref());
-    match named.into_iter().find(|name| node.model(&ModelName::new(name)).is_none()) {
+    match named
+        .into_iter()
+        .find(|name| node.model(&ModelName::new(name)).is_none())
+    {
         None => Ok(()),
-        Some(model) => Err(Told::usage(format!("{} at {} has no model `{model}`, which requests name", node.name, node.url))
-            .hint("--model M stands in for every model there; --today URL names another place")
-            .into()),
+        Some(model) => Err(Told::usage(format!(
+            "{} at {} has no model `{model}`, which requests name",
+            node.name, node.url
+        ))
+        .hint("--model M stands in for every model there; --today URL names another place")
+        .into()),
     }
 }
 
