@@ -169,6 +169,23 @@ pub(super) fn run(global: &Global, args: &Args, file: Option<&PathBuf>) -> anyho
         return concurrent::run(global, args, loaded.config, &client, &trace, &stop);
     }
     let setup = Setup::of(global, args, loaded.config, &trace.prompts)?;
+    if args.cold && setup.nodes.is_empty() {
+        return Err(usage(
+            "--cold needs an Ollama: no other node unloads its model",
+        ));
+    }
+    if !setup.tools && args.prompts.is_none() && args.trace.is_none() {
+        let before = trace.prompts.len();
+        trace.prompts.retain(|prompt| prompt.tools.is_empty());
+        if trace.prompts.len() < before {
+            let left_out = before - trace.prompts.len();
+            trace.name = format!("{}, {left_out} with tools left out", trace.name);
+            trace.notes.push(
+                "a model that would be asked takes no tools; prompts with tools are left out"
+                    .to_owned(),
+            );
+        }
+    }
     let mut meter = if setup.local {
         Meter::start(&gpus)?
     } else {
@@ -199,7 +216,7 @@ pub(super) fn run(global: &Global, args: &Args, file: Option<&PathBuf>) -> anyho
             seed: args.seed,
             stop: &stop,
         },
-        memory: Memory::new(&client, setup.nodes.clone()),
+        memory: Memory::new(&client, setup.nodes.clone(), setup.watched),
         meter: meter.as_ref(),
     };
     let recorder = file.map(|file| receipt::start(file, &header)).transpose()?;
