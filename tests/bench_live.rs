@@ -188,7 +188,7 @@ fn two_hundred_checked_requests_have_a_headline_and_a_receipt_that_holds_until_a
         text.contains("warm: in memory, 200 pairs of 50 requests"),
         "{text}"
     );
-    assert!(text.contains("SIMPLE warm routed     200"), "{text}");
+    assert!(text.contains("SIMPLE warm routed    200"), "{text}");
     assert!(text.contains("####"), "{text}");
     for line in text.lines() {
         assert!(

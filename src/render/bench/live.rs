@@ -58,7 +58,7 @@ fn tiers(out: &mut dyn Write, tiers: &[Tier]) -> io::Result<()> {
     writeln!(out)?;
     writeln!(
         out,
-        "{:<22}{:>4}{:>10}{:>10}{:>10}{:>10} {:>9}  TAG",
+        "{:<21}{:>4}{:>10}{:>10}{:>10}{:>10} {:>9}  TAG",
         "to the end, by class", "N", "P50", "P95", "MIN", "MAX", "TOKENS/S"
     )?;
     for tier in tiers {
@@ -70,7 +70,7 @@ fn tiers(out: &mut dyn Write, tiers: &[Tier]) -> io::Result<()> {
             );
             writeln!(
                 out,
-                "{label:<22}{:>4}{:>10}{:>10}{:>10}{:>10} {:>9}  {}",
+                "{label:<21}{:>4}{:>10}{:>10}{:>10}{:>10} {:>9}  {}",
                 tier.pairs,
                 text(spread.p50),
                 text(spread.p95),
