@@ -87,6 +87,30 @@ fn live_runs_from_end_to_end_cold_and_warm() {
     );
     let again = printed(&bench(&scratch, &["--recompute", "run.jsonl"]));
     assert!(again.contains("the receipt holds"), "{again}");
+    // The tiny model takes no tools: a request that offers some would only fail.
+    let built_in = bench(
+        &scratch,
+        &[
+            "live",
+            &urls[0],
+            "--class",
+            "complex",
+            "--size",
+            "short",
+            "--runs",
+            "1",
+            "--max-tokens",
+            "4",
+            "--routed-model",
+            "tiny",
+        ],
+    );
+    let text = printed(&built_in);
+    assert!(text.contains("1 with tools left out"), "{text}");
+    assert!(
+        text.contains("failed, counted at the time-out                    0           0"),
+        "{text}"
+    );
     let overview = printed(&bench(&scratch, &[&urls[0], &urls[1]]));
     assert!(overview.contains("tiny"), "{overview}");
 }

@@ -23,6 +23,7 @@ const LONGEST: usize = 4 << 20;
 pub struct Memory<'a> {
     client: &'a Client,
     nodes: Vec<Origin>,
+    all: bool,
 }
 
 /// The models in memory: node, model, context.
@@ -45,12 +46,12 @@ struct Entry {
 }
 
 impl<'a> Memory<'a> {
-    /// Watches these Ollamas.
-    pub fn new(client: &'a Client, nodes: Vec<Origin>) -> Self {
-        Self { client, nodes }
+    /// Watches these Ollamas; `all` is whether every other node holds its model for good.
+    pub fn new(client: &'a Client, nodes: Vec<Origin>, all: bool) -> Self {
+        Self { client, nodes, all }
     }
 
-    /// What is in memory now; `None` when there is no Ollama or one of them does not say.
+    /// What is in memory now; `None` when a node does not say.
     pub(super) fn resident(&self) -> Option<Resident> {
         let mut resident = Resident::new();
         for (index, node) in self.nodes.iter().enumerate() {
@@ -61,7 +62,7 @@ impl<'a> Memory<'a> {
                 resident.insert((index, name, entry.context_length));
             }
         }
-        (!self.nodes.is_empty()).then_some(resident)
+        self.all.then_some(resident)
     }
 
     /// Empties the memory of every node.

@@ -105,8 +105,14 @@ fn tier(
         class,
         temperature,
         pairs: pairs.len() as u64,
-        today: spread(&today, &pairs.iter().map(|pair| pair.today).collect::<Vec<_>>()),
-        routed: spread(&routed, &pairs.iter().map(|pair| pair.routed).collect::<Vec<_>>()),
+        today: spread(
+            &today,
+            &pairs.iter().map(|pair| pair.today).collect::<Vec<_>>(),
+        ),
+        routed: spread(
+            &routed,
+            &pairs.iter().map(|pair| pair.routed).collect::<Vec<_>>(),
+        ),
         end_to_end: speedup(pairs, Time::End, paired),
     }
 }

@@ -58,7 +58,7 @@ fn tiers(out: &mut dyn Write, tiers: &[Tier]) -> io::Result<()> {
     writeln!(out)?;
     writeln!(
         out,
-        "{:<22}{:>4}{:>10}{:>10}{:>10}{:>10}{:>9}  TAG",
+        "{:<21}{:>4}{:>10}{:>10}{:>10}{:>10} {:>9}  TAG",
         "to the end, by class", "N", "P50", "P95", "MIN", "MAX", "TOKENS/S"
     )?;
     for tier in tiers {
@@ -70,18 +70,26 @@ fn tiers(out: &mut dyn Write, tiers: &[Tier]) -> io::Result<()> {
             );
             writeln!(
                 out,
-                "{label:<22}{:>4}{:>10}{:>10}{:>10}{:>10}{:>9}  {}",
+                "{label:<21}{:>4}{:>10}{:>10}{:>10}{:>10} {:>9}  {}",
                 tier.pairs,
                 text(spread.p50),
                 text(spread.p95),
                 text(spread.min),
                 text(spread.max),
-                text(spread.decode_speed),
+                speed(spread.decode_speed),
                 brief(spread)
             )?;
         }
     }
     writeln!(out, "m: times are measured; d: speeds are derived")
+}
+
+/// A speed in nine columns.
+fn speed(figure: Figure) -> String {
+    match figure.value() {
+        Some(fast) if fast >= 10_000.0 => grouped_trimmed(fast, 0),
+        _ => text(figure),
+    }
 }
 
 /// The tags of a line of [`tiers`], by their first letters: of the times, and of the speed.

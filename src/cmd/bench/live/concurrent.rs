@@ -104,9 +104,16 @@ pub(super) fn run(
         }))?;
         return Ok(Exit::Yes);
     }
-    let [one, two] = [(one, &models[0]), (two, &models[1])].map(|(node, model)| format!("{model} on {}", node.name));
-    render::line(&format!("two requests, {one} and {two}, {} runs", args.repeats()))?;
-    render::line(&format!("{:<20}{:>14}{:>14}{:>22}  TAG", "MEDIANS", "ONE BY ONE", "AT ONCE", "RATIO"))?;
+    let [one, two] = [(one, &models[0]), (two, &models[1])]
+        .map(|(node, model)| format!("{model} on {}", node.name));
+    render::line(&format!(
+        "two requests, {one} and {two}, {} runs",
+        args.repeats()
+    ))?;
+    render::line(&format!(
+        "{:<20}{:>14}{:>14}{:>22}  TAG",
+        "MEDIANS", "ONE BY ONE", "AT ONCE", "RATIO"
+    ))?;
     for (label, ways) in ["directly", "through gpurouter"].iter().zip(&figures) {
         render::line(&ways.line(label))?;
     }
@@ -121,7 +128,9 @@ pub(super) fn run(
 fn model(config: &Config, node: &Node, other: &Node) -> anyhow::Result<String> {
     let only = |model: &&Model| !model.embeds_only() && other.model(&model.name).is_none();
     let own = node.models.iter().find(only);
-    let model = own.or_else(|| usual_model(config, node)).map(|model| model.id.clone());
+    let model = own
+        .or_else(|| usual_model(config, node))
+        .map(|model| model.id.clone());
     Ok(model.ok_or_else(|| Told::usage(format!("{} lists no model for text", node.name)))?)
 }
 

@@ -68,6 +68,9 @@ one under the other, by turns. Warm passes begin with the models in memory;
 --cold adds passes that unload every model of your nodes before each request.
 The GPUs' energy is counted where all nodes are on this machine.
 
+Checks of your own prompts: {\"needle\": [\"text\", ...]},
+{\"quantity\": {\"value\": 150, \"units\": [\"min\"]}}, {\"schema\": {\"type\": ...}},
+{\"tool-call\": {\"name\": ..., \"arguments\": {...}}}.
 There is no headline (NOT COMPARABLE) unless checked answers are as good when
 routed: a tool call, a JSON schema, a needle or a quantity. 189 checks that all
 pass are enough. Ctrl-C ends it and reports the pairs that are complete.
@@ -76,10 +79,10 @@ Exit codes: 0 done; 1 stopped; 2 usage; 3 no node answers.")]
 pub struct Args {
     #[arg(long, value_name = "URL[=NAME]", help = TODAY_HELP)]
     pub(super) today: Option<String>,
-    /// Its model [default: the one in memory, or the largest]
+    /// Its model [default: the one in memory, or largest]
     #[arg(long, value_name = "M")]
     pub(super) model: Option<String>,
-    /// The router [default: the running one, else one for it]
+    /// The router [default: the running one, else its own]
     #[arg(long, value_name = "URL", conflicts_with_all = ["cpu"])]
     pub(super) routed: Option<String>,
     /// The model asked of it [default: auto]
@@ -151,7 +154,11 @@ pub(super) fn run(global: &Global, args: &Args, file: Option<&PathBuf>) -> anyho
     let mut trace = trace(args)?;
     for prompt in &mut trace.prompts {
         // A name that stands for whichever model fits: today that is the one that there is.
-        if loaded.config.routing.routes_by_class(prompt.model.as_deref()) {
+        if loaded
+            .config
+            .routing
+            .routes_by_class(prompt.model.as_deref())
+        {
             prompt.model = None;
         }
     }
@@ -162,6 +169,23 @@ pub(super) fn run(global: &Global, args: &Args, file: Option<&PathBuf>) -> anyho
         return concurrent::run(global, args, loaded.config, &client, &trace, &stop);
     }
     let setup = Setup::of(global, args, loaded.config, &trace.prompts)?;
+    if args.cold && setup.nodes.is_empty() {
+        return Err(usage(
+            "--cold needs an Ollama: no other node unloads its model",
+        ));
+    }
+    if !setup.tools && args.prompts.is_none() && args.trace.is_none() {
+        let before = trace.prompts.len();
+        trace.prompts.retain(|prompt| prompt.tools.is_empty());
+        if trace.prompts.len() < before {
+            let left_out = before - trace.prompts.len();
+            trace.name = format!("{}, {left_out} with tools left out", trace.name);
+            trace.notes.push(
+                "a model that would be asked takes no tools; prompts with tools are left out"
+                    .to_owned(),
+            );
+        }
+    }
     let mut meter = if setup.local {
         Meter::start(&gpus)?
     } else {
@@ -192,7 +216,7 @@ pub(super) fn run(global: &Global, args: &Args, file: Option<&PathBuf>) -> anyho
             seed: args.seed,
             stop: &stop,
         },
-        memory: Memory::new(&client, setup.nodes.clone()),
+        memory: Memory::new(&client, setup.nodes.clone(), setup.watched),
         meter: meter.as_ref(),
     };
     let recorder = file.map(|file| receipt::start(file, &header)).transpose()?;

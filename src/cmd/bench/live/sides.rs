@@ -23,6 +23,10 @@ pub(super) struct Setup {
     pub(super) routed: String,
     /// The Ollamas behind them.
     pub(super) nodes: Vec<Origin>,
+    /// Whether all other nodes hold their models for good.
+    pub(super) watched: bool,
+    /// Whether both sides' models take tools, as far as anybody says.
+    pub(super) tools: bool,
     /// Whether all of it is on this machine, so that its GPUs do the work.
     pub(super) local: bool,
     pub(super) notes: Vec<String>,
@@ -52,11 +56,23 @@ impl Setup {
             .routed_model
             .clone()
             .unwrap_or_else(|| virtual_model(&config, &model));
+        let by_class = config.routing.routes_by_class(Some(&routed_model));
+        let complex = config
+            .routing
+            .complex
+            .as_ref()
+            .map(|target| target.model.clone());
         let (router, own, which) = router(global, args, config)?;
         let mut behind: Vec<&Node> = snapshot.nodes.iter().map(AsRef::as_ref).collect();
         if !behind.iter().any(|node| node.url == today.url) {
             behind.push(&today);
         }
+        let answers = if by_class {
+            complex.unwrap_or_else(|| model.clone())
+        } else {
+            routed_model.clone()
+        };
+        let tools = takes_tools(&behind, &model) && takes_tools(&behind, &answers);
         let named = |model: &str, replaces: bool| {
             if all_named && !replaces {
                 "the models that it names".to_owned()
@@ -72,7 +88,12 @@ impl Setup {
                 named(&model, args.model.is_some())
             ),
             routed: format!(
-                "gpurouter {which} before {usable} nodes, {}",
+                "gpurouter {which} before {}, {}",
+                if usable == 1 {
+                    "1 node".to_owned()
+                } else {
+                    format!("{usable} nodes")
+                },
                 named(&routed_model, args.routed_model.is_some())
             ),
             sides: [
@@ -86,6 +107,10 @@ impl Setup {
                 )?,
             ],
             nodes: ollamas(&behind)?,
+            watched: behind
+                .iter()
+                .all(|node| matches!(node.kind, Some(NodeKind::Ollama | NodeKind::LlamaServer))),
+            tools,
             local: behind.iter().all(|node| is_local(&node.url)),
             notes: Vec::new(),
             _own: own,
@@ -119,6 +144,8 @@ fn on_cpu(node: &Node, model: &str, replaces: bool) -> anyhow::Result<Setup> {
         ),
         routed: format!("its GPU as the node itself uses it, {model}; no router"),
         nodes: ollamas(&[node])?,
+        watched: true,
+        tools: takes_tools(&[node], model),
         local: is_local(&node.url),
         notes: vec![
             "--cpu: TODAY is the CPU, ROUTED the GPU of the same node; no router is asked"
@@ -145,6 +172,15 @@ fn side(
             replaces,
             num_gpu: None,
         },
+    })
+}
+
+/// Whether a model takes tools on every node that has it; a node that does not tell may.
+fn takes_tools(nodes: &[&Node], model: &str) -> bool {
+    let name = ModelName::new(model);
+    let found = nodes.iter().filter_map(|node| node.model(&name));
+    found.into_iter().all(|model| {
+        model.capabilities.is_empty() || model.capabilities.contains(&Capability::Tools)
     })
 }
 
@@ -259,11 +295,17 @@ fn has_models(args: &Args, node: &Node, prompts: &[Prompt]) -> anyhow::Result<()
         return Ok(());
     }
     let named = prompts.iter().filter_map(|prompt| prompt.model.as_deref());
-    match named.into_iter().find(|name| node.model(&ModelName::new(name)).is_none()) {
+    match named
+        .into_iter()
+        .find(|name| node.model(&ModelName::new(name)).is_none())
+    {
         None => Ok(()),
-        Some(model) => Err(Told::usage(format!("{} at {} has no model `{model}`, which requests name", node.name, node.url))
-            .hint("--model M stands in for every model there; --today URL names another place")
-            .into()),
+        Some(model) => Err(Told::usage(format!(
+            "{} at {} has no model `{model}`, which requests name",
+            node.name, node.url
+        ))
+        .hint("--model M stands in for every model there; --today URL names another place")
+        .into()),
     }
 }
 
