@@ -166,6 +166,10 @@ impl Problem {
 
     /// The fewest loads; `None` when there are too many states.
     pub fn solve(&self) -> Option<u64> {
+        self.solve_with(prune)
+    }
+
+    fn solve_with(&self, prune: fn(HashMap<State, u64>) -> HashMap<State, u64>) -> Option<u64> {
         let mut wishes: Vec<BTreeSet<u32>> = vec![BTreeSet::new(); self.models.len()];
         for step in &self.steps {
             if let Step::Serve { model, context } = step

@@ -93,7 +93,11 @@ fn brute(problem: &Problem, step: usize, state: &State) -> u64 {
             .copied()
             .filter(|held| held.0 != model)
             .collect();
-        for option in context..=3 {
+        let largest = problem.steps.iter().map(|step| match step {
+            Step::Serve { context, .. } => *context,
+            Step::Restart { .. } => 0,
+        });
+        for option in context..=largest.max().unwrap_or(context) {
             for set in 0..1_u32 << others.len() {
                 let mut kept = chosen(&others, set);
                 let used: u64 = kept.iter().map(|(m, c)| problem.bytes(*m, *c)).sum();
@@ -114,6 +118,27 @@ fn brute(problem: &Problem, step: usize, state: &State) -> u64 {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn dropping_states_changes_nothing(
+        steps in prop::collection::vec((0_usize..6, 1_u32..=2), 8..40),
+        nodes in prop::collection::vec((4_u64..9, 2_usize..6), 1..=2),
+        models in prop::collection::vec((1_u64..4, 0_u64..2), 6),
+    ) {
+        let problem = problem(&steps, &nodes, &models);
+        let all = problem.solve_with(|states| states);
+        prop_assert!(all.is_none() || problem.solve() == all);
+    }
+
+    #[test]
+    fn on_one_node_it_is_what_trying_everything_finds(
+        steps in prop::collection::vec((0_usize..3, 1_u32..=2), 5..9),
+        node in (3_u64..7, 2_usize..4),
+        models in prop::collection::vec((1_u64..4, 0_u64..2), 3),
+    ) {
+        let problem = problem(&steps, &[node], &models);
+        prop_assert_eq!(problem.solve(), Some(brute(&problem, 0, &vec![Vec::new()])));
+    }
 
     #[test]
     fn it_is_what_trying_everything_finds(

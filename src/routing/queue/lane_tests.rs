@@ -58,6 +58,11 @@ fn an_embedding_model_without_room_goes_to_the_cpu() {
     );
     assert_eq!(ids(&node.loaded(1500, 500)), [id]);
     assert_eq!(node.holds(), [1, 2]);
+    node.finish(1600, id);
+    // There it is in nobody's way, even while a prompt is being read.
+    node.ask(2000, &asking(1, 9));
+    let (id, actions) = node.ask(2100, &embedding(2, 1));
+    assert_eq!(ids(&actions), [id]);
 }
 
 #[test]

@@ -96,6 +96,14 @@ impl NodeQueue {
         let Some(request) = self.waiting.get(index).map(|waiting| &waiting.request) else {
             return false;
         };
+        let on_cpu = self
+            .models
+            .resident(request.model)
+            .is_some_and(|resident| resident.on_cpu);
+        if on_cpu {
+            // It shares neither the GPU nor its slots with urgent work.
+            return false;
+        }
         let lane = request.lane;
         let keeps = self.kept_slot(now, request);
         if self.active.values().any(|active| active.lane.urgent()) {

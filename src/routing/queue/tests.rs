@@ -199,10 +199,10 @@ fn only_one_load_at_a_time() {
 #[test]
 fn an_idle_victim_goes_at_once_and_the_least_valuable_one() {
     let mut node = Node::new();
-    node.hold(0, &asking(1, 4));
-    node.hold(100_000, &asking(2, 4));
+    node.hold(0, &asking(2, 4));
+    node.hold(100_000, &asking(1, 4));
     let (_, actions) = node.ask(200_000, &asking(3, 4));
-    assert_eq!(load(&actions).2, [1], "the longer unused one");
+    assert_eq!(load(&actions).2, [2], "the longer unused one");
 }
 
 #[test]
@@ -384,14 +384,46 @@ fn a_second_load_for_more_context_takes_all_that_is_left() {
 #[test]
 fn growth_leaves_room_for_what_was_used_lately() {
     let mut node = Node::new();
+    let large = Request {
+        footprint: asking(1, 5).footprint,
+        ..growing(4096)
+    };
+    let (_, actions) = node.ask(0, &large);
+    assert_eq!(load(&actions).1, 16_384);
+    let mut node = Node::new();
     node.hold(0, &asking(2, 4));
     // Somebody unloads it.
     node.queue.observed(5000, 4000, &[]);
-    let (_, actions) = node.ask(6000, &asking(1, 5));
+    let (_, actions) = node.ask(6000, &large);
+    let context = load(&actions).1;
+    assert_eq!(context, 8192, "10 GiB less 5.25 and the 4.25 of the other");
+}
+
+#[test]
+fn what_a_node_showed_of_a_model_corrects_the_estimate() {
+    let mut node = Node::with(Settings {
+        policy: WindowPolicy::Bucket,
+        ..settings()
+    });
+    let (id, _) = node.ask(0, &asking(1, 2));
+    let shown = Occupied {
+        bytes: 17 * GIB / 4,
+        whole: true,
+    };
+    node.queue.loaded(2000, 4096, Some(shown), 2000);
+    node.queue.step(2000);
+    node.finish(3000, id);
+    node.queue.observed(5000, 4000, &[]);
+    node.hold(6000, &asking(2, 6));
+    let more = Request {
+        context: wish(8192),
+        ..asking(1, 2)
+    };
+    let (_, actions) = node.ask(90_000, &more);
     assert_eq!(
-        load(&actions).1,
-        8192,
-        "10 GiB less 5.25 and the 4.25 of the other"
+        load(&actions).2,
+        [2],
+        "4.5 GiB, not the 2.5 of the estimate"
     );
 }
 
