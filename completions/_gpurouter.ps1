@@ -292,13 +292,13 @@ Register-ArgumentCompleter -Native -CommandName 'gpurouter' -ScriptBlock {
             [CompletionResult]::new('cost', 'cost', [CompletionResultType]::ParameterValue, 'What a number of tokens costs at an API')
             [CompletionResult]::new('proxy', 'proxy', [CompletionResultType]::ParameterValue, 'What the router itself costs, beside other proxies')
             [CompletionResult]::new('alloc', 'alloc', [CompletionResultType]::ParameterValue, 'How fast models are placed on simulated GPUs')
-            [CompletionResult]::new('replay', 'replay', [CompletionResultType]::ParameterValue, 'Traces over simulated nodes in virtual time, without and with gpurouter')
+            [CompletionResult]::new('replay', 'replay', [CompletionResultType]::ParameterValue, 'Traces over simulated nodes, without and with gpurouter')
             break
         }
         'gpurouter;bench;live' {
             [CompletionResult]::new('--today', '--today', [CompletionResultType]::ParameterName, 'What you have today: the address of an Ollama, of a server with OpenAI''s API, or of another proxy [default: the first node, directly]')
-            [CompletionResult]::new('--model', '--model', [CompletionResultType]::ParameterName, 'Its model [default: the one in memory, or the largest]')
-            [CompletionResult]::new('--routed', '--routed', [CompletionResultType]::ParameterName, 'The router [default: the running one, else one for it]')
+            [CompletionResult]::new('--model', '--model', [CompletionResultType]::ParameterName, 'Its model [default: the one in memory, or largest]')
+            [CompletionResult]::new('--routed', '--routed', [CompletionResultType]::ParameterName, 'The router [default: the running one, else its own]')
             [CompletionResult]::new('--routed-model', '--routed-model', [CompletionResultType]::ParameterName, 'The model asked of it [default: auto]')
             [CompletionResult]::new('--prompts', '--prompts', [CompletionResultType]::ParameterName, 'Your own prompts: a text per line, or per line an object {"prompt", "class", "check", ...}')
             [CompletionResult]::new('--trace', '--trace', [CompletionResultType]::ParameterName, 'A trace that `serve --record` wrote')

@@ -277,12 +277,12 @@ set edit:completion:arg-completer[gpurouter] = {|@words|
             cand cost 'What a number of tokens costs at an API'
             cand proxy 'What the router itself costs, beside other proxies'
             cand alloc 'How fast models are placed on simulated GPUs'
-            cand replay 'Traces over simulated nodes in virtual time, without and with gpurouter'
+            cand replay 'Traces over simulated nodes, without and with gpurouter'
         }
         &'gpurouter;bench;live'= {
             cand --today 'What you have today: the address of an Ollama, of a server with OpenAI''s API, or of another proxy [default: the first node, directly]'
-            cand --model 'Its model [default: the one in memory, or the largest]'
-            cand --routed 'The router [default: the running one, else one for it]'
+            cand --model 'Its model [default: the one in memory, or largest]'
+            cand --routed 'The router [default: the running one, else its own]'
             cand --routed-model 'The model asked of it [default: auto]'
             cand --prompts 'Your own prompts: a text per line, or per line an object {"prompt", "class", "check", ...}'
             cand --trace 'A trace that `serve --record` wrote'

@@ -218,10 +218,10 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fis
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -f -a "cost" -d 'What a number of tokens costs at an API'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -f -a "proxy" -d 'What the router itself costs, beside other proxies'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -f -a "alloc" -d 'How fast models are placed on simulated GPUs'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -f -a "replay" -d 'Traces over simulated nodes in virtual time, without and with gpurouter'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -f -a "replay" -d 'Traces over simulated nodes, without and with gpurouter'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l today -d 'What you have today: the address of an Ollama, of a server with OpenAI\'s API, or of another proxy [default: the first node, directly]' -r
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l model -d 'Its model [default: the one in memory, or the largest]' -r
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l routed -d 'The router [default: the running one, else one for it]' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l model -d 'Its model [default: the one in memory, or largest]' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l routed -d 'The router [default: the running one, else its own]' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l routed-model -d 'The model asked of it [default: auto]' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l prompts -d 'Your own prompts: a text per line, or per line an object {"prompt", "class", "check", ...}' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l trace -d 'A trace that `serve --record` wrote' -r -F

@@ -4,9 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms that do no I/O, have no clock, no environment, no threads and print nothing.
-const PURE: [&str; 6] = [
-    "vram", "cluster", "routing", "dialect", "measure", "replay",
-];
+const PURE: [&str; 6] = ["vram", "cluster", "routing", "dialect", "measure", "replay"];
 
 /// What a pure room must not name. `std::io` itself is allowed for its traits (`Read` over bytes in memory).
 const IMPURE: [&str; 22] = [

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use gpurouter::measure::{
-    Bench, Class, Document, Figure, Header, LiveSettings, Machine, Observation, Outcome, PairedSettings, Policy, Unit,
-    Random, Recorder, SCHEMA, Temperature, bootstrap_mean, check, geometric_mean, mean, quantile,
-    report, wilson,
+    Bench, Class, Document, Figure, Header, LiveSettings, Machine, Observation, Outcome,
+    PairedSettings, Policy, Random, Recorder, SCHEMA, Temperature, Unit, bootstrap_mean, check,
+    geometric_mean, mean, quantile, report, wilson,
 };
 use serde_json::Value;
 

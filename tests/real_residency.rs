@@ -51,9 +51,9 @@ fn thirty_six_requests_with_three_contexts_cause_at_most_three_loads() {
 
 #[test]
 fn a_prompt_of_9000_tokens_is_never_cut_without_a_word() {
-    let test = "a_prompt_of_9000_tokens_is_never_cut_without_a_word";
+    let name = "a_prompt_of_9000_tokens_is_never_cut_without_a_word";
     let models = [("small", 8192), ("large", 16_384)];
-    let Some(server) = fleet::ollama_trained_for(test, &models) else {
+    let Some(server) = fleet::ollama_trained_for(name, &models) else {
         return;
     };
     let prompt = prompt_of(&server, "large", 9000);

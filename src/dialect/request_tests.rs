@@ -298,9 +298,14 @@ fn equal_beginnings_have_equal_hashes_and_a_conversation_is_uncut() {
     let long = "jar ".repeat(5000);
     let of = |body: &str| {
         let hasher = std::hash::DefaultHasher::new();
-        parse(&Endpoint::Chat, body.as_bytes()).unwrap().prefix(1024, 100, hasher)
+        parse(&Endpoint::Chat, body.as_bytes())
+            .unwrap()
+            .prefix(1024, 100, hasher)
     };
-    let (one, two) = (of(&chat(&long, "one")), of(&chat(&long, "two, and more of it")));
+    let (one, two) = (
+        of(&chat(&long, "one")),
+        of(&chat(&long, "two, and more of it")),
+    );
     assert_eq!(one.len(), 19);
     assert_eq!(one, two);
     // A difference at the start is one in every hash after it.

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use clap::CommandFactory;
 use gpurouter::cli::Cli;
 use gpurouter::measure::{
-    Bench, Class, Document, Figure, Header, LiveSettings, Machine, Observation, Outcome, PairedSettings, Policy, Unit,
-    Recorder, SCHEMA, Temperature, report,
+    Bench, Class, Document, Figure, Header, LiveSettings, Machine, Observation, Outcome,
+    PairedSettings, Policy, Recorder, SCHEMA, Temperature, Unit, report,
 };
 use serde_json::{Value, json};
 

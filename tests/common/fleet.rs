@@ -142,18 +142,23 @@ impl LlamaLog {
         }
         let server = Server::spawn(&program, home, &mut command);
         let log = server.home.path().join("log");
-        let mut text = String::new();
+        let mut written = String::new();
         // The thread pool is set up when every buffer is there; a slow GPU compiles for a minute before it listens.
         let loaded = eventually(4 * LIMIT, || {
-            text = fs::read_to_string(&log).unwrap_or_default();
-            text.contains("threadpool init") || text.contains("failed to load")
+            written = fs::read_to_string(&log).unwrap_or_default();
+            written.contains("threadpool init") || written.contains("failed to load")
         });
-        let told = text.lines().rev().take(20).collect::<Vec<_>>().join("\n");
+        let told = written
+            .lines()
+            .rev()
+            .take(20)
+            .collect::<Vec<_>>()
+            .join("\n");
         assert!(
-            loaded && text.contains("threadpool init"),
+            loaded && written.contains("threadpool init"),
             "the model is not loaded: {told}"
         );
-        Some(Self(text))
+        Some(Self(written))
     }
 
     /// The log.

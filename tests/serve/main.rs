@@ -13,9 +13,9 @@ mod fallback;
 mod forms;
 mod lists;
 mod measurements;
+mod record;
 mod residency;
 mod running;
-mod record;
 mod told;
 mod truncation;
 

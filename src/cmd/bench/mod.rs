@@ -69,7 +69,7 @@ pub enum Bench {
     Proxy(Box<proxy::Args>),
     /// How fast models are placed on simulated GPUs
     Alloc(alloc::Args),
-    /// Traces over simulated nodes in virtual time, without and with gpurouter
+    /// Traces over simulated nodes, without and with gpurouter
     Replay(replay::Args),
 }
 

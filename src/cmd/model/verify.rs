@@ -161,8 +161,8 @@ impl Verification {
         self.predicted_bytes = sum(|part| part.predicted_bytes);
         self.actual_bytes = sum(|part| part.actual_bytes);
         #[expect(clippy::cast_precision_loss, reason = "a share")]
-        let (predicted, actual) = (self.predicted_bytes as f64, self.actual_bytes.max(1) as f64);
-        self.error_percent = (predicted - self.actual_bytes as f64) / actual * 100.0;
+        let (predicted, actual) = (self.predicted_bytes as f64, self.actual_bytes as f64);
+        self.error_percent = (predicted - actual) / actual.max(1.0) * 100.0;
         self.holds = self.error_percent.abs() <= TOLERANCE_PERCENT;
     }
 }

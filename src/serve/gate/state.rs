@@ -158,9 +158,7 @@ impl State {
         Some(LoadUnderWay {
             model: self.known(load.model)?.name.clone(),
             since_ms,
-            left_ms: load
-                .usual_ms
-                .map(|usual| usual.saturating_sub(since_ms)),
+            left_ms: load.usual_ms.map(|usual| usual.saturating_sub(since_ms)),
         })
     }
 
@@ -186,10 +184,7 @@ impl State {
                 options: asked.runner,
                 keep_alive: asked.keep_alive.clone(),
                 explicit: asked.num_ctx.is_some(),
-                loads: self
-                    .queue
-                    .loading()
-                    .is_some_and(|load| load.model == model),
+                loads: self.queue.loading().is_some_and(|load| load.model == model),
                 model,
                 verdict: None,
             },
