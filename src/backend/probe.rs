@@ -189,8 +189,7 @@ impl Trouble {
     }
 }
 
-impl Trouble {
-}
+impl Trouble {}
 
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {

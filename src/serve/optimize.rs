@@ -353,7 +353,11 @@ impl Router {
         let one = std::slice::from_ref(node);
         let ours = self.gates.loads(one).first().copied().unwrap_or_default();
         // A load that requests wait for is work too.
-        let loading = self.gates.counts(one).iter().any(|(_, load)| load.is_some());
+        let loading = self
+            .gates
+            .counts(one)
+            .iter()
+            .any(|(_, load)| load.is_some());
         ours.active > 0 || ours.queued > 0 || loading || node.running > Some(0)
     }
 
