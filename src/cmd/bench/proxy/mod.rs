@@ -76,7 +76,7 @@ pub struct Args {
     /// Measure this many requests instead
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST_REQUESTS))]
     requests: Option<u64>,
-    /// Repeat what other programs disturb, at most this long
+    /// Repeat what other programs disturb, this long
     #[arg(long, value_name = "TIME", value_parser = patience)]
     patience: Option<Duration>,
     /// Silent streams at once [default: 1000]
