@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::many::{Load, Many, Timing, sleep_until};
+use super::others::{self, Others, calm};
 use super::process::Usage;
 use super::steps::{SETTLE, SPREAD, TRIES, WARM};
 use super::upstream::Script;
@@ -53,7 +54,7 @@ impl Campaign<'_> {
     pub fn run(&self, tell: &mut dyn FnMut(&Progress)) -> Vec<Observation> {
         let begun = Instant::now();
         let mut seen = vec![busy(0, Moment::Start, begun)];
-        let mut done = Duration::ZERO;
+        let (mut done, mut patience) = (Duration::ZERO, self.plan.patience);
         if self.plan.has(Part::Idle) {
             // Before the load, whose memory nobody gives back in full; what stays is told at the end.
             for lane in self.lanes.iter().filter(|lane| lane.name != DIRECT) {
@@ -71,7 +72,7 @@ impl Campaign<'_> {
             for step in self.plan.steps() {
                 let text = format!("round {} of {}: {step}", round + 1, self.plan.rounds);
                 tell(&Progress { done, text });
-                self.step(step, round, &mut found);
+                found.extend(self.undisturbed(step, round, &mut patience));
                 done += self.plan.time_of(step) * u32::try_from(self.lanes.len()).unwrap_or(1);
                 if self.stopped() {
                     break;
@@ -101,6 +102,37 @@ impl Campaign<'_> {
     fn order(&self, round: u32) -> impl Iterator<Item = &Lane> {
         let shift = round as usize % self.lanes.len().max(1);
         self.lanes.iter().cycle().skip(shift).take(self.lanes.len())
+    }
+
+    /// A step, again for as long as other programs disturb it and patience lasts.
+    fn undisturbed(&self, step: Step, round: u32, patience: &mut Duration) -> Vec<Observation> {
+        let mut repeated = 0;
+        loop {
+            let before = Others::now(self.lanes);
+            let mut found = Vec::new();
+            self.step(step, round, &mut found);
+            let Some((cpu, elapsed)) = before.zip(Others::now(self.lanes)).map(Others::between)
+            else {
+                return found;
+            };
+            if calm(cpu, elapsed) || patience.is_zero() || self.stopped() {
+                let seen = Seen::Others {
+                    step: step.to_string(),
+                    cpu_ns: cpu,
+                    elapsed_ns: nanos(elapsed),
+                    repeated,
+                };
+                found.push(Observation {
+                    round,
+                    target: MACHINE.to_owned(),
+                    seen,
+                });
+                return found;
+            }
+            repeated += 1;
+            *patience = patience.saturating_sub(elapsed);
+            others::wait(self.lanes, patience, self.stop);
+        }
     }
 
     fn step(&self, step: Step, round: u32, found: &mut Vec<Observation>) {
@@ -221,7 +253,7 @@ impl Campaign<'_> {
         Ok(Seen::Pieces {
             form,
             streams,
-            gap_ns: u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX),
+            gap_ns: nanos(gap),
             failed: load.failed,
             elapsed_ns: load.elapsed,
             cpu_ns: load.cpu,
@@ -297,7 +329,7 @@ impl Campaign<'_> {
                     asked: self.plan.idle,
                     began,
                     cpu_ns: before.zip(cpu).map(|(before, after)| after.since(before)),
-                    elapsed_ns: u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
+                    elapsed_ns: nanos(start.elapsed()),
                 })
             });
         let seen = held.unwrap_or_else(|error| failed(&"idle streams", &error));
@@ -327,6 +359,10 @@ fn memory(lane: &Lane, moment: Moment) -> Option<Observation> {
     Some(observed(0, lane, seen))
 }
 
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 fn busy(round: u32, moment: Moment, begun: Instant) -> Observation {
     Observation {
         round,
@@ -334,7 +370,7 @@ fn busy(round: u32, moment: Moment, begun: Instant) -> Observation {
         seen: Seen::Machine {
             moment,
             load_percent: load_percent(),
-            elapsed_ns: u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            elapsed_ns: nanos(begun.elapsed()),
         },
     }
 }

@@ -11,6 +11,7 @@ mod fair;
 mod leave;
 mod machine;
 mod many;
+mod others;
 mod place;
 mod process;
 mod single;

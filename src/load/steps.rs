@@ -98,6 +98,8 @@ pub struct Plan {
     pub idle: u32,
     /// Threads of the generator.
     pub threads: u32,
+    /// How long may be spent on repeating what other programs disturbed.
+    pub patience: Duration,
 }
 
 impl Plan {
@@ -216,6 +218,7 @@ mod tests {
             parts: parts.to_vec(),
             idle: 1000,
             threads: 1,
+            patience: Duration::ZERO,
         }
     }
 

@@ -64,6 +64,8 @@ impl Report {
             "total_ms": self.elapsed_ns.map(|ns| float(ns) / 1e6),
             "load_before": self.load_before,
             "load_after": self.load_after,
+            "others_share": self.others_share,
+            "repeated": self.repeated,
             "rows": self.figures.iter().map(|figure| self.figure(figure)).collect::<Vec<_>>(),
             "cuts": self.cuts.iter().map(|cut| json!({
                 "form": cut.form.name(),

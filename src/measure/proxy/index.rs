@@ -17,6 +17,19 @@ pub(super) struct Index<'a> {
     /// Load averages and the time at the start, and at the end of the last round.
     pub(super) first: Option<(Option<[f64; 3]>, u64)>,
     pub(super) last: Option<(Option<[f64; 3]>, u64)>,
+    /// What other programs did; `None` where nobody knows.
+    pub(super) others: Option<Others>,
+}
+
+/// What programs that have no part in the measurement did meanwhile.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Others {
+    /// Their processor time, nanoseconds.
+    cpu: f64,
+    /// Time in which it was looked at, nanoseconds.
+    elapsed: f64,
+    /// Measurements that were repeated because of them.
+    pub(super) repeated: u32,
 }
 
 impl<'a> Index<'a> {
@@ -27,6 +40,7 @@ impl<'a> Index<'a> {
             completed: 0,
             first: None,
             last: None,
+            others: None,
         };
         for Observation {
             round,
@@ -39,6 +53,18 @@ impl<'a> Index<'a> {
                 .entry((target.as_str(), *round))
                 .or_default()
                 .push(seen);
+            if let Seen::Others {
+                cpu_ns,
+                elapsed_ns,
+                repeated,
+                ..
+            } = seen
+            {
+                let others = index.others.get_or_insert_default();
+                others.cpu += float(*cpu_ns);
+                others.elapsed += float(*elapsed_ns);
+                others.repeated = others.repeated.saturating_add(*repeated);
+            }
             if let Seen::Machine {
                 moment,
                 load_percent,
@@ -55,6 +81,13 @@ impl<'a> Index<'a> {
             }
         }
         index
+    }
+
+    /// The share of the machine's processors that other programs used.
+    pub(super) fn others_share(&self) -> Option<f64> {
+        let (others, cores) = (self.others?, self.settings.cores?);
+        let share = others.cpu / (others.elapsed * float(cores));
+        share.is_finite().then_some(share)
     }
 
     /// What is looked at once in a run counts even when no round was completed.

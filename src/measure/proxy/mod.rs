@@ -25,5 +25,7 @@ pub const DIRECT: &str = "direct";
 pub const MACHINE: &str = "machine";
 /// The name of this program's own router.
 pub const ROUTER: &str = "gpurouter";
+/// The share of the machine's processors that other programs may use without disturbing.
+pub const CALM: f64 = 0.05;
 /// The most rounds that a run may have; enough for a night.
 pub const MAX_ROUNDS: u32 = 10_000;

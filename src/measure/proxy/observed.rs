@@ -16,6 +16,8 @@ pub struct Settings {
     pub idle_streams: u32,
     /// Threads of the generator, and as many of the mock.
     pub threads: u32,
+    /// How long may be spent on repeating what other programs disturbed, ms.
+    pub patience_ms: u64,
     /// Processors of the machine; `None` where nobody knows.
     pub cores: Option<u64>,
     /// What is measured; [`super::DIRECT`] first, then [`super::ROUTER`].
@@ -145,6 +147,17 @@ pub enum Seen {
         load_percent: Option<[u32; 3]>,
         /// Since the start.
         elapsed_ns: u64,
+    },
+    /// What programs that have no part in the measurement used of the machine while something was measured.
+    Others {
+        /// What was measured.
+        step: String,
+        /// Their processor time.
+        cpu_ns: u64,
+        /// How long it took.
+        elapsed_ns: u64,
+        /// How often it was measured again because they used too much.
+        repeated: u32,
     },
     /// A measurement that could not be made.
     Failed {

@@ -20,6 +20,10 @@ pub struct Report {
     pub load_before: Option<[f64; 3]>,
     /// The same at the end of the last round.
     pub load_after: Option<[f64; 3]>,
+    /// The share of the machine's processors that programs used which have no part in the measurement; `None` where nobody knows.
+    pub others_share: Option<f64>,
+    /// Measurements that were repeated because of them.
+    pub repeated: u32,
     /// The figures, all of them, in order.
     pub figures: Vec<Figure>,
     /// How a cut upstream looks to the client.
@@ -123,6 +127,8 @@ pub fn report(settings: &Settings, observations: &[Observation]) -> Report {
         elapsed_ns: seen.last.map(|(_, elapsed)| elapsed),
         load_before: seen.first.and_then(|(load, _)| load),
         load_after: seen.last.and_then(|(load, _)| load),
+        others_share: seen.others_share(),
+        repeated: seen.others.map_or(0, |others| others.repeated),
         figures,
         cuts: cuts(&seen),
         headroom,

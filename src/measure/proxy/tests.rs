@@ -17,6 +17,7 @@ fn settings(rounds: u32) -> Settings {
         quick: false,
         idle_streams: 10,
         threads: 1,
+        patience_ms: 0,
         cores: Some(2),
         targets: [DIRECT, ROUTER, OTHER].map(target).to_vec(),
     }
@@ -386,6 +387,42 @@ fn what_went_wrong_is_said() {
         ]
     );
     assert!(report.warnings[4].text.contains("3 of 10"));
+}
+
+#[test]
+fn what_other_programs_used_is_told_and_replaces_the_load_average() {
+    let others = |cpu_ns, repeated| {
+        let step = "a step".to_owned();
+        one(
+            0,
+            MACHINE,
+            Seen::Others {
+                step,
+                cpu_ns,
+                elapsed_ns: 1_000_000_000,
+                repeated,
+            },
+        )
+    };
+    let start = one(
+        0,
+        MACHINE,
+        Seen::Machine {
+            moment: Moment::Start,
+            load_percent: Some([900, 0, 0]),
+            elapsed_ns: 0,
+        },
+    );
+    let quiet = report(
+        &settings(1),
+        &[start.clone(), others(40_000_000, 2), others(0, 1), ended(0)],
+    );
+    assert!(close(quiet.others_share.unwrap(), 0.01));
+    assert_eq!((quiet.repeated, quiet.warnings.len()), (3, 0));
+    let busy = report(&settings(1), &[start, others(1_000_000_000, 0), ended(0)]);
+    assert!(close(busy.others_share.unwrap(), 0.5));
+    assert_eq!(busy.warnings[0].code, "busy_machine");
+    assert!(busy.warnings[0].text.contains("50 %"));
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! What makes figures unknown or doubtful.
 
-use super::DIRECT;
 use super::compare::HEADROOM;
 use super::figures::{STREAMS, float};
 use super::index::Index;
 use super::observed::{Form, Seen};
 use super::report::{Headroom, Warning};
+use super::{CALM, DIRECT};
 
 /// Load average per processor above which other work disturbs the figures.
 const BUSY: f64 = 0.5;
@@ -35,15 +35,11 @@ pub(super) fn circumstances(seen: &Index<'_>) -> Vec<Warning> {
             Some("leave --quick out"),
         );
     }
-    if let (Some((Some([load, ..]), _)), Some(cores)) = (seen.first, settings.cores)
-        && load > BUSY * float(cores)
-    {
+    if let Some(busy) = busy(seen) {
         warn(
             "busy_machine",
-            format!(
-                "the load average was {load:.2} on {cores} processors when it began: other work disturbs the figures"
-            ),
-            Some("repeat it when the machine is quiet"),
+            busy,
+            Some("repeat it when the machine is quiet, or with --patience 30m"),
         );
     }
     for target in settings
@@ -61,6 +57,22 @@ pub(super) fn circumstances(seen: &Index<'_>) -> Vec<Warning> {
         );
     }
     warnings
+}
+
+/// How other programs disturbed: what they used, or else what the load average was before anything was measured.
+fn busy(seen: &Index<'_>) -> Option<String> {
+    if let Some(share) = seen.others_share() {
+        let percent = 100.0 * share;
+        return (share > CALM).then(|| {
+            format!(
+                "other programs used {percent:.0} % of the processors: they disturb the figures"
+            )
+        });
+    }
+    let (load, cores) = (seen.first?.0?[0], seen.settings.cores?);
+    (load > BUSY * float(cores)).then(|| {
+        format!("the load average was {load:.2} on {cores} processors when it began: other work disturbs the figures")
+    })
 }
 
 /// What could not be measured, by target.

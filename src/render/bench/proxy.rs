@@ -76,15 +76,29 @@ fn heading(run: ProxyRun<'_>, report: &Report) -> String {
     } else {
         "interleaved rounds"
     };
+    let others = report.others_share.map_or_else(
+        || {
+            format!(
+                "load average {} before, {} after",
+                load(report.load_before),
+                load(report.load_after)
+            )
+        },
+        |share| {
+            format!(
+                "other programs used {:.0} % of the processors",
+                100.0 * share
+            )
+        },
+    );
+    let again = match report.repeated {
+        0 => String::new(),
+        1 => ", 1 measurement was repeated for them".to_owned(),
+        many => format!(", {many} measurements were repeated for them"),
+    };
     format!(
-        "{}, gpurouter {} on {cores}{cpu}{memory}, {}/{}: {} {rounds}, {window}{took}; load average {} before, {} after.",
-        run.date,
-        run.version,
-        machine.os,
-        machine.arch,
-        report.completed,
-        load(report.load_before),
-        load(report.load_after),
+        "{}, gpurouter {} on {cores}{cpu}{memory}, {}/{}: {} {rounds}, {window}{took}; {others}{again}.",
+        run.date, run.version, machine.os, machine.arch, report.completed,
     )
 }
 
@@ -321,6 +335,7 @@ mod tests {
             quick: false,
             idle_streams: 1000,
             threads: 1,
+            patience_ms: 0,
             cores: Some(2),
             targets: names.iter().map(target).collect(),
         }

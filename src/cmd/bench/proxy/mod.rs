@@ -52,6 +52,9 @@ measures them in turns: directly, through the router, through the others. The
 other proxies must have the mock as their upstream. No node and no GPU is used.
 Ctrl-C ends it and reports the rounds that are complete.
 
+On a machine that is shared with other work, --patience 30m waits for moments
+in which the others use less than 5 % of the processors.
+
 A time that is below the noise, and a rate that is near the generator's own
 limit, have no ratio. Processor time and memory are the kernel's accounts.
 Exit codes: 0 done; 1 stopped; 2 usage; 3 a proxy does not answer.")]
@@ -73,6 +76,9 @@ pub struct Args {
     /// Measure this many requests instead
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST_REQUESTS))]
     requests: Option<u64>,
+    /// Repeat what other programs disturb, this long
+    #[arg(long, value_name = "TIME", value_parser = patience)]
+    patience: Option<Duration>,
     /// Silent streams at once [default: 1000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8000))]
     streams: Option<u32>,
@@ -176,6 +182,7 @@ fn plan(args: &Args) -> Plan {
         threads: args
             .threads
             .unwrap_or_else(|| u32::try_from(cores / 4).unwrap_or(1).clamp(1, 8)),
+        patience: args.patience.unwrap_or_default(),
     }
 }
 
@@ -270,6 +277,15 @@ fn named_pid(text: &str) -> Result<(String, u32), String> {
         .parse()
         .map_err(|_| format!("`{pid}` is no process id"))?;
     Ok((name.to_owned(), pid))
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    let patience = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let most = Duration::from_secs(7 * 24 * 3600);
+    if patience > most {
+        return Err("nobody waits longer than a week".to_owned());
+    }
+    Ok(patience)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

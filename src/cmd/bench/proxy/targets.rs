@@ -135,6 +135,7 @@ pub(super) fn settings(plan: &Plan, lanes: &[Lane]) -> Settings {
         quick: plan.quick,
         idle_streams: plan.idle,
         threads: plan.threads,
+        patience_ms: u64::try_from(plan.patience.as_millis()).unwrap_or(u64::MAX),
         cores: machine::this().cores,
         targets: lanes.iter().map(target).collect(),
     }
