@@ -358,6 +358,17 @@ fn varying(line: &str, router: &str) -> String {
     };
     let line: Vec<String> = words.iter().enumerate().map(word).collect();
     let line = line.join(" ");
+    // A column of milliseconds is as wide as their digits make it.
+    if let Some((before, after)) = line.split_once(" LOAD ")
+        && after.trim_start() == "SAMPLES"
+    {
+        return format!("{before} LOAD[..]SAMPLES");
+    }
+    if let Some((before, samples)) = line.rsplit_once("[..] ms ")
+        && samples.trim_start().parse::<u32>().is_ok()
+    {
+        return format!("{before}[..] ms[..] {}", samples.trim_start());
+    }
     // The spaces before right-aligned milliseconds are as many as their digits leave.
     if line.trim_start().starts_with("[..] ms") {
         return line.trim_start().to_owned();

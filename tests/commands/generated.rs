@@ -46,7 +46,7 @@ fn a_typing_mistake_is_answered_with_what_was_meant() {
     user.run(&["serve", "--log-format", "jsn"])
         .refused(2, "jsn", "json");
     // A part that does not exist yet is not silently accepted.
-    user.run(&["optimize"]).refused(2, "optimize", "");
+    user.run(&["init"]).refused(2, "init", "");
     user.run(&["serve", "--recrod", "x"])
         .refused(2, "--recrod", "--record");
 }
