@@ -273,7 +273,6 @@ Register-ArgumentCompleter -Native -CommandName 'gpurouter' -ScriptBlock {
             break
         }
         'gpurouter;bench' {
-            [CompletionResult]::new('--receipt', '--receipt', [CompletionResultType]::ParameterName, 'Write observations and report as JSON lines')
             [CompletionResult]::new('--recompute', '--recompute', [CompletionResultType]::ParameterName, 'Recompute a receipt''s report (`-`: stdin) and compare')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]')
             [CompletionResult]::new('--node', '--node', [CompletionResultType]::ParameterName, 'A node, instead of the configured ones (repeatable)')
@@ -395,10 +394,10 @@ Register-ArgumentCompleter -Native -CommandName 'gpurouter' -ScriptBlock {
             [CompletionResult]::new('--rounds', '--rounds', [CompletionResultType]::ParameterName, 'Rounds, over which medians are taken [default: 5]')
             [CompletionResult]::new('--duration', '--duration', [CompletionResultType]::ParameterName, 'How long each load is measured [default: 2s]')
             [CompletionResult]::new('--requests', '--requests', [CompletionResultType]::ParameterName, 'Measure this many requests instead')
+            [CompletionResult]::new('--patience', '--patience', [CompletionResultType]::ParameterName, 'Repeat what other programs disturb, this long')
             [CompletionResult]::new('--streams', '--streams', [CompletionResultType]::ParameterName, 'Silent streams at once [default: 1000]')
             [CompletionResult]::new('--threads', '--threads', [CompletionResultType]::ParameterName, 'Threads of generator and mock [default: cores / 4]')
             [CompletionResult]::new('--only', '--only', [CompletionResultType]::ParameterName, 'Only these parts: latency, streams, rates, idle, departures, cuts')
-            [CompletionResult]::new('--receipt', '--receipt', [CompletionResultType]::ParameterName, 'Write observations and report as JSON lines')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]')
             [CompletionResult]::new('--node', '--node', [CompletionResultType]::ParameterName, 'A node, instead of the configured ones (repeatable)')
             [CompletionResult]::new('--gpus', '--gpus', [CompletionResultType]::ParameterName, 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB')
@@ -421,7 +420,6 @@ Register-ArgumentCompleter -Native -CommandName 'gpurouter' -ScriptBlock {
             [CompletionResult]::new('--count', '--count', [CompletionResultType]::ParameterName, 'Simulated GPUs')
             [CompletionResult]::new('--iterations', '--iterations', [CompletionResultType]::ParameterName, 'Decisions of each kind')
             [CompletionResult]::new('--seed', '--seed', [CompletionResultType]::ParameterName, 'Of the GPUs and models')
-            [CompletionResult]::new('--receipt', '--receipt', [CompletionResultType]::ParameterName, 'Write observations and report as JSON lines')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]')
             [CompletionResult]::new('--node', '--node', [CompletionResultType]::ParameterName, 'A node, instead of the configured ones (repeatable)')
             [CompletionResult]::new('--gpus', '--gpus', [CompletionResultType]::ParameterName, 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB')
@@ -440,7 +438,6 @@ Register-ArgumentCompleter -Native -CommandName 'gpurouter' -ScriptBlock {
             [CompletionResult]::new('--trace', '--trace', [CompletionResultType]::ParameterName, 'A trace that comes with gpurouter (repeatable)')
             [CompletionResult]::new('--with', '--with', [CompletionResultType]::ParameterName, 'Another GPU for a node, or another node (repeatable)')
             [CompletionResult]::new('--seed', '--seed', [CompletionResultType]::ParameterName, 'Decides everything that is random')
-            [CompletionResult]::new('--receipt', '--receipt', [CompletionResultType]::ParameterName, 'Write observations and report as JSON lines')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]')
             [CompletionResult]::new('--node', '--node', [CompletionResultType]::ParameterName, 'A node, instead of the configured ones (repeatable)')
             [CompletionResult]::new('--gpus', '--gpus', [CompletionResultType]::ParameterName, 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB')

@@ -146,16 +146,12 @@ _gpurouter() {
             return 0
             ;;
         gpurouter__subcmd__bench)
-            opts="-v -q -h -V --receipt --recompute --config --node --gpus --json --verbose --quiet --help --version live roi cost proxy alloc replay"
+            opts="-v -q -h -V --recompute --config --node --gpus --json --verbose --quiet --help --version live roi cost proxy alloc replay"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --receipt)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --recompute)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -180,7 +176,7 @@ _gpurouter() {
             return 0
             ;;
         gpurouter__subcmd__bench__subcmd__alloc)
-            opts="-v -q -h -V --count --iterations --seed --receipt --config --node --gpus --json --verbose --quiet --help --version"
+            opts="-v -q -h -V --count --iterations --seed --config --node --gpus --json --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -195,10 +191,6 @@ _gpurouter() {
                     return 0
                     ;;
                 --seed)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --receipt)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -354,7 +346,7 @@ _gpurouter() {
             return 0
             ;;
         gpurouter__subcmd__bench__subcmd__proxy)
-            opts="-v -q -h -V --against --pid --upstream-port --rounds --duration --requests --streams --threads --only --quick --print-nginx --print-haproxy --hold --receipt --config --node --gpus --json --verbose --quiet --help --version"
+            opts="-v -q -h -V --against --pid --upstream-port --rounds --duration --requests --patience --streams --threads --only --quick --print-nginx --print-haproxy --hold --config --node --gpus --json --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -384,6 +376,10 @@ _gpurouter() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --patience)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --streams)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -394,10 +390,6 @@ _gpurouter() {
                     ;;
                 --only)
                     COMPREPLY=($(compgen -W "latency streams rates idle departures cuts" -- "${cur}"))
-                    return 0
-                    ;;
-                --receipt)
-                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --config)
@@ -420,7 +412,7 @@ _gpurouter() {
             return 0
             ;;
         gpurouter__subcmd__bench__subcmd__replay)
-            opts="-v -q -h -V --trace --list --with --seed --export --receipt --config --node --gpus --json --verbose --quiet --help --version"
+            opts="-v -q -h -V --trace --list --with --seed --export --config --node --gpus --json --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -435,10 +427,6 @@ _gpurouter() {
                     return 0
                     ;;
                 --seed)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --receipt)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -203,7 +203,6 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s v -l verbose
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s q -l quiet -d 'Say only what went wrong'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s h -l help -d 'Print help'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s V -l version -d 'Print version'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -l receipt -d 'Write observations and report as JSON lines' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -l recompute -d 'Recompute a receipt\'s report (`-`: stdin) and compare' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -l node -d 'A node, instead of the configured ones (repeatable)' -r
@@ -300,6 +299,7 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_se
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from proxy" -l rounds -d 'Rounds, over which medians are taken [default: 5]' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from proxy" -l duration -d 'How long each load is measured [default: 2s]' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from proxy" -l requests -d 'Measure this many requests instead' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from proxy" -l patience -d 'Repeat what other programs disturb, this long' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from proxy" -l streams -d 'Silent streams at once [default: 1000]' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from proxy" -l threads -d 'Threads of generator and mock [default: cores / 4]' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from proxy" -l only -d 'Only these parts: latency, streams, rates, idle, departures, cuts' -r -f -a "latency\t'Latency of requests over one connection'
@@ -308,7 +308,6 @@ rates\t'Requests per second and their processor time'
 idle\t'Memory, threads, idle streams'
 departures\t'Clients that leave'
 cuts\t'An upstream that is cut'"
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from proxy" -l receipt -d 'Write observations and report as JSON lines' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from proxy" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from proxy" -l node -d 'A node, instead of the configured ones (repeatable)' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from proxy" -l gpus -d 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB' -r
@@ -324,7 +323,6 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_se
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l count -d 'Simulated GPUs' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l iterations -d 'Decisions of each kind' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l seed -d 'Of the GPUs and models' -r
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l receipt -d 'Write observations and report as JSON lines' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l node -d 'A node, instead of the configured ones (repeatable)' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l gpus -d 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB' -r
@@ -336,7 +334,6 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_se
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l trace -d 'A trace that comes with gpurouter (repeatable)' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l with -d 'Another GPU for a node, or another node (repeatable)' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l seed -d 'Decides everything that is random' -r
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l receipt -d 'Write observations and report as JSON lines' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l node -d 'A node, instead of the configured ones (repeatable)' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l gpus -d 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB' -r

@@ -704,7 +704,13 @@ fn nonsense_is_refused() {
             vec!["live", "--timeout", "1ms"],
             "a time-out is 100 ms to a day",
         ),
-        (vec!["alloc", "--receipt", "x"], "writes no receipt"),
+        (vec!["alloc", "--receipt", "x"], "unexpected argument"),
+        (vec!["replay", "--receipt", "x"], "unexpected argument"),
+        (vec!["proxy", "--receipt", "x"], "unexpected argument"),
+        (
+            vec!["live", "--concurrent", "--receipt", "x"],
+            "cannot be used with",
+        ),
     ] {
         let output = run(&scratch, &args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");

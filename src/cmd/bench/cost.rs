@@ -1,5 +1,7 @@
 //! `gpurouter bench cost`: what a number of tokens costs at an API.
 
+use std::path::PathBuf;
+
 use super::price;
 use crate::cli::Global;
 use crate::config::{self, Environment, Overrides};
@@ -31,6 +33,9 @@ pub struct Args {
     /// A model of the configured price sheet
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
+    /// Write observations and report as JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub receipt: Option<PathBuf>,
 }
 
 /// What the flags and the configuration say.

@@ -21,7 +21,7 @@ use std::time::SystemTime;
 use super::Exit;
 use crate::cli::Global;
 use crate::measure::{self, Document, Header};
-use crate::render::{self, Told};
+use crate::render;
 
 /// Flags of `bench`.
 #[derive(Debug, clap::Args)]
@@ -47,11 +47,8 @@ pub struct Args {
     /// What to do.
     #[command(subcommand)]
     pub bench: Option<Bench>,
-    /// Write observations and report as JSON lines
-    #[arg(long, global = true, value_name = "FILE")]
-    pub receipt: Option<PathBuf>,
     /// Recompute a receipt's report (`-`: stdin) and compare
-    #[arg(long, value_name = "FILE", conflicts_with = "receipt")]
+    #[arg(long, value_name = "FILE")]
     pub recompute: Option<PathBuf>,
 }
 
@@ -80,34 +77,20 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         (Some(_), Some(_)) => Err(super::usage(
             "--recompute reads from the file what it is a receipt of",
         )),
-        (None, None) if args.receipt.is_some() => Err(Told::usage("no benchmark is named")
-            .hint("gpurouter bench --help lists them")
-            .into()),
         (None, None) => overview::run(global),
-        (Some(bench), None) => {
-            let bench = match bench {
-                Bench::Roi(args) => roi::inputs(global, args)?,
-                Bench::Cost(args) => cost::inputs(global, args)?,
-                #[cfg(any(target_os = "linux", target_os = "android"))]
-                Bench::Proxy(_) if args.receipt.is_some() => {
-                    return Err(super::usage("bench proxy writes no receipt yet"));
-                }
-                #[cfg(any(target_os = "linux", target_os = "android"))]
-                Bench::Proxy(args) => return proxy::run(global, args),
-                Bench::Live(live) => return live::run(global, live, args.receipt.as_ref()),
-                Bench::Alloc(_) if args.receipt.is_some() => {
-                    return Err(super::usage("bench alloc writes no receipt"));
-                }
-                Bench::Alloc(args) => return alloc::run(global, args),
-                Bench::Replay(_) if args.receipt.is_some() => {
-                    return Err(super::usage(
-                        "bench replay needs no receipt: the same seed gives the same figures",
-                    ));
-                }
-                Bench::Replay(args) => return replay::run(global, args),
-            };
-            tell(global, &header(global, bench), args)
+        (Some(Bench::Roi(args)), None) => {
+            let header = header(global, roi::inputs(global, args)?);
+            tell(global, &header, args.receipt.as_ref())
         }
+        (Some(Bench::Cost(args)), None) => {
+            let header = header(global, cost::inputs(global, args)?);
+            tell(global, &header, args.receipt.as_ref())
+        }
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        (Some(Bench::Proxy(args)), None) => proxy::run(global, args),
+        (Some(Bench::Live(args)), None) => live::run(global, args),
+        (Some(Bench::Alloc(args)), None) => alloc::run(global, args),
+        (Some(Bench::Replay(args)), None) => replay::run(global, args),
     }
 }
 
@@ -123,10 +106,10 @@ fn header(global: &Global, bench: measure::Bench) -> Header {
 }
 
 /// Reports a benchmark that observes nothing, and writes its receipt.
-fn tell(global: &Global, header: &Header, args: &Args) -> anyhow::Result<Exit> {
+fn tell(global: &Global, header: &Header, file: Option<&PathBuf>) -> anyhow::Result<Exit> {
     let figures = measure::report(&header.bench, &[])?;
     let document = Document::new(header, figures);
-    if let Some(file) = &args.receipt {
+    if let Some(file) = file {
         receipt::start(file, header)?.finish(&document)?;
     }
     if global.json {

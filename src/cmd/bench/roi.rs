@@ -98,6 +98,9 @@ pub struct Args {
     /// Years for which the hardware is used
     #[arg(long, value_name = "YEARS", value_parser = price::positive, requires = "capex")]
     pub life: Option<f64>,
+    /// Write observations and report as JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub receipt: Option<PathBuf>,
 }
 
 /// Which numbers the arithmetic goes on with.

@@ -128,6 +128,9 @@ pub struct Args {
     /// Bars of the times by class
     #[arg(long)]
     pub(super) chart: bool,
+    /// Write observations and report as JSON lines
+    #[arg(long, value_name = "FILE", conflicts_with = "concurrent")]
+    pub(super) receipt: Option<PathBuf>,
 }
 
 impl Args {
@@ -145,7 +148,7 @@ pub(super) struct Trace {
 }
 
 /// Runs the command.
-pub(super) fn run(global: &Global, args: &Args, file: Option<&PathBuf>) -> anyhow::Result<Exit> {
+pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let environment = Environment::of_process();
     let loaded = config::load(global, &environment, &Overrides::default())?;
     let gpus = crate::cmd::gpus(global, &environment, &loaded.config)?;
@@ -163,9 +166,6 @@ pub(super) fn run(global: &Global, args: &Args, file: Option<&PathBuf>) -> anyho
         }
     }
     if args.concurrent {
-        if file.is_some() {
-            return Err(usage("bench live --concurrent writes no receipt"));
-        }
         return concurrent::run(global, args, loaded.config, &client, &trace, &stop);
     }
     let setup = Setup::of(global, args, loaded.config, &trace.prompts)?;
@@ -219,7 +219,11 @@ pub(super) fn run(global: &Global, args: &Args, file: Option<&PathBuf>) -> anyho
         memory: Memory::new(&client, setup.nodes.clone(), setup.watched),
         meter: meter.as_ref(),
     };
-    let recorder = file.map(|file| receipt::start(file, &header)).transpose()?;
+    let recorder = args
+        .receipt
+        .as_ref()
+        .map(|file| receipt::start(file, &header))
+        .transpose()?;
     let folder = args.save.as_deref().map(Folder::create).transpose()?;
     observe(
         global,
