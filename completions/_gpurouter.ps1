@@ -229,7 +229,7 @@ Register-ArgumentCompleter -Native -CommandName 'gpurouter' -ScriptBlock {
             [CompletionResult]::new('--watch', '--watch', [CompletionResultType]::ParameterName, 'Repeat every `check_interval` until stopped')
             [CompletionResult]::new('--report-only', '--report-only', [CompletionResultType]::ParameterName, 'Report nodes, models and what would fit, and exit 0')
             [CompletionResult]::new('--strict', '--strict', [CompletionResultType]::ParameterName, 'Exit 1 when a model fits nowhere')
-            [CompletionResult]::new('--warm', '--warm', [CompletionResultType]::ParameterName, 'Load the priority models and those of [routing] now')
+            [CompletionResult]::new('--warm', '--warm', [CompletionResultType]::ParameterName, 'Load the priority models and the routed ones now')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print one JSON document instead of text')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Say more (repeatable)')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Say more (repeatable)')

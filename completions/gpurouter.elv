@@ -217,7 +217,7 @@ set edit:completion:arg-completer[gpurouter] = {|@words|
             cand --watch 'Repeat every `check_interval` until stopped'
             cand --report-only 'Report nodes, models and what would fit, and exit 0'
             cand --strict 'Exit 1 when a model fits nowhere'
-            cand --warm 'Load the priority models and those of [routing] now'
+            cand --warm 'Load the priority models and the routed ones now'
             cand --json 'Print one JSON document instead of text'
             cand -v 'Say more (repeatable)'
             cand --verbose 'Say more (repeatable)'

@@ -180,7 +180,7 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -l apply -
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -l watch -d 'Repeat every `check_interval` until stopped'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -l report-only -d 'Report nodes, models and what would fit, and exit 0'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -l strict -d 'Exit 1 when a model fits nowhere'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -l warm -d 'Load the priority models and those of [routing] now'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -l warm -d 'Load the priority models and the routed ones now'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -l json -d 'Print one JSON document instead of text'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -s v -l verbose -d 'Say more (repeatable)'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand optimize" -s q -l quiet -d 'Say only what went wrong'

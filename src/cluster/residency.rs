@@ -20,7 +20,7 @@ use choose::Choice;
 use ground::Ground;
 pub use report::{CanFit, NodeReport, report};
 
-/// What a model needs, as [`super::fit`] asks it.
+/// What a model needs, as [`super::fit()`] asks it.
 #[derive(Clone, Copy)]
 pub struct ModelNeed<'a> {
     /// What it is.

@@ -62,7 +62,7 @@ pub struct Args {
     /// Exit 1 when a model fits nowhere
     #[arg(long)]
     strict: bool,
-    /// Load the priority models and those of [routing] now
+    /// Load the priority models and the routed ones now
     #[arg(long)]
     warm: bool,
 }

@@ -1,4 +1,4 @@
-//! Where [`find`](super::find) may look, as data: nothing is taken from the process's own environment.
+//! Where [`find`](fn@super::find) may look, as data: nothing is taken from the process's own environment.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -96,7 +96,7 @@ pub struct Progress<'a> {
     pub total_bytes: Option<u64>,
 }
 
-/// Where [`find`](super::find) may look.
+/// Where [`find`](fn@super::find) may look.
 #[derive(Clone, Copy)]
 pub struct Finder<'a> {
     /// Places and secrets of the user.

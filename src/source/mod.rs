@@ -1,6 +1,6 @@
 //! Where a model's header comes from: a file, the local Ollama store, a node, a registry, any URL with ranges.
 //!
-//! [`Spec`] is what the user wrote; [`find`] looks for it in the order that the command line promises and says where the answer comes from
+//! [`Spec`] is what the user wrote; [`find()`] looks for it in the order that the command line promises and says where the answer comes from
 //! and how sure it is ([`Basis`](crate::vram::Basis)). Nothing here knows what a header means for memory, and nothing here changes a node.
 
 mod cache;

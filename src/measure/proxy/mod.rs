@@ -1,6 +1,6 @@
 //! `bench proxy`: what was observed, and the report that follows from it.
 //!
-//! [`report`] is a pure function of the [`Settings`] and the [`Observation`]s, which are plain data: whoever stores them can
+//! [`report()`] is a pure function of the [`Settings`] and the [`Observation`]s, which are plain data: whoever stores them can
 //! make the report again.
 
 mod compare;

@@ -1,4 +1,4 @@
-//! One node's scheduler in real time: requests wait here until [`NodeQueue`] starts them, and its loads are handed to threads.
+//! One node's scheduler in real time: requests wait here until [`NodeQueue`](crate::routing::queue::NodeQueue) starts them, and its loads are handed to threads.
 //!
 //! One mutex for each node, held for arithmetic only. A waiting request's own thread watches its client and keeps the scheduler's time.
 
