@@ -15,7 +15,7 @@ use crate::cluster::{ClusterSnapshot, ModelName, NodeState};
 use crate::routing::queue::{
     Action, Footprint, Lane, ModelId, NodeQueue, Pin, Request, RequestId, Settings, longest_wait,
 };
-use crate::routing::speed::{Load, Work};
+use crate::routing::speed::{Load, Range, Work};
 use crate::routing::window::{self, Wanted};
 use crate::routing::{
     Affinity, Learner, Observation, Policy, RequestFacts, Speeds, Task, WindowPolicy, decide,
@@ -37,10 +37,20 @@ pub(super) struct Counted {
     pub(super) avoided_ms: u64,
     /// Models that it evicted.
     pub(super) evicted: u64,
-    /// Requests whose prediction came within a fifth of the real time, of those that had one.
-    pub(super) close: (u64, u64),
+    /// How well times were predicted.
+    pub(super) predicted: Predicted,
     /// Requests that waited longer than promised.
     pub(super) starved: u64,
+}
+
+/// Requests whose time was predicted after [`OBSERVED`] answers.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Predicted {
+    pub(super) made: u64,
+    /// The prediction came within a fifth of the real time.
+    pub(super) close: u64,
+    /// The real time lay in the range that should hold 80 %.
+    pub(super) in_range: u64,
 }
 
 /// A request on its way.
@@ -54,7 +64,7 @@ struct Sent {
     ahead: u64,
     arrived: Duration,
     /// What the answer was expected to take from its start, and when it started.
-    expected: Option<(f64, Duration)>,
+    expected: Option<(Range, Duration)>,
 }
 
 /// How long a request waited in a node's queue.
@@ -422,7 +432,7 @@ impl Router {
                     load: Load::No,
                 })
             })
-            .map(|range| (range.centre, world.now));
+            .map(|range| (range, world.now));
         let slots = self
             .queues
             .get(node)
@@ -455,8 +465,10 @@ impl Router {
         if let Some(sent) = self.sent.remove(&request) {
             if let Some((expected, from)) = sent.expected {
                 let real = world.now.saturating_sub(from).as_secs_f64() * 1000.0;
-                self.counted.close.1 += 1;
-                self.counted.close.0 += u64::from((expected / real - 1.0).abs() <= 0.2);
+                let predicted = &mut self.counted.predicted;
+                predicted.made += 1;
+                predicted.close += u64::from((expected.centre / real - 1.0).abs() <= 0.2);
+                predicted.in_range += u64::from((expected.low..=expected.high).contains(&real));
             }
             let model = sent.request.model.0 as usize;
             self.learn(node, model, told);

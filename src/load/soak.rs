@@ -1,0 +1,351 @@
+//! A constant rate of requests, open: each is due at its time, whether the earlier ones were answered or not.
+//!
+//! A worker waits for the next request's time while it holds the turn, then gives the turn to another one and sends. So as many workers, and
+//! connections, are at work as requests are under way, and a request that finds none free is sent late but counts from when it was due.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::answer::Answer;
+use super::many::sleep_until;
+use super::process::Processes;
+use super::Place;
+use crate::measure::{Failed, Failure, Held, LATE_US, SoakObservation};
+
+/// How long a worker's stack may become: it holds one buffer.
+const STACK: usize = 256 * 1024;
+/// How long a stretch of requests is that is told at once.
+const STRETCH: Duration = Duration::from_secs(1);
+
+/// What is sent, and how often.
+#[derive(Debug, Clone)]
+pub struct Rate {
+    /// Requests that become due in a second.
+    pub per_second: f64,
+    /// How long.
+    pub duration: Duration,
+    /// When a request counts as failed, from when it was due.
+    pub timeout: Duration,
+    /// Most connections at once.
+    pub connections: u32,
+}
+
+/// A soak of one address.
+#[derive(Debug)]
+pub struct Soak<'a> {
+    /// Where to connect.
+    pub place: &'a Place,
+    /// The whole request.
+    pub request: &'a [u8],
+    /// How often.
+    pub rate: &'a Rate,
+    /// The server's processes.
+    pub server: Option<&'a Processes>,
+    /// Ends the load early.
+    pub stop: &'a AtomicBool,
+}
+
+/// A `GET` of a path, as its bytes.
+pub fn get(place: &Place, query: &str) -> Vec<u8> {
+    let path = match place.prefix() {
+        "" => "/",
+        prefix => prefix,
+    };
+    format!(
+        "GET {path}{query} HTTP/1.1\r\nHost: {}\r\nUser-Agent: gpurouter-bench\r\nAccept: */*\r\n\r\n",
+        place.host()
+    )
+    .into_bytes()
+}
+
+/// What one stretch brought.
+#[derive(Debug, Default)]
+struct Stretch {
+    took_us: Vec<u64>,
+    failed: BTreeMap<Failure, u64>,
+    late: u64,
+    opened: u64,
+}
+
+/// What the workers share.
+struct Shared<'a, 'b> {
+    soak: &'a Soak<'b>,
+    start: Instant,
+    /// The number of the next request; whoever holds it waits for its time.
+    next: Mutex<u64>,
+    /// Workers that wait for the turn, or hold it.
+    free: AtomicU32,
+    workers: AtomicU32,
+    seen: Mutex<Stretch>,
+}
+
+/// A panic elsewhere was told where it happened; what it left behind is numbers.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Soak<'_> {
+    /// Runs it. `tell` gets every observation when it is made, and ends the run with its error.
+    ///
+    /// # Errors
+    /// Of `tell`, and when the first worker cannot be started.
+    pub fn run(
+        &self,
+        tell: &mut dyn FnMut(SoakObservation, Duration) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let shared = Shared {
+            soak: self,
+            start: Instant::now(),
+            next: Mutex::new(0),
+            free: AtomicU32::new(0),
+            workers: AtomicU32::new(0),
+            seen: Mutex::default(),
+        };
+        let elapsed = thread::scope(|scope| {
+            shared.spawn(scope)?;
+            let told = self.watch(&shared, tell);
+            if told.is_err() {
+                self.stop.store(true, Ordering::Relaxed);
+            }
+            told
+        })?;
+        // The last requests were answered after the last stretch was told.
+        let rest = std::mem::take(&mut *lock(&shared.seen));
+        if !rest.is_empty() {
+            tell(rest.observation(elapsed), elapsed)?;
+        }
+        Ok(())
+    }
+
+    /// Tells what was seen, stretch by stretch, and what the server holds meanwhile; how long requests became due.
+    fn watch(
+        &self,
+        shared: &Shared<'_, '_>,
+        tell: &mut dyn FnMut(SoakObservation, Duration) -> io::Result<()>,
+    ) -> io::Result<Duration> {
+        let reading = reading(self.rate.duration);
+        let (mut next_reading, mut next_stretch) = (Duration::ZERO, STRETCH);
+        loop {
+            let elapsed = shared.start.elapsed();
+            let done = elapsed >= self.rate.duration || self.stop.load(Ordering::Relaxed);
+            if let Some(server) = self.server
+                && (elapsed >= next_reading || done)
+                && let Some(held) = held(server, elapsed)
+            {
+                tell(SoakObservation::Server(held), elapsed)?;
+                next_reading = elapsed + reading;
+            }
+            if elapsed >= next_stretch || done {
+                let seen = std::mem::take(&mut *lock(&shared.seen));
+                tell(seen.observation(elapsed.min(self.rate.duration)), elapsed)?;
+                next_stretch = elapsed + STRETCH;
+            }
+            if done {
+                return Ok(elapsed.min(self.rate.duration));
+            }
+            let next = if self.server.is_some() {
+                next_reading.min(next_stretch)
+            } else {
+                next_stretch
+            };
+            let until = shared.start + next.min(self.rate.duration);
+            sleep_until(until, &|| self.stop.load(Ordering::Relaxed));
+        }
+    }
+}
+
+/// Two hundred readings in a run, at most 50 a second and at least one a minute.
+fn reading(duration: Duration) -> Duration {
+    (duration / 200).clamp(Duration::from_millis(20), Duration::from_secs(60))
+}
+
+fn held(server: &Processes, elapsed: Duration) -> Option<Held> {
+    Some(Held {
+        at_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        rss_bytes: server.held()?.rss,
+        descriptors: server.descriptors(),
+    })
+}
+
+impl Stretch {
+    fn is_empty(&self) -> bool {
+        self.took_us.is_empty() && self.failed.is_empty() && self.late == 0 && self.opened == 0
+    }
+
+    fn observation(self, until: Duration) -> SoakObservation {
+        SoakObservation::Requests {
+            until_ms: u64::try_from(until.as_millis()).unwrap_or(u64::MAX),
+            took_us: self.took_us,
+            failed: self
+                .failed
+                .into_iter()
+                .map(|(kind, count)| Failed { kind, count })
+                .collect(),
+            late: self.late,
+            opened: self.opened,
+        }
+    }
+}
+
+impl Shared<'_, '_> {
+    /// Starts one more worker, unless there are as many as may be.
+    fn spawn<'scope>(&'scope self, scope: &'scope thread::Scope<'scope, '_>) -> io::Result<()> {
+        let room = self
+            .workers
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |workers| {
+                (workers < self.soak.rate.connections).then_some(workers + 1)
+            });
+        if room.is_err() {
+            return Ok(());
+        }
+        self.free.fetch_add(1, Ordering::Relaxed);
+        let builder = thread::Builder::new()
+            .name("soak".to_owned())
+            .stack_size(STACK);
+        let started = builder.spawn_scoped(scope, move || self.work(scope));
+        if let Err(error) = started {
+            self.free.fetch_sub(1, Ordering::Relaxed);
+            self.workers.fetch_sub(1, Ordering::Relaxed);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Takes requests in turn until there are no more.
+    fn work<'scope>(&'scope self, scope: &'scope thread::Scope<'scope, '_>) {
+        let mut connection = Connection::default();
+        while let Some(due) = self.turn() {
+            if self.free.fetch_sub(1, Ordering::Relaxed) == 1 {
+                // The one that now has no worker waits for one of these, should there be no room for another.
+                drop(self.spawn(scope));
+            }
+            let late = self.start.elapsed().saturating_sub(due);
+            let sent = connection.exchange(self.soak, self.start + due + self.soak.rate.timeout);
+            let took = self.start.elapsed().saturating_sub(due);
+            let mut seen = lock(&self.seen);
+            seen.late += u64::from(late > Duration::from_micros(LATE_US));
+            seen.opened += connection.opened();
+            match sent {
+                Ok(()) => {
+                    let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                    seen.took_us.push(us);
+                }
+                Err(failure) => *seen.failed.entry(failure).or_default() += 1,
+            }
+            drop(seen);
+            self.free.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits for the next request and its time, from the start; `None` at the end.
+    fn turn(&self) -> Option<Duration> {
+        let mut next = lock(&self.next);
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 requests")]
+        let due = Duration::from_secs_f64(*next as f64 / self.soak.rate.per_second);
+        let stopped = || self.soak.stop.load(Ordering::Relaxed);
+        if due >= self.soak.rate.duration || stopped() {
+            return None;
+        }
+        sleep_until(self.start + due, &stopped);
+        if stopped() {
+            return None;
+        }
+        *next += 1;
+        Some(due)
+    }
+}
+
+/// A connection that is kept from one request to the next.
+#[derive(Debug, Default)]
+struct Connection {
+    open: Option<TcpStream>,
+    opened: u64,
+}
+
+impl Connection {
+    /// Connections opened since this was asked last.
+    fn opened(&mut self) -> u64 {
+        std::mem::take(&mut self.opened)
+    }
+
+    /// Sends the request and reads the whole answer. A kept connection that the server has closed meanwhile is no failure of the request: it
+    /// is sent again, once, over a new one.
+    fn exchange(&mut self, soak: &Soak<'_>, deadline: Instant) -> Result<(), Failure> {
+        if let Some(kept) = self.open.take() {
+            match self.over(kept, soak.request, deadline) {
+                Err((Failure::Broken, false)) => {}
+                other => return other.map_err(|(failure, _)| failure),
+            }
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Failure::Timeout);
+        }
+        let stream = TcpStream::connect_timeout(&soak.place.addr, left).map_err(|error| {
+            match error.kind() {
+                ErrorKind::TimedOut | ErrorKind::WouldBlock => Failure::Timeout,
+                _ => Failure::Connect,
+            }
+        })?;
+        self.opened += 1;
+        stream.set_nodelay(true).map_err(|_| Failure::Connect)?;
+        self.over(stream, soak.request, deadline)
+            .map_err(|(failure, _)| failure)
+    }
+
+    /// Once over a connection, which is kept when it can be. An error says whether anything of an answer had come.
+    fn over(
+        &mut self,
+        mut stream: TcpStream,
+        request: &[u8],
+        deadline: Instant,
+    ) -> Result<(), (Failure, bool)> {
+        let mut answer = Answer::new(false);
+        let mut buffer = [0; 16 * 1024];
+        let mut came = false;
+        limited(&stream, deadline)
+            .and_then(|()| stream.write_all(request))
+            .map_err(|error| (failure_of(&error), false))?;
+        while !answer.whole() {
+            let read = limited(&stream, deadline).and_then(|()| stream.read(&mut buffer));
+            match read.map_err(|error| (failure_of(&error), came))? {
+                0 if answer.ends_with_connection() => break,
+                0 => return Err((Failure::Broken, came)),
+                n => answer.push(buffer.get(..n).unwrap_or_default()),
+            }
+            came = true;
+            if answer.broken() {
+                return Err((Failure::Malformed, true));
+            }
+        }
+        if answer.whole() && !answer.closes() {
+            self.open = Some(stream);
+        }
+        match answer.status() {
+            200..=299 => Ok(()),
+            status => Err((Failure::Status(status), true)),
+        }
+    }
+}
+
+/// Lets the next call on the socket take no longer than until the deadline.
+fn limited(stream: &TcpStream, deadline: Instant) -> io::Result<()> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(ErrorKind::TimedOut.into());
+    }
+    stream.set_read_timeout(Some(left))?;
+    stream.set_write_timeout(Some(left))
+}
+
+fn failure_of(error: &io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => Failure::Timeout,
+        _ => Failure::Broken,
+    }
+}
