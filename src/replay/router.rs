@@ -65,6 +65,17 @@ struct Sent {
     arrived: Duration,
     /// What the answer was expected to take from its start, and when it started.
     expected: Option<(Range, Duration)>,
+    begun: Option<Begun>,
+}
+
+/// A request that a node works on.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    node: usize,
+    /// The node worked on others when it began.
+    beside: bool,
+    /// It did at any time since.
+    crowded: bool,
 }
 
 /// How long a request waited in a node's queue.
@@ -310,6 +321,7 @@ impl Router {
                     ahead,
                     arrived: world.now,
                     expected: None,
+                    begun: None,
                 },
             );
             self.pump(world, node);
@@ -414,6 +426,11 @@ impl Router {
         let place = (node, model);
         let cached = self.affinity.cached_blocks(&place, &asked.prefix) as u64 * u64::from(BLOCK);
         let prompt = u64::from(asked.tokens_in);
+        // Its own slot is taken already.
+        let crowded = self
+            .queues
+            .get(node)
+            .is_some_and(|queue| queue.active() > 1);
         let name = self
             .snapshot
             .nodes
@@ -430,9 +447,15 @@ impl Router {
                     prompt_tokens: prompt,
                     answer_tokens: u64::from(asked.tokens_out),
                     load: Load::No,
+                    crowded,
                 })
             })
             .map(|range| (range, world.now));
+        sent.begun = Some(Begun {
+            node,
+            beside: crowded,
+            crowded,
+        });
         let slots = self
             .queues
             .get(node)
@@ -444,6 +467,13 @@ impl Router {
         } else {
             Some(context).filter(|context| *context > 0)
         };
+        if crowded {
+            for other in self.sent.values_mut() {
+                if let Some(begun) = other.begun.as_mut().filter(|begun| begun.node == node) {
+                    begun.crowded = true;
+                }
+            }
+        }
         if !world.submit(node, request, num_ctx) {
             let now = ms(world.now);
             self.with(node, |queue| queue.finished(now, id_of(request), None));
@@ -471,12 +501,12 @@ impl Router {
                 predicted.in_range += u64::from((expected.low..=expected.high).contains(&real));
             }
             let model = sent.request.model.0 as usize;
-            self.learn(node, model, told);
+            self.learn(node, model, told, sent.begun);
         }
         self.pump(world, node);
     }
 
-    fn learn(&mut self, node: usize, model: usize, told: &Counters) {
+    fn learn(&mut self, node: usize, model: usize, told: &Counters, begun: Option<Begun>) {
         let (Some(name), Some(model)) = (self.snapshot.nodes.get(node), self.names.get(model))
         else {
             return;
@@ -495,7 +525,8 @@ impl Router {
                 answer_tokens: told.answer_tokens.into(),
                 decode_ms: milliseconds(told.answer),
                 load: None,
-                crowded: false,
+                crowded: begun.is_some_and(|begun| begun.crowded),
+                began_crowded: begun.is_some_and(|begun| begun.beside),
             },
         );
         self.renew(node, model.clone());

@@ -1,5 +1,7 @@
 //! `gpurouter bench replay`: traces in virtual time over simulated nodes, without a router and with gpurouter.
 
+mod counted;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -52,6 +54,9 @@ pub struct Args {
     /// Print the trace itself, as JSON lines
     #[arg(long)]
     export: bool,
+    /// Write what was counted and the report as JSON lines
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "export"])]
+    receipt: Option<PathBuf>,
 }
 
 fn builtin(name: &str) -> Result<Builtin, String> {
@@ -99,6 +104,9 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         .map(|scenario| replay::replay(scenario, policy, args.seed))
         .collect();
     let report = Report::new(args.seed, policy, traces);
+    if let Some(file) = &args.receipt {
+        counted::receipt(global, file, &report, args.traces.len())?;
+    }
     if global.json {
         render::json(&report)?;
     } else {

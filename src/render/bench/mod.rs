@@ -53,6 +53,7 @@ pub fn verdict(out: &mut dyn Write, receipt: &Receipt, findings: &[Finding]) -> 
     if findings.is_empty() {
         let source = match observations {
             0 => "its settings".to_owned(),
+            1 => "its one observation".to_owned(),
             count => format!("its {count} observations"),
         };
         let told = format!("the receipt holds: the same report follows from {source}");
