@@ -11,10 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::Place;
 use super::answer::Answer;
 use super::many::sleep_until;
 use super::process::Processes;
-use super::Place;
 use crate::measure::{Failed, Failure, Held, LATE_US, SoakObservation};
 
 /// How long a worker's stack may become: it holds one buffer.
@@ -117,7 +117,7 @@ impl Soak<'_> {
         // The last requests were answered after the last stretch was told.
         let rest = std::mem::take(&mut *lock(&shared.seen));
         if !rest.is_empty() {
-            tell(rest.observation(elapsed), elapsed)?;
+            tell(rest.observation(Duration::ZERO), elapsed)?;
         }
         Ok(())
     }
@@ -130,6 +130,7 @@ impl Soak<'_> {
     ) -> io::Result<Duration> {
         let reading = reading(self.rate.duration);
         let (mut next_reading, mut next_stretch) = (Duration::ZERO, STRETCH);
+        let mut told = Duration::ZERO;
         loop {
             let elapsed = shared.start.elapsed();
             let done = elapsed >= self.rate.duration || self.stop.load(Ordering::Relaxed);
@@ -142,7 +143,10 @@ impl Soak<'_> {
             }
             if elapsed >= next_stretch || done {
                 let seen = std::mem::take(&mut *lock(&shared.seen));
-                tell(seen.observation(elapsed.min(self.rate.duration)), elapsed)?;
+                let until = elapsed.min(self.rate.duration);
+                tell(seen.observation(until.saturating_sub(told)), elapsed)?;
+                // Of whole milliseconds, so that none gets lost between two stretches.
+                told += Duration::from_millis(millis(until.saturating_sub(told)));
                 next_stretch = elapsed + STRETCH;
             }
             if done {
@@ -164,9 +168,13 @@ fn reading(duration: Duration) -> Duration {
     (duration / 200).clamp(Duration::from_millis(20), Duration::from_secs(60))
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn held(server: &Processes, elapsed: Duration) -> Option<Held> {
     Some(Held {
-        at_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        at_ms: millis(elapsed),
         rss_bytes: server.held()?.rss,
         descriptors: server.descriptors(),
     })
@@ -177,9 +185,9 @@ impl Stretch {
         self.took_us.is_empty() && self.failed.is_empty() && self.late == 0 && self.opened == 0
     }
 
-    fn observation(self, until: Duration) -> SoakObservation {
+    fn observation(self, length: Duration) -> SoakObservation {
         SoakObservation::Requests {
-            until_ms: u64::try_from(until.as_millis()).unwrap_or(u64::MAX),
+            length_ms: millis(length),
             took_us: self.took_us,
             failed: self
                 .failed
@@ -286,12 +294,13 @@ impl Connection {
         if left.is_zero() {
             return Err(Failure::Timeout);
         }
-        let stream = TcpStream::connect_timeout(&soak.place.addr, left).map_err(|error| {
-            match error.kind() {
-                ErrorKind::TimedOut | ErrorKind::WouldBlock => Failure::Timeout,
-                _ => Failure::Connect,
-            }
-        })?;
+        let stream =
+            TcpStream::connect_timeout(&soak.place.addr, left).map_err(|error| {
+                match error.kind() {
+                    ErrorKind::TimedOut | ErrorKind::WouldBlock => Failure::Timeout,
+                    _ => Failure::Connect,
+                }
+            })?;
         self.opened += 1;
         stream.set_nodelay(true).map_err(|_| Failure::Connect)?;
         self.over(stream, soak.request, deadline)

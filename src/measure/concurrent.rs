@@ -82,7 +82,12 @@ pub(super) fn concurrent(
     observations: &[ConcurrentObservation],
 ) -> ConcurrentReport {
     let routed = || observations.iter().filter(|one| one.way == Way::Routed);
-    let named = |node: &Option<String>| settings.names.iter().any(|name| Some(name) == node.as_ref());
+    let named = |node: &Option<String>| {
+        settings
+            .names
+            .iter()
+            .any(|name| Some(name) == node.as_ref())
+    };
     let apart = routed()
         .filter(|one| one.nodes.iter().all(named) && one.nodes[0] != one.nodes[1])
         .count();
@@ -158,10 +163,7 @@ mod tests {
         assert_eq!(report.direct.low.value(), None, "one repeat has no spread");
         assert_eq!(report.on_two_nodes.value(), Some(1.0));
         let same = [seen(Way::Routed, [Some("a"), Some("a")])];
-        assert_eq!(
-            concurrent(&settings, &same).on_two_nodes.value(),
-            Some(0.0)
-        );
+        assert_eq!(concurrent(&settings, &same).on_two_nodes.value(), Some(0.0));
         let untold = [seen(Way::Routed, [None, None])];
         assert_eq!(concurrent(&settings, &untold).on_two_nodes.value(), None);
     }

@@ -6,9 +6,7 @@ use std::path::Path;
 
 use super::receipt;
 use crate::cli::Global;
-use crate::measure::{
-    Bench, Document, Header, Observable, Observations, Recorder, Report, report,
-};
+use crate::measure::{Bench, Document, Header, Observable, Observations, Recorder, Report, report};
 use crate::render;
 
 /// A run that is under way.

@@ -116,9 +116,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let mut run = Run::start(global, Bench::Soak(settings), args.receipt.as_deref())?;
     observe(global, &soak, &stop, &mut run)?;
     match run.finish(global)? {
-        Report::Soak(report)
-            if report.sound && !report.grew() && !stop.load(Ordering::Relaxed) =>
-        {
+        Report::Soak(report) if report.sound && !report.grew() && !stop.load(Ordering::Relaxed) => {
             Ok(Exit::Yes)
         }
         _ => Ok(Exit::No),
@@ -130,8 +128,12 @@ fn target(global: &Global, args: &Args) -> anyhow::Result<(String, String)> {
     if let Some(url) = &args.url {
         let end = url.find('?').unwrap_or(url.len());
         let (url, query) = url.split_at(end);
-        if query.contains(|letter: char| letter.is_whitespace() || letter.is_control() || letter == '#') {
-            return Err(usage(format!("--url {url}{query}: expected http://HOST:PORT/PATH")));
+        if query
+            .contains(|letter: char| letter.is_whitespace() || letter.is_control() || letter == '#')
+        {
+            return Err(usage(format!(
+                "--url {url}{query}: expected http://HOST:PORT/PATH"
+            )));
         }
         return Ok((url.to_owned(), query.to_owned()));
     }

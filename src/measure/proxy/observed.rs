@@ -37,6 +37,7 @@ pub enum Window {
 
 /// Something that answers requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Target {
     /// Its name in the report.
     pub name: String,

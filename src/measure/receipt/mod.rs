@@ -114,4 +114,6 @@ impl Seal {
 }
 
 #[cfg(test)]
+mod kinds_tests;
+#[cfg(test)]
 mod tests;

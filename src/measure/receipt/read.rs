@@ -73,10 +73,7 @@ impl ReceiptError {
             Self::Pairing(_) => true,
             Self::Line { problem, .. } => matches!(
                 problem,
-                Problem::Order { .. }
-                    | Problem::Header
-                    | Problem::AfterReport
-                    | Problem::OtherKind
+                Problem::Order { .. } | Problem::Header | Problem::AfterReport | Problem::OtherKind
             ),
             Self::Empty | Self::Schema { .. } => false,
         }

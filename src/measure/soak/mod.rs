@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::figure::{Figure, Unit};
-use super::statistics::quantile;
+use super::statistics::{mean, quantile};
 pub use steady::{BLOCKS, Held, Steady, Verdict};
 
 /// A request that was sent so much later than it was due was late: the generator, or the limit of its connections, held it up.
@@ -47,8 +47,8 @@ pub struct SoakSettings {
 pub enum SoakObservation {
     /// The requests that were due in one stretch.
     Requests {
-        /// Where the stretch ended, milliseconds from the start.
-        until_ms: u64,
+        /// How long the stretch was, milliseconds.
+        length_ms: u64,
         /// How long those took that were answered with a status of 200 to 299, microseconds from when they were due to the last byte.
         took_us: Vec<u64>,
         /// The others.
@@ -101,7 +101,9 @@ pub struct SoakReport {
     pub failed: Figure,
     /// Those by kind, most frequent first.
     pub failures: Vec<FailureFigure>,
-    /// Milliseconds from when a request was due to the end of its answer: half are below.
+    /// Milliseconds from when a request was due to the end of its answer: the mean.
+    pub mean: Figure,
+    /// Half are below.
     pub p50: Figure,
     /// One in a hundred is above.
     pub p99: Figure,
@@ -156,13 +158,13 @@ pub(super) fn soak(settings: &SoakSettings, observations: &[SoakObservation]) ->
     for seen in observations {
         match seen {
             SoakObservation::Requests {
-                until_ms,
+                length_ms,
                 took_us,
                 failed,
                 late,
                 opened,
             } => {
-                end = end.max(*until_ms);
+                end += length_ms;
                 took.extend(took_us.iter().map(|us| *us as f64 / 1000.0));
                 for failed in failed {
                     *failures.entry(failed.kind).or_default() += failed.count;
@@ -197,6 +199,9 @@ pub(super) fn soak(settings: &SoakSettings, observations: &[SoakObservation]) ->
                 count: count(number),
             })
             .collect(),
+        mean: mean(&took).map_or(Figure::unknown(Unit::Milliseconds), |ms| {
+            Figure::measured(ms, Unit::Milliseconds)
+        }),
         p50: at(0.5),
         p99: at(0.99),
         max: at(1.0),
@@ -226,9 +231,9 @@ mod tests {
         }
     }
 
-    fn stretch(until_ms: u64, took_us: &[u64], failed: &[(Failure, u64)]) -> SoakObservation {
+    fn stretch(length_ms: u64, took_us: &[u64], failed: &[(Failure, u64)]) -> SoakObservation {
         SoakObservation::Requests {
-            until_ms,
+            length_ms,
             took_us: took_us.to_vec(),
             failed: failed
                 .iter()
@@ -246,11 +251,21 @@ mod tests {
     fn stretches_add_up_and_failures_are_told_apart() {
         let all = [
             stretch(1000, &[1_000, 3_000], &[(Failure::Timeout, 1)]),
-            stretch(2000, &[5_000], &[(Failure::Status(503), 2), (Failure::Timeout, 3)]),
+            stretch(
+                1000,
+                &[5_000],
+                &[(Failure::Status(503), 2), (Failure::Timeout, 3)],
+            ),
         ];
         let report = soak(&settings(), &all);
-        let values =
-            [report.due, report.answered, report.failed, report.p50, report.max].map(Figure::value);
+        let values = [
+            report.due,
+            report.answered,
+            report.failed,
+            report.p50,
+            report.max,
+        ]
+        .map(Figure::value);
         assert_eq!(values, [9.0, 3.0, 6.0, 3.0, 5.0].map(Some));
         let kinds: Vec<_> = report.failures.iter().map(|one| one.kind).collect();
         assert_eq!(kinds, [Failure::Timeout, Failure::Status(503)]);

@@ -54,12 +54,14 @@ pub struct Steady {
     pub middle: Figure,
     /// At the last one.
     pub end: Figure,
+    /// The mean over the time, between readings along straight lines.
+    pub mean: Figure,
     /// The least of all readings.
     pub least: Figure,
     /// The most.
     pub most: Figure,
-    /// How much it grows in an hour, by the second half.
-    pub per_hour: Figure,
+    /// What the line adds over the second half.
+    pub added: Figure,
     /// The lower end of its 95 % interval.
     pub low: Figure,
     /// The upper end.
@@ -98,23 +100,25 @@ impl Steady {
             value.map_or(Figure::unknown(unit), |value| Figure::derived(value, unit))
         };
         let (first, last) = (points.first(), points.last());
-        let half = first.zip(last).map(|(first, last)| f64::midpoint(first.0, last.0));
+        let half = first
+            .zip(last)
+            .map(|(first, last)| f64::midpoint(first.0, last.0));
         let middle = half.and_then(|half| {
             points
                 .iter()
                 .min_by(|a, b| (a.0 - half).abs().total_cmp(&(b.0 - half).abs()))
         });
         let slope = Slope::of_second_half(points);
-        let hourly = |per_ms: f64| per_ms * 3_600_000.0;
         Self {
             start: figure(first.map(|point| point.1)),
             middle: figure(middle.map(|point| point.1)),
             end: figure(last.map(|point| point.1)),
+            mean: derived(over_time(points)),
             least: figure(quantile(&values, 0.0)),
             most: figure(quantile(&values, 1.0)),
-            per_hour: derived(slope.map(|slope| hourly(slope.per_ms))),
-            low: derived(slope.map(|slope| hourly(slope.per_ms - slope.error))),
-            high: derived(slope.map(|slope| hourly(slope.per_ms + slope.error))),
+            added: derived(slope.map(|slope| slope.per_ms * slope.span)),
+            low: derived(slope.map(|slope| (slope.per_ms - slope.error) * slope.span)),
+            high: derived(slope.map(|slope| (slope.per_ms + slope.error) * slope.span)),
             verdict: match slope {
                 None => Verdict::Unknown,
                 Some(slope) if slope.per_ms > slope.error && slope.per_ms * slope.span > noise => {
@@ -124,6 +128,17 @@ impl Steady {
             },
         }
     }
+}
+
+/// The mean of what straight lines between the points say.
+fn over_time(points: &[(f64, f64)]) -> Option<f64> {
+    let span = points.last()?.0 - points.first()?.0;
+    let area: f64 = points
+        .iter()
+        .zip(points.iter().skip(1))
+        .map(|(a, b)| (b.0 - a.0) * f64::midpoint(a.1, b.1))
+        .sum();
+    (span > 0.0).then_some(area / span)
 }
 
 /// A straight line's slope.
@@ -153,8 +168,11 @@ impl Slope {
                 half + width * f64::from(block + 1),
             );
             let inside = |at: f64| at >= from && (at < to || block + 1 == BLOCKS);
-            let (times, values): (Vec<f64>, Vec<f64>) =
-                points.iter().filter(|point| inside(point.0)).copied().unzip();
+            let (times, values): (Vec<f64>, Vec<f64>) = points
+                .iter()
+                .filter(|point| inside(point.0))
+                .copied()
+                .unzip();
             means.push((mean(&times)?, mean(&values)?));
         }
         let n = f64::from(BLOCKS);
@@ -220,7 +238,7 @@ mod tests {
         assert!(memory.middle.value() > memory.start.value());
         let descriptors = Steady::descriptors(&held);
         assert_eq!(descriptors.verdict, Verdict::Flat);
-        assert_eq!(descriptors.per_hour.value(), Some(0.0));
+        assert_eq!(descriptors.added.value(), Some(0.0));
     }
 
     #[test]
@@ -232,9 +250,9 @@ mod tests {
         });
         let memory = Steady::memory(&held);
         assert_eq!(memory.verdict, Verdict::Grows, "{memory:?}");
-        let hourly = 3600.0 * 50.0 * 1024.0;
+        let added = 30.0 * 50.0 * 1024.0;
         let interval = memory.low.value().unwrap()..=memory.high.value().unwrap();
-        assert!(interval.contains(&hourly), "{memory:?}");
+        assert!(interval.contains(&added), "{memory:?}");
     }
 
     #[test]
@@ -251,10 +269,12 @@ mod tests {
         let (mut held, tries) = (0, 400);
         for seed in 0..tries {
             let mut random = Random::new(seed);
-            let readings = readings(60, |at| 100.0 * MIB + at * 20_000.0 + unit(&mut random) * MIB);
+            let readings = readings(60, |at| {
+                100.0 * MIB + at * 20_000.0 + unit(&mut random) * MIB
+            });
             let memory = Steady::memory(&readings);
             let interval = memory.low.value().unwrap()..=memory.high.value().unwrap();
-            held += u64::from(interval.contains(&(20_000.0 * 3600.0)));
+            held += u64::from(interval.contains(&(20_000.0 * 30.0)));
         }
         // 95 % of 400 are 380, give or take 3 standard deviations of 4.4.
         assert!((367..=393).contains(&held), "{held} of {tries}");

@@ -102,7 +102,8 @@ fn ways(label: &str, ways: &Ways) -> String {
         .value()
         .map_or_else(|| "n/a".to_owned(), |ratio| format!("{ratio:.2}x"));
     let interval = ways.low.value().zip(ways.high.value());
-    let interval = interval.map_or_else(String::new, |(low, high)| format!(" [{low:.2}, {high:.2}]"));
+    let interval =
+        interval.map_or_else(String::new, |(low, high)| format!(" [{low:.2}, {high:.2}]"));
     format!(
         "{label:<20}{:>14}{:>14}{:>22}  {}",
         ms(ways.apart_p50),

@@ -1,7 +1,7 @@
 //! Reports of benchmarks as text of 80 columns.
 
-mod figure;
 mod few;
+mod figure;
 mod live;
 mod proxy;
 mod roi;
@@ -9,9 +9,7 @@ mod soak;
 
 use std::io::{self, Write};
 
-use crate::measure::{
-    Bench, CostInputs, CostReport, Finding, Header, PriceBasis, Receipt, Report,
-};
+use crate::measure::{Bench, CostInputs, CostReport, Finding, Header, PriceBasis, Receipt, Report};
 
 use figure::{Currency, trimmed};
 

@@ -81,7 +81,8 @@ fn heading(header: &Header, settings: &Settings, report: &Report) -> String {
     };
     format!(
         "{}: {} {rounds}, {window}{took}; {others}{again}.",
-        machine_of(header), report.completed,
+        machine_of(header),
+        report.completed,
     )
 }
 
@@ -304,6 +305,7 @@ fn brief(value: f64) -> String {
 mod tests {
     use super::*;
     use crate::measure::proxy::{Case, Observation, Seen, Target, Times, report};
+    use crate::measure::{Bench, Machine};
 
     fn settings(names: &[&str]) -> Settings {
         let target = |name: &&str| Target {
@@ -375,14 +377,16 @@ mod tests {
             memory_bytes: Some(25_000_000_000),
             gpus: None,
         };
-        let run = ProxyRun {
-            version: "0.1.0",
-            date: "2026-11-21T04:58:50Z",
-            machine: &machine,
-            settings: &settings,
+        let header = Header {
+            schema: 1,
+            version: "0.1.0".to_owned(),
+            date: "2026-11-21T04:58:50Z".to_owned(),
+            machine,
+            bench: Bench::Proxy(settings.clone()),
         };
         let mut out = Vec::new();
-        proxy(&mut out, run, &report(&settings, &observations)).unwrap();
+        let report = report(&settings, &observations);
+        proxy(&mut out, &header, &settings, &report).unwrap();
         String::from_utf8(out).unwrap()
     }
 

@@ -69,13 +69,13 @@ pub(super) fn soak(
     let whose: String = whose.chars().take(21).collect();
     writeln!(
         out,
-        "{whose:<22}{:>11}{:>11}{:>11}  PER HOUR, 95 %",
+        "{whose:<22}{:>11}{:>11}{:>11}  ADDED, 95 %",
         "START", "MIDDLE", "END"
     )?;
     steady(out, "memory", &server.memory)?;
     steady(out, "descriptors", &server.descriptors)?;
     let rule = format!(
-        "flat: over the second half, in {BLOCKS} stretches, the slope's 95 % interval reaches 0, or it adds less than 1 % or 256 KiB of memory, or one descriptor. A longer run sees smaller leaks."
+        "Added: by a straight line through the second half, cut into {BLOCKS} stretches. Flat: that interval reaches 0, or it is less than 1 % (at least 256 KiB) of memory or one descriptor. A longer run sees smaller leaks."
     );
     sentence(out, "", &rule)
 }
@@ -108,14 +108,17 @@ fn steady(out: &mut dyn Write, name: &str, steady: &Steady) -> io::Result<()> {
 
 fn change(steady: &Steady, value: f64) -> String {
     let sign = if value > 0.0 { "+" } else { "" };
-    format!("{sign}{}", text(Figure::derived(value, steady.per_hour.unit())))
+    format!(
+        "{sign}{}",
+        text(Figure::derived(value, steady.added.unit()))
+    )
 }
 
 fn seconds(figure: Figure) -> String {
-    figure
-        .converted(1e-3, Unit::Seconds)
-        .value()
-        .map_or_else(|| "n/a".to_owned(), |seconds| format!("{} s", grouped(seconds, 0)))
+    figure.converted(1e-3, Unit::Seconds).value().map_or_else(
+        || "n/a".to_owned(),
+        |seconds| format!("{} s", grouped(seconds, 0)),
+    )
 }
 
 fn of(failure: Failure) -> String {

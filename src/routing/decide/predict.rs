@@ -44,9 +44,7 @@ pub(super) fn predict(
         .spread_crowded
         .filter(|_| load.active > 0)
         .map_or(1.0, |spread| spread.centre.max(1.0));
-    let prefill_ms = speed
-        .prefill_ms(uncached)
-        .and_then(|ms| whole(ms * slower));
+    let prefill_ms = speed.prefill_ms(uncached).and_then(|ms| whole(ms * slower));
     let decode_ms = match facts.task {
         Task::Embed => Some(0),
         Task::Complete => {

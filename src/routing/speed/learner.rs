@@ -357,7 +357,11 @@ impl Track {
             ..Speed::default()
         };
         // Who comes in between is not known beforehand, so it widens the range of what began alone.
-        let beside = self.answers.iter().filter(|seen| seen.began_crowded).count();
+        let beside = self
+            .answers
+            .iter()
+            .filter(|seen| seen.began_crowded)
+            .count();
         let apart = self.answers.len() - beside >= ENOUGH;
         speed.spread = self.spread(&speed, |seen| !(apart && seen.began_crowded));
         if apart && beside >= ENOUGH {

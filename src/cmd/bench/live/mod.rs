@@ -20,7 +20,8 @@ use crate::live::{
     Campaign, Memory, Meter, Prompt, Seen, Sender, Size, Step, built_in, read_prompts, read_trace,
 };
 use crate::measure::{
-    self, Bench, Class, Document, LiveSettings, Observation, Observations, PairedSettings, Policy, report,
+    self, Bench, Class, Document, LiveSettings, Observation, Observations, PairedSettings, Policy,
+    report,
 };
 use crate::render::{self, Told};
 use save::Folder;

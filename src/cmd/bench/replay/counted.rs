@@ -108,9 +108,8 @@ impl Origin {
     }
 
     fn run(self, run: &PolicyReport) -> ReplayRun {
-        let predicted = |of: fn(crate::replay::Predictions) -> u64| {
-            self.maybe(run.predictions.map(of))
-        };
+        let predicted =
+            |of: fn(crate::replay::Predictions) -> u64| self.maybe(run.predictions.map(of));
         ReplayRun {
             policy: run.policy.to_owned(),
             requests: self.count(run.requests),
