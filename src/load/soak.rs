@@ -35,6 +35,17 @@ pub struct Rate {
     pub connections: u32,
 }
 
+impl Rate {
+    /// When a request is due, from the start.
+    fn due(&self, number: u64) -> Duration {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "far fewer than 2^53 requests"
+        )]
+        Duration::from_secs_f64(number as f64 / self.per_second)
+    }
+}
+
 /// A soak of one address.
 #[derive(Debug)]
 pub struct Soak<'a> {
@@ -132,8 +143,13 @@ impl Soak<'_> {
         let (mut next_reading, mut next_stretch) = (Duration::ZERO, STRETCH);
         let mut told = Duration::ZERO;
         loop {
-            let elapsed = shared.start.elapsed();
-            let done = elapsed >= self.rate.duration || self.stop.load(Ordering::Relaxed);
+            let mut elapsed = shared.start.elapsed();
+            let stopped = self.stop.load(Ordering::Relaxed);
+            let done = elapsed >= self.rate.duration || stopped;
+            if stopped {
+                // What would have been due since then was not sent.
+                elapsed = elapsed.min(self.rate.due(*lock(&shared.next)));
+            }
             if let Some(server) = self.server
                 && (elapsed >= next_reading || done)
                 && let Some(held) = held(server, elapsed)
@@ -253,8 +269,7 @@ impl Shared<'_, '_> {
     /// Waits for the next request and its time, from the start; `None` at the end.
     fn turn(&self) -> Option<Duration> {
         let mut next = lock(&self.next);
-        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 requests")]
-        let due = Duration::from_secs_f64(*next as f64 / self.soak.rate.per_second);
+        let due = self.soak.rate.due(*next);
         let stopped = || self.soak.stop.load(Ordering::Relaxed);
         if due >= self.soak.rate.duration || stopped() {
             return None;
