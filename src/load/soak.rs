@@ -38,10 +38,7 @@ pub struct Rate {
 impl Rate {
     /// When a request is due, from the start.
     fn due(&self, number: u64) -> Duration {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "far fewer than 2^53 requests"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 requests")]
         Duration::from_secs_f64(number as f64 / self.per_second)
     }
 }
