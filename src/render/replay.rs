@@ -182,7 +182,7 @@ fn predictions(out: &mut dyn Write, predictions: &Value) -> io::Result<()> {
     };
     writeln!(
         out,
-        "{} times predicted after 20 answers: {} within 20 %, {} in their 80 % range.",
+        "Of {} times foretold, {} came within 20 %, {} in their 80 % range.",
         predictions["made"],
         share("within_20_percent"),
         share("in_range")
