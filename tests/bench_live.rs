@@ -633,6 +633,21 @@ fn bench_alone_says_what_it_would_measure() {
         text.lines().count() < 24 && text.lines().all(|line| line.chars().count() <= 80),
         "{text}"
     );
+    // Twelve nodes with long names are still one screen.
+    let long = format!("--node=the-first-of-many-nodes={}", sim.urls[0]);
+    let down = (0..11).map(|number| {
+        format!(
+            "--node=another-node-of-many-{number}=http://a-long-name-of-a-host.invalid:114{number:02}"
+        )
+    });
+    let many: Vec<String> = std::iter::once(long).chain(down).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let text = done(&run(&scratch, &many));
+    assert!(
+        text.lines().count() < 24 && text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
+    assert!(text.contains("and 6 more"), "{text}");
     let document = json(done(&run(&scratch, &["--json", "--node", &sim.urls[0]])).as_bytes());
     holds("bench-overview.json", &document);
     // No node: that is what it says.
