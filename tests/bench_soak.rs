@@ -1,6 +1,8 @@
 //! `gpurouter bench soak` as a user runs it: the real binary against the real router, and against servers that fail in every way. Times are
 //! not judged, except where a server is slow on purpose.
 
+#![allow(clippy::float_cmp, reason = "counts are exact")]
+
 mod common;
 
 use std::fs::{self, File};

@@ -92,8 +92,7 @@ fn by_wrk(program: &Path, scratch: &Scratch, url: &str, connections: u32) -> (f6
             .lines()
             .map(str::trim)
             .find_map(|line| line.strip_prefix(label));
-        line.map(str::trim)
-            .unwrap_or_else(|| panic!("no {label} in {told}"))
+        line.map_or_else(|| panic!("no {label} in {told}"), str::trim)
             .to_owned()
     };
     let rate = after("Requests/sec:").parse().expect("a rate");

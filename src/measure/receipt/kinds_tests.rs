@@ -155,16 +155,15 @@ fn replay() -> String {
     written(Bench::Replay(settings), &seen)
 }
 
-/// Something of every kind that a run of `bench proxy` sees.
-fn proxied() -> String {
-    use proxy::{Case, DIRECT, End, Form, MACHINE, Moment, ROUTER, Seen, Target, Times, Window};
+fn proxy_settings() -> proxy::Settings {
+    use proxy::{DIRECT, ROUTER, Target, Window};
     let target = |name: &str| Target {
         name: name.to_owned(),
         url: "http://127.0.0.1:1".to_owned(),
         program: (name != DIRECT).then(|| "x".to_owned()),
         pids: if name == DIRECT { vec![] } else { vec![9] },
     };
-    let settings = proxy::Settings {
+    proxy::Settings {
         rounds: 1,
         window: Window::Ms(1000),
         quick: false,
@@ -173,7 +172,12 @@ fn proxied() -> String {
         patience_ms: 0,
         cores: Some(2),
         targets: [DIRECT, ROUTER].map(target).to_vec(),
-    };
+    }
+}
+
+/// Something of every kind that a run of `bench proxy` sees.
+fn proxied() -> String {
+    use proxy::{Case, DIRECT, End, Form, MACHINE, Moment, ROUTER, Seen, Times};
     let mut all = Vec::new();
     let mut add = |target: &str, seen| {
         all.push(proxy::Observation {
@@ -260,7 +264,7 @@ fn proxied() -> String {
     };
     add(MACHINE, others);
     add(MACHINE, busy(Moment::End, 9_000_000_000));
-    written(Bench::Proxy(settings), &all)
+    written(Bench::Proxy(proxy_settings()), &all)
 }
 
 fn samples() -> [(&'static str, String); 5] {

@@ -36,7 +36,7 @@ pub(super) fn predict(
     facts: &RequestFacts,
     resident: bool,
     load: NodeLoad,
-    speed: Speed,
+    speed: &Speed,
 ) -> Predicted {
     let uncached = facts.prompt_tokens.saturating_sub(load.cached_tokens);
     // Requests beside each other slow each other down, by as much as they were seen to.

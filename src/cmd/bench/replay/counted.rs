@@ -29,18 +29,18 @@ pub(super) fn receipt(
             .collect(),
     };
     let header = header(global, Bench::Replay(settings));
-    let mut recorder = receipt::start(file, &header)?;
+    let mut out = receipt::start(file, &header)?;
     let mut counted = Vec::with_capacity(replayed.traces.len());
     for (index, trace) in replayed.traces.iter().enumerate() {
         let origin = Origin {
             recorded: index < recorded,
         };
         let observation = origin.trace(trace);
-        recorder.observe(&observation)?;
+        out.observe(&observation)?;
         counted.push(observation);
     }
     let figures = report(&header.bench, &Observations::Replay(counted))?;
-    Ok(recorder.finish(&Document::new(&header, figures))?)
+    Ok(out.finish(&Document::new(&header, figures))?)
 }
 
 /// A word as documents write it.
