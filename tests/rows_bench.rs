@@ -527,15 +527,15 @@ fn gather(directory: &Path, files: &mut Vec<PathBuf>) {
 fn every_row_has_a_test_of_its_name() {
     let text = include_str!("rows_bench.rs");
     let mut names = BTreeSet::new();
-    let mut test = false;
+    let mut marked = false;
     for line in text.lines() {
         let name = line
             .strip_prefix("fn ")
             .and_then(|rest| rest.split('_').next());
-        if let Some(name) = name.filter(|_| test) {
+        if let Some(name) = name.filter(|_| marked) {
             names.insert(name);
         }
-        test = line == "#[test]";
+        marked = line == "#[test]";
     }
     for row in ROWS {
         assert_eq!(names.contains(row), !LATER.contains(&row), "{row}");
