@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::figure::{Figure, Unit};
 use super::random::Random;
-use super::statistics::{RESAMPLES, bootstrap_mean, mean, quantile};
+use super::statistics::{bootstrap_mean, mean, quantile};
 
 /// What is set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub struct ConcurrentSettings {
     pub prompts: [String; 2],
     /// Seed of the resampling.
     pub seed: u64,
+    /// Resamples of an interval.
+    pub resamples: u32,
 }
 
 /// The way that requests take.
@@ -95,8 +97,8 @@ pub(super) fn concurrent(
     #[expect(clippy::cast_precision_loss, reason = "repeats")]
     let apart = apart as f64;
     ConcurrentReport {
-        direct: Ways::of(Way::Direct, observations, settings.seed),
-        routed: Ways::of(Way::Routed, observations, settings.seed),
+        direct: Ways::of(Way::Direct, observations, settings),
+        routed: Ways::of(Way::Routed, observations, settings),
         on_two_nodes: if told {
             Figure::measured(apart, Unit::Count)
         } else {
@@ -106,7 +108,7 @@ pub(super) fn concurrent(
 }
 
 impl Ways {
-    fn of(way: Way, observations: &[ConcurrentObservation], seed: u64) -> Self {
+    fn of(way: Way, observations: &[ConcurrentObservation], settings: &ConcurrentSettings) -> Self {
         let repeats = || observations.iter().filter(|one| one.way == way);
         let middle = |of: fn(&ConcurrentObservation) -> f64| {
             let times: Vec<f64> = repeats().map(of).collect();
@@ -117,7 +119,7 @@ impl Ways {
         let logs: Vec<f64> = repeats()
             .map(|one| (one.apart_ms / one.together_ms).ln())
             .collect();
-        let interval = bootstrap_mean(&logs, RESAMPLES, &mut Random::new(seed));
+        let interval = bootstrap_mean(&logs, settings.resamples, &mut Random::new(settings.seed));
         let ratio = |log: Option<f64>| {
             log.map_or(Figure::unknown(Unit::Ratio), |log| {
                 Figure::derived(log.exp(), Unit::Ratio)
@@ -147,6 +149,7 @@ mod tests {
             repeats: 1,
             prompts: ["x", "y"].map(str::to_owned),
             seed: 1,
+            resamples: 20,
         };
         let seen = |way, nodes: [Option<&str>; 2]| ConcurrentObservation {
             way,

@@ -40,6 +40,7 @@ fn concurrent() -> String {
         repeats: 2,
         prompts: ["one", "two"].map(str::to_owned),
         seed: 7,
+        resamples: 20,
     };
     let repeat = |way, apart_ms, nodes: [Option<&str>; 2]| ConcurrentObservation {
         way,
@@ -84,10 +85,10 @@ fn soak() -> String {
         opened: 1,
     };
     let mut seen = vec![stretch(1000, &[310, 305, 301]), stretch(1000, &[300, 299])];
-    // The second half: two readings in each of the ten stretches, so that every one of them counts.
-    seen.extend((0..=40).map(|index: u64| {
+    // A reading in each of the ten stretches of the second half.
+    seen.extend((0..=20).map(|index: u64| {
         SoakObservation::Server(Held {
-            at_ms: index * 50,
+            at_ms: index * 100,
             rss_bytes: 9_000_000 + index * index % 13,
             descriptors: Some(10 + index * index % 5),
         })

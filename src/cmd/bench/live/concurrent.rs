@@ -15,7 +15,7 @@ use crate::cluster::{Model, Node, NodeKind};
 use crate::config::Config;
 use crate::http::client::{Client, Origin};
 use crate::live::{Form, Prompt, Sender, Sent, Target};
-use crate::measure::{Bench, ConcurrentObservation, ConcurrentSettings, Outcome, Way};
+use crate::measure::{Bench, ConcurrentObservation, ConcurrentSettings, Outcome, RESAMPLES, Way};
 use crate::render::Told;
 
 /// Runs it.
@@ -76,6 +76,7 @@ pub(super) fn run(
         repeats: args.repeats(),
         prompts: [first.name.clone(), second.name.clone()],
         seed: args.seed,
+        resamples: RESAMPLES,
     };
     let mut kept = Run::start(global, Bench::Concurrent(settings), args.receipt.as_deref())?;
     for run in 0..=args.repeats() {
