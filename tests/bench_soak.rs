@@ -365,6 +365,8 @@ fn a_connection_that_was_closed_between_two_requests_is_no_failure() {
             "500ms",
             "--rps",
             "20",
+            "--connections",
+            "2",
             "--json",
         ],
     );

@@ -1,12 +1,13 @@
 //! A constant rate of requests, open: each is due at its time, whether the earlier ones were answered or not.
 //!
-//! A worker waits for the next request's time while it holds the turn, then gives the turn to another one and sends. So as many workers, and
-//! connections, are at work as requests are under way, and a request that finds none free is sent late but counts from when it was due.
+//! There is a worker for each connection. One after another waits for the next request's time while it holds the turn, then gives the turn on
+//! and sends. A request that finds no worker free is sent late but counts from when it was due. All connections are opened before the first
+//! request: what the server holds for them must not look like growth.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use super::Place;
 use super::answer::Answer;
 use super::many::sleep_until;
 use super::process::Processes;
+use super::single::CONNECT;
 use crate::measure::{Failed, Failure, Held, LATE_US, SoakObservation};
 
 /// How long a worker's stack may become: it holds one buffer.
@@ -31,7 +33,7 @@ pub struct Rate {
     pub duration: Duration,
     /// When a request counts as failed, from when it was due.
     pub timeout: Duration,
-    /// Most connections at once.
+    /// Connections.
     pub connections: u32,
 }
 
@@ -86,9 +88,6 @@ struct Shared<'a, 'b> {
     start: Instant,
     /// The number of the next request; whoever holds it waits for its time.
     next: Mutex<u64>,
-    /// Workers that wait for the turn, or hold it.
-    free: AtomicU32,
-    workers: AtomicU32,
     seen: Mutex<Stretch>,
 }
 
@@ -101,21 +100,30 @@ impl Soak<'_> {
     /// Runs it. `tell` gets every observation when it is made, and ends the run with its error.
     ///
     /// # Errors
-    /// Of `tell`, and when the first worker cannot be started.
+    /// Of `tell`, and when a worker cannot be started.
     pub fn run(
         &self,
         tell: &mut dyn FnMut(SoakObservation, Duration) -> io::Result<()>,
     ) -> io::Result<()> {
+        let connections: Vec<Connection> = (0..self.rate.connections)
+            .map(|_| Connection::open(self.place))
+            .collect();
         let shared = Shared {
             soak: self,
             start: Instant::now(),
             next: Mutex::new(0),
-            free: AtomicU32::new(0),
-            workers: AtomicU32::new(0),
             seen: Mutex::default(),
         };
         let elapsed = thread::scope(|scope| {
-            shared.spawn(scope)?;
+            for connection in connections {
+                let builder = thread::Builder::new()
+                    .name("soak".to_owned())
+                    .stack_size(STACK);
+                if let Err(error) = builder.spawn_scoped(scope, || shared.work(connection)) {
+                    self.stop.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
             let told = self.watch(&shared, tell);
             if told.is_err() {
                 self.stop.store(true, Ordering::Relaxed);
@@ -137,7 +145,8 @@ impl Soak<'_> {
         tell: &mut dyn FnMut(SoakObservation, Duration) -> io::Result<()>,
     ) -> io::Result<Duration> {
         let reading = reading(self.rate.duration);
-        let (mut next_reading, mut next_stretch) = (Duration::ZERO, STRETCH);
+        // Not before the server has taken the connections, and not after they are closed.
+        let (mut next_reading, mut next_stretch) = (reading, STRETCH);
         let mut told = Duration::ZERO;
         loop {
             let mut elapsed = shared.start.elapsed();
@@ -148,7 +157,8 @@ impl Soak<'_> {
                 elapsed = elapsed.min(self.rate.due(*lock(&shared.next)));
             }
             if let Some(server) = self.server
-                && (elapsed >= next_reading || done)
+                && elapsed >= next_reading
+                && !done
                 && let Some(held) = held(server, elapsed)
             {
                 tell(SoakObservation::Server(held), elapsed)?;
@@ -214,37 +224,9 @@ impl Stretch {
 }
 
 impl Shared<'_, '_> {
-    /// Starts one more worker, unless there are as many as may be.
-    fn spawn<'scope>(&'scope self, scope: &'scope thread::Scope<'scope, '_>) -> io::Result<()> {
-        let room = self
-            .workers
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |workers| {
-                (workers < self.soak.rate.connections).then_some(workers + 1)
-            });
-        if room.is_err() {
-            return Ok(());
-        }
-        self.free.fetch_add(1, Ordering::Relaxed);
-        let builder = thread::Builder::new()
-            .name("soak".to_owned())
-            .stack_size(STACK);
-        let started = builder.spawn_scoped(scope, move || self.work(scope));
-        if let Err(error) = started {
-            self.free.fetch_sub(1, Ordering::Relaxed);
-            self.workers.fetch_sub(1, Ordering::Relaxed);
-            return Err(error);
-        }
-        Ok(())
-    }
-
     /// Takes requests in turn until there are no more.
-    fn work<'scope>(&'scope self, scope: &'scope thread::Scope<'scope, '_>) {
-        let mut connection = Connection::default();
+    fn work(&self, mut connection: Connection) {
         while let Some(due) = self.turn() {
-            if self.free.fetch_sub(1, Ordering::Relaxed) == 1 {
-                // The one that now has no worker waits for one of these, should there be no room for another.
-                drop(self.spawn(scope));
-            }
             let late = self.start.elapsed().saturating_sub(due);
             let sent = connection.exchange(self.soak, self.start + due + self.soak.rate.timeout);
             let took = self.start.elapsed().saturating_sub(due);
@@ -258,9 +240,8 @@ impl Shared<'_, '_> {
                 }
                 Err(failure) => *seen.failed.entry(failure).or_default() += 1,
             }
-            drop(seen);
-            self.free.fetch_add(1, Ordering::Relaxed);
         }
+        lock(&self.seen).opened += connection.opened();
     }
 
     /// Waits for the next request and its time, from the start; `None` at the end.
@@ -288,6 +269,17 @@ struct Connection {
 }
 
 impl Connection {
+    /// Opened, as far as that is possible; otherwise the first request tries it again, and says what is wrong.
+    fn open(place: &Place) -> Self {
+        let open = TcpStream::connect_timeout(&place.addr, CONNECT)
+            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+            .ok();
+        Self {
+            opened: u64::from(open.is_some()),
+            open,
+        }
+    }
+
     /// Connections opened since this was asked last.
     fn opened(&mut self) -> u64 {
         std::mem::take(&mut self.opened)

@@ -30,8 +30,8 @@ const PID_HELP: &str = "\
 The server's process [default: the one that listens
 there]";
 const CONNECTIONS_HELP: &str = "\
-Most connections at once; requests beyond them are
-sent late";
+Connections, kept open; a request that finds none
+free is sent late";
 
 /// Flags of `bench soak`.
 #[derive(Debug, clap::Args)]
@@ -59,7 +59,7 @@ pub struct Args {
     /// When a request counts as failed
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout)]
     timeout: Duration,
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096), help = CONNECTIONS_HELP)]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4096), help = CONNECTIONS_HELP)]
     connections: u32,
     #[arg(long, value_name = "PID", help = PID_HELP)]
     pid: Option<u32>,

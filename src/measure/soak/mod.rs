@@ -28,7 +28,7 @@ pub struct SoakSettings {
     pub duration_ms: u64,
     /// When a request counts as failed, milliseconds from when it was due.
     pub timeout_ms: u64,
-    /// Most connections at once.
+    /// Connections.
     pub connections: u32,
     /// The server's processes; empty where none was found.
     pub pids: Vec<u32>,
