@@ -463,7 +463,7 @@ Register-ArgumentCompleter -Native -CommandName 'gpurouter' -ScriptBlock {
             [CompletionResult]::new('--duration', '--duration', [CompletionResultType]::ParameterName, 'How long')
             [CompletionResult]::new('--rps', '--rps', [CompletionResultType]::ParameterName, 'Requests per second')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'When a request counts as failed')
-            [CompletionResult]::new('--connections', '--connections', [CompletionResultType]::ParameterName, 'Most connections at once; requests beyond them are sent late')
+            [CompletionResult]::new('--connections', '--connections', [CompletionResultType]::ParameterName, 'Connections, kept open; a request that finds none free is sent late')
             [CompletionResult]::new('--pid', '--pid', [CompletionResultType]::ParameterName, 'The server''s process [default: the one that listens there]')
             [CompletionResult]::new('--receipt', '--receipt', [CompletionResultType]::ParameterName, 'Write observations and report as JSON lines')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]')

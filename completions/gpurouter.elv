@@ -441,7 +441,7 @@ set edit:completion:arg-completer[gpurouter] = {|@words|
             cand --duration 'How long'
             cand --rps 'Requests per second'
             cand --timeout 'When a request counts as failed'
-            cand --connections 'Most connections at once; requests beyond them are sent late'
+            cand --connections 'Connections, kept open; a request that finds none free is sent late'
             cand --pid 'The server''s process [default: the one that listens there]'
             cand --receipt 'Write observations and report as JSON lines'
             cand --config 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]'

@@ -352,7 +352,7 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_se
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l duration -d 'How long' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l rps -d 'Requests per second' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l timeout -d 'When a request counts as failed' -r
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l connections -d 'Most connections at once; requests beyond them are sent late' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l connections -d 'Connections, kept open; a request that finds none free is sent late' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l pid -d 'The server\'s process [default: the one that listens there]' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l receipt -d 'Write observations and report as JSON lines' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
