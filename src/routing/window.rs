@@ -195,11 +195,17 @@ pub fn bucket(tokens: u32) -> u32 {
     step
 }
 
+/// Contexts up to here are defaults of programs (Ollama's own on cards below 24 GiB).
+const UNCHOSEN: u32 = 4096;
+/// Most that is expected of growth.
+pub(crate) const MOST_GROWTH: u32 = 4;
+
 /// How much more than its wish a request is likely to be followed by: other clients have other settings, and conversations grow. A context that
-/// is no step of the ladder was computed from the prompt, as aider does, and will be more with every request.
+/// is no step of the ladder was computed from the prompt, as aider does, and will be more with every request; one of 4,096 or less is what
+/// programs send whose users never chose one, and the next program sends several times as much.
 fn growth(requested: Option<u32>) -> u32 {
-    if requested.is_some_and(|asked| bucket(asked) != asked) {
-        4
+    if requested.is_some_and(|asked| bucket(asked) != asked || asked <= UNCHOSEN) {
+        MOST_GROWTH
     } else {
         2
     }

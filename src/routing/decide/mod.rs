@@ -15,7 +15,7 @@ use refusal::refusal;
 
 use super::queue::Forecast;
 use super::target::{Target, targets};
-use super::{Complexity, Policy, RequestFacts, Speeds, Task};
+use super::{Complexity, Policy, RequestFacts, Speed, Speeds, Task};
 use crate::cluster::{Capability, ClusterSnapshot, Model, ModelName, Node, NodeState};
 
 /// What becomes of the context.
@@ -187,6 +187,7 @@ fn consider(
     let digests = digests_of(&target.model, snapshot);
     let mut entries = Vec::new();
     let mut lost = Vec::new();
+    let usual = usual_answer(snapshot, speeds, |node| find(node, &target.model, &digests));
     for (order, node) in snapshot.nodes.iter().enumerate() {
         let Some(model) = find(node, &target.model, &digests) else {
             lost.push(losing(
@@ -201,7 +202,10 @@ fn consider(
             continue;
         }
         let load = load.get(order).copied().unwrap_or_default();
-        let speed = speeds.get(&node.name, &model.name);
+        let speed = Speed {
+            completion_tokens: usual,
+            ..speeds.get(&node.name, &model.name)
+        };
         let resident = load
             .forecast
             .map_or_else(|| node.resident(model).is_some(), |f| !f.needs_load);
@@ -259,6 +263,33 @@ fn consider(
         window,
     }
 }
+
+/// Tokens of a usual answer of a model, whichever node wrote it, so that a node does not seem slow that happened to write the long ones:
+/// the mean over the nodes by what they answered, none counting more than [`MOST_ANSWERS`] times.
+fn usual_answer<'a>(
+    snapshot: &'a ClusterSnapshot,
+    speeds: &Speeds,
+    find: impl Fn(&'a Node) -> Option<&'a Model>,
+) -> Option<f64> {
+    let (mut tokens, mut answers) = (0.0, 0.0);
+    for node in &snapshot.nodes {
+        let Some(model) = find(node) else { continue };
+        let speed = speeds.get(&node.name, &model.name);
+        if let Some(usual) = speed.completion_tokens {
+            let weight = f64::from(
+                u16::try_from(speed.samples)
+                    .unwrap_or(MOST_ANSWERS)
+                    .clamp(1, MOST_ANSWERS),
+            );
+            tokens += usual * weight;
+            answers += weight;
+        }
+    }
+    (answers > 0.0).then(|| tokens / answers)
+}
+
+/// Answers of a node that count in [`usual_answer`].
+const MOST_ANSWERS: u16 = 100;
 
 /// What became of one target.
 struct Considered {

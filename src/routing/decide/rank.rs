@@ -3,6 +3,10 @@
 use super::{Candidate, Forecast, NodeLoad};
 use crate::cluster::Processor;
 
+/// How many times the time of a load a request must wait for the copies in memory before another node loads one: a wait now and then costs
+/// less than the load, and the second copy takes memory from others.
+const SPILL_LOADS: u64 = 2;
+
 /// A node with the model, before ranking.
 pub(super) struct Entry {
     pub(super) candidate: Candidate,
@@ -29,7 +33,7 @@ fn untried(entry: &Entry) -> bool {
         })
 }
 
-/// Whether all that have the model in memory would let the request wait longer than a load takes.
+/// Whether all that have the model in memory would let the request wait longer than [`SPILL_LOADS`] loads take.
 fn spills(entries: &[Entry]) -> bool {
     let mut resident = entries
         .iter()
@@ -39,8 +43,18 @@ fn spills(entries: &[Entry]) -> bool {
         && resident.all(|entry| {
             let wait = entry.load.forecast.and_then(|forecast| forecast.wait_ms);
             wait.zip(entry.measured_load_ms)
-                .is_some_and(|(wait, load)| wait > load)
+                .is_some_and(|(wait, load)| wait > load.saturating_mul(SPILL_LOADS))
         })
+}
+
+/// Milliseconds that a load counts besides its own time when the model is in memory elsewhere: with it, a load has to save [`SPILL_LOADS`]
+/// times what it takes.
+fn another_copy(entry: &Entry) -> u64 {
+    if entry.candidate.resident {
+        return 0;
+    }
+    let load = entry.candidate.predicted.load_ms.unwrap_or(0);
+    load.saturating_mul(SPILL_LOADS - 1)
 }
 
 /// What makes a node worse than one that is in order.
@@ -77,7 +91,7 @@ impl Trouble {
 ///
 /// Where every time is predicted, the shortest wins, what it costs others counted in. Where some are not: nodes with the model in memory, by
 /// their predictions if all of them have one, then those where it waits least and least has to go for it, then the free ones, then configuration
-/// order. A node that was never measured is tried when the others would let the request wait longer than a load takes there.
+/// order. A node that was never measured is tried when the others would let the request wait longer than [`SPILL_LOADS`] loads take there.
 pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
     let some_free = entries.iter().any(|entry| !entry.full);
     let predicted = |entry: &Entry| entry.candidate.predicted.total_ms();
@@ -89,6 +103,9 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
             .all(|entry| predicted(entry).is_some())
     });
     let tries = spills(&entries);
+    let copied = entries
+        .iter()
+        .any(|entry| entry.candidate.resident && entry.trouble.is_none());
     entries.sort_by_key(|entry| {
         let yields = !entry.preferred || (entry.full && some_free);
         let forecast = entry.load.forecast.unwrap_or(Forecast {
@@ -101,7 +118,8 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
         // What it costs others counts like its own time, without being part of it.
         let total = predicted(entry)
             .filter(|_| known)
-            .map(|ms| ms.saturating_add(forecast.evicts_ms));
+            .map(|ms| ms.saturating_add(forecast.evicts_ms))
+            .map(|ms| ms.saturating_add(if copied { another_copy(entry) } else { 0 }));
         let free = entry.load.slots.map_or(0, |slots| {
             slots.saturating_sub(entry.load.active + entry.load.queued)
         });

@@ -450,7 +450,17 @@ fn the_schedulers_forecast_replaces_guesses_about_waits_and_loads() {
         "a load takes 1000 ms"
     );
     assert_eq!(
-        go(&[forecast(0, true, 0), forecast(1100, false, 0)]),
+        go(&[forecast(0, true, 0), forecast(1900, false, 0)]),
+        "b",
+        "a further copy has to save two loads"
+    );
+    assert_eq!(
+        go(&[forecast(0, true, 0), forecast(1900, true, 0)]),
+        "a",
+        "no further copy: both would load"
+    );
+    assert_eq!(
+        go(&[forecast(0, true, 0), forecast(2100, false, 0)]),
         "a",
         "spilled"
     );
@@ -539,7 +549,7 @@ fn a_suspect_node_is_tried_last() {
 }
 
 #[test]
-fn a_node_that_was_never_measured_is_tried_when_the_others_make_it_wait_longer_than_a_load() {
+fn a_node_that_was_never_measured_is_tried_when_the_others_make_it_wait_longer_than_two_loads() {
     let snapshot = cluster(vec![node("a", &["m"]), node("b", &["m"])]);
     let speeds = speeds(&[("a", "m", speed(1000.0, 50.0))]);
     let go = |wait_ms, other: NodeLoad| {
@@ -548,14 +558,40 @@ fn a_node_that_was_never_measured_is_tried_when_the_others_make_it_wait_longer_t
         decision.unwrap().winner().unwrap().node.clone()
     };
     let idle = forecast(0, true, 0);
-    assert_eq!(go(900, idle), "a", "a load takes 1000 ms");
-    assert_eq!(go(1100, idle), "b");
+    assert_eq!(go(1900, idle), "a", "a load takes 1000 ms");
+    assert_eq!(go(2100, idle), "b");
     assert_eq!(
-        go(1100, forecast(0, true, 500)),
+        go(2100, forecast(0, true, 500)),
         "a",
         "others would pay for the try"
     );
-    assert_eq!(go(1100, forecast(10, true, 0)), "a", "it has other work");
+    assert_eq!(go(2100, forecast(10, true, 0)), "a", "it has other work");
+}
+
+#[test]
+fn a_node_that_wrote_the_long_answers_does_not_seem_slow() {
+    let snapshot = cluster(vec![node("a", &["m"]), node("b", &["m"])]);
+    let wrote = |decode: f64, tokens: f64, samples| Speed {
+        completion_tokens: Some(tokens),
+        samples,
+        ..speed(1000.0, decode)
+    };
+    let speeds = speeds(&[
+        ("a", "m", wrote(100.0, 900.0, 1)),
+        ("b", "m", wrote(50.0, 90.0, 8)),
+    ]);
+    let load = [forecast(0, false, 0), forecast(0, false, 0)];
+    let facts = RequestFacts {
+        max_tokens: None,
+        ..asking("m")
+    };
+    let decision = decide(&facts, &snapshot, &load, &speeds, &Policy::default()).unwrap();
+    let times: Vec<_> = decision
+        .admitted()
+        .map(|c| (c.node.as_str(), c.predicted.decode_ms))
+        .collect();
+    // (900 + 8 x 90) / 9 tokens.
+    assert_eq!(times, [("a", Some(1800)), ("b", Some(3600))]);
 }
 
 #[test]

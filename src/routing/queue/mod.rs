@@ -31,7 +31,7 @@
 //!
 //! *Contexts.* A load takes the context that its waiting requests wish for, a step of the ladder of [`super::window`], and more out of memory
 //! that would be left over anyway: out of half of it as many times the wish as the requests are likely to grow to, out of all of it when the
-//! model is loaded again because it was too small, out of nothing of what models that were used lately and are not in memory would need. So a
+//! model is loaded again because it was too small or when no other model that is known here would fit into it, out of nothing of what models that were used lately and are not in memory would need. So a
 //! client whose context grows with its conversation rarely causes a load.
 //!
 //! *Memory* is never over-committed knowingly. An unknown capacity is learned from what was seen in memory together and from what the

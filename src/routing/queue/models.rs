@@ -263,6 +263,14 @@ impl Models {
         self.known(model).map_or(Pin::No, |known| known.pin)
     }
 
+    /// What is known of the models that are not in memory, one left out.
+    pub(super) fn absent(&self, without: ModelId) -> impl Iterator<Item = &Known> {
+        self.known
+            .iter()
+            .filter(move |(id, _)| **id != without && !self.residents.contains_key(id))
+            .map(|(_, known)| known)
+    }
+
     /// Models that were asked for lately and are not in memory, the latest first.
     pub(super) fn missed(&self, now: u64) -> Vec<(ModelId, &Known)> {
         let mut missed: Vec<_> = self

@@ -400,6 +400,41 @@ fn growth_leaves_room_for_what_was_used_lately() {
 }
 
 #[test]
+fn memory_that_no_other_model_fits_into_is_all_for_growth() {
+    // 3 GiB: 2 and 0.25 for 4,096 tokens leave 0.75; the step to 8,192 takes 0.25, the one to 16,384 another 0.5.
+    let three = |capacity| {
+        Node::with(Settings {
+            capacity,
+            ..settings()
+        })
+    };
+    let mut alone = three(Some(3 * GIB));
+    let (_, actions) = alone.ask(0, &growing(4096));
+    assert_eq!(load(&actions).1, 10 * 1024, "half of it: others may come");
+    let mut node = three(Some(3 * GIB));
+    node.hold(0, &asking(2, 2));
+    let (_, actions) = node.ask(400_000, &growing(4096));
+    assert_eq!(load(&actions).1, 16_384, "the other one does not fit in");
+    let mut node = three(Some(3 * GIB + GIB / 8));
+    node.hold(0, &asking(2, 2));
+    let (_, actions) = node.ask(400_000, &growing(6000));
+    assert_eq!(
+        load(&actions).1,
+        18 * 1024,
+        "the next step is too much: what is left, for what is sure to grow"
+    );
+    let mut node = three(Some(4 * GIB));
+    node.hold(0, &asking(2, 1));
+    let (_, actions) = node.ask(400_000, &asking(1, 2));
+    assert_eq!(
+        load(&actions).1,
+        4096,
+        "all are in memory: half of the 256 MiB is kept for models to come"
+    );
+    assert_eq!(node.holds(), [2]);
+}
+
+#[test]
 fn what_a_node_showed_of_a_model_corrects_the_estimate() {
     let mut node = Node::with(Settings {
         policy: WindowPolicy::Bucket,
