@@ -9,7 +9,7 @@ use gpurouter::cluster::{self, NodeKind, Role};
 use gpurouter::cmd::Exit;
 use gpurouter::config::{self, Config, Environment, KEYS, Loaded, LogLevel, Overrides};
 use gpurouter::render::Told;
-use gpurouter::routing::{ClassTarget, Tier};
+use gpurouter::routing::{ClassTarget, Copies, Tier};
 use proptest::prelude::*;
 
 fn data() -> PathBuf {
@@ -113,6 +113,7 @@ fn the_file_with_every_key_sets_every_value() {
     assert_eq!(config.nodes[0].gpu.as_deref(), Some("RTX 4080 SUPER"));
     assert_eq!(config.nodes[1].role, Role::Helper);
     assert_eq!(config.routing.virtual_models, ["auto", "gpt-*"]);
+    assert_eq!(config.routing.copies, Copies::One);
     let simple = config.routing.simple.unwrap();
     assert_eq!(
         (simple.model.as_str(), simple.prefer.as_deref()),

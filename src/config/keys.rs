@@ -61,6 +61,9 @@ const LEVELS: &[&str] = &["error", "warning", "warn", "info", "debug"];
 /// Strategies as they are written.
 const STRATEGIES: &[&str] = &["single-gpu-preferred", "distribute"];
 
+/// On how many nodes a model is loaded at once, as it is written.
+const COPIES: &[&str] = &["as-needed", "one"];
+
 /// What becomes of `num_ctx`, as it is written.
 const WINDOWS: &[&str] = &["pass", "raise-only", "pin", "bucket"];
 
@@ -150,6 +153,12 @@ pub const KEYS: &[Key] = &[
         Kind::Texts,
         "[\"auto\"]",
         "Model names that are routed by the class of the prompt; [\"*\"] for every request.",
+    ),
+    key(
+        "routing.copies",
+        Kind::Choice(COPIES),
+        "\"as-needed\"",
+        "On how many nodes a model is loaded at once. as-needed: on another one, too, when that saves twice the time that the load takes; one: requests wait for the copy that is in memory as long as its node is in order.",
     ),
     key(
         "routing.simple.model",

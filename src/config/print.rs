@@ -119,7 +119,11 @@ fn tables(config: &Config) -> Vec<Table> {
             .with("priority_models", config.residency.models.clone()),
     ];
     tables.extend(config.nodes.iter().enumerate().map(node));
-    tables.push(Table::new("routing").with("virtual_models", routing.virtual_models.clone()));
+    tables.push(
+        Table::new("routing")
+            .with("virtual_models", routing.virtual_models.clone())
+            .with("copies", routing.copies.as_str()),
+    );
     for (class, target) in [
         ("simple", &routing.simple),
         ("moderate", &routing.moderate),

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Rules;
 use super::dice::{Dice, hash};
 use super::node::Counters;
 use super::trace::BLOCK;
@@ -68,6 +69,7 @@ struct Waited {
 
 pub(super) struct Router {
     policy: WindowPolicy,
+    routing: Policy,
     queues: Vec<NodeQueue>,
     settings: Vec<Settings>,
     footprints: Vec<Vec<Arc<Footprint>>>,
@@ -91,12 +93,8 @@ fn ms(time: Duration) -> u64 {
 }
 
 impl Router {
-    pub(super) fn new(
-        world: &World<'_>,
-        policy: WindowPolicy,
-        pinned: &[String],
-        seed: u64,
-    ) -> Self {
+    pub(super) fn new(world: &World<'_>, rules: Rules, pinned: &[String], seed: u64) -> Self {
+        let policy = rules.num_ctx;
         let mut settings = Vec::new();
         let mut footprints = Vec::new();
         let mut nodes = Vec::new();
@@ -134,6 +132,10 @@ impl Router {
         }
         Self {
             policy,
+            routing: Policy {
+                copies: rules.copies,
+                ..Policy::default()
+            },
             looked: vec![None; queues.len()],
             wakes: vec![None; queues.len()],
             queues,
@@ -244,13 +246,7 @@ impl Router {
             prompt_tokens: wanted.prompt_high * 4 / 5,
             ..RequestFacts::default()
         };
-        let decided = decide(
-            &facts,
-            &self.snapshot,
-            &loads,
-            &self.speeds,
-            &Policy::default(),
-        );
+        let decided = decide(&facts, &self.snapshot, &loads, &self.speeds, &self.routing);
         let Ok(decision) = decided else {
             world.fail(request, false);
             return;

@@ -26,7 +26,7 @@ pub use classify::{
 pub use decide::{Candidate, Decision, NodeLoad, Plan, Predicted, Refusal, decide};
 pub use facts::{RequestFacts, Task};
 pub use lane::{FILL_IN_MARKS, Recognised, Signs, TASK_MARK, recognise};
-pub use policy::{ClassTarget, Policy, Tier};
+pub use policy::{ClassTarget, Copies, Policy, Tier};
 pub use speed::{Learner, Observation, Speed, Speeds};
 pub use tier::{TierChoice, target, tier_of};
 pub use tokens::{Family, chars4, estimate_tokens};

@@ -34,9 +34,40 @@ pub struct Tier {
     pub min_tokens: Option<u64>,
 }
 
+/// On how many nodes a model is loaded at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Copies {
+    /// On another one, too, when that saves clearly more time than the load takes.
+    #[default]
+    AsNeeded,
+    /// On one: requests wait for it as long as it is in order.
+    One,
+}
+
+impl Copies {
+    /// Every choice.
+    pub const ALL: [Self; 2] = [Self::AsNeeded, Self::One];
+
+    /// The word used in configuration and output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AsNeeded => "as-needed",
+            Self::One => "one",
+        }
+    }
+
+    /// The choice that a word stands for.
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|copies| copies.as_str() == word)
+    }
+}
+
 /// Routing by class and by name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
+    /// On how many nodes a model is loaded at once.
+    pub copies: Copies,
     /// Names routed by class; `*` stands for every request.
     pub virtual_models: Vec<String>,
     /// Target of SIMPLE.
@@ -54,6 +85,7 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
+            copies: Copies::default(),
             virtual_models: vec!["auto".to_owned()],
             simple: None,
             moderate: None,

@@ -36,6 +36,14 @@ pub enum WindowPolicy {
 }
 
 impl WindowPolicy {
+    /// Every policy.
+    pub const ALL: [Self; 4] = [Self::Pass, Self::RaiseOnly, Self::Pin, Self::Bucket];
+
+    /// The policy that a word stands for.
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|policy| policy.as_str() == word)
+    }
+
     /// The word used in configuration and output.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -15,7 +15,7 @@ use refusal::refusal;
 
 use super::queue::Forecast;
 use super::target::{Target, targets};
-use super::{Complexity, Policy, RequestFacts, Speed, Speeds, Task};
+use super::{Complexity, Copies, Policy, RequestFacts, Speed, Speeds, Task};
 use crate::cluster::{Capability, ClusterSnapshot, Model, ModelName, Node, NodeState};
 
 /// What becomes of the context.
@@ -133,7 +133,7 @@ pub fn decide(
             admitted: mut group,
             lost: out,
             window,
-        } = consider(target, facts, snapshot, load, speeds);
+        } = consider(target, facts, snapshot, load, speeds, policy.copies);
         largest_window = largest_window.max(window);
         group.retain(|new| {
             !admitted
@@ -162,7 +162,8 @@ pub fn decide(
         });
     };
     // Those that come last for a reason of their own may have been sooner.
-    let set_back = |candidate: &&Candidate| matches!(candidate.reason, "suspect" | "on_cpu");
+    let set_back =
+        |candidate: &&Candidate| matches!(candidate.reason, "suspect" | "on_cpu" | "further_copy");
     let compared = admitted.len() - admitted.iter().filter(set_back).count();
     let (reason, detail) = explain(winner, target, compared);
     admitted.extend(lost);
@@ -183,6 +184,7 @@ fn consider(
     snapshot: &ClusterSnapshot,
     load: &[NodeLoad],
     speeds: &Speeds,
+    copies: Copies,
 ) -> Considered {
     let digests = digests_of(&target.model, snapshot);
     let mut entries = Vec::new();
@@ -258,7 +260,7 @@ fn consider(
         ..entry.candidate
     }));
     Considered {
-        admitted: rank(entries),
+        admitted: rank(entries, copies),
         lost,
         window,
     }

@@ -2,6 +2,7 @@
 
 use super::{Candidate, Forecast, NodeLoad};
 use crate::cluster::Processor;
+use crate::routing::Copies;
 
 /// How many times the time of a load a request must wait for the copies in memory before another node loads one: a wait now and then costs
 /// less than the load, and the second copy takes memory from others.
@@ -92,7 +93,7 @@ impl Trouble {
 /// Where every time is predicted, the shortest wins, what it costs others counted in. Where some are not: nodes with the model in memory, by
 /// their predictions if all of them have one, then those where it waits least and least has to go for it, then the free ones, then configuration
 /// order. A node that was never measured is tried when the others would let the request wait longer than [`SPILL_LOADS`] loads take there.
-pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
+pub(super) fn rank(mut entries: Vec<Entry>, copies: Copies) -> Vec<Candidate> {
     let some_free = entries.iter().any(|entry| !entry.full);
     let predicted = |entry: &Entry| entry.candidate.predicted.total_ms();
     let all_predicted = entries.iter().all(|entry| predicted(entry).is_some());
@@ -102,10 +103,11 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
             .filter(|entry| entry.candidate.resident == resident)
             .all(|entry| predicted(entry).is_some())
     });
-    let tries = spills(&entries);
-    let copied = entries
+    let tries = copies == Copies::AsNeeded && spills(&entries);
+    let elsewhere = entries
         .iter()
         .any(|entry| entry.candidate.resident && entry.trouble.is_none());
+    let one_copy = elsewhere && copies == Copies::One;
     entries.sort_by_key(|entry| {
         let yields = !entry.preferred || (entry.full && some_free);
         let forecast = entry.load.forecast.unwrap_or(Forecast {
@@ -119,7 +121,7 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
         let total = predicted(entry)
             .filter(|_| known)
             .map(|ms| ms.saturating_add(forecast.evicts_ms))
-            .map(|ms| ms.saturating_add(if copied { another_copy(entry) } else { 0 }));
+            .map(|ms| ms.saturating_add(if elsewhere { another_copy(entry) } else { 0 }));
         let free = entry.load.slots.map_or(0, |slots| {
             slots.saturating_sub(entry.load.active + entry.load.queued)
         });
@@ -138,6 +140,7 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
                 forecast.splits,
                 forecast.short,
                 yields,
+                one_copy && !resident,
             ),
             tries && !untried(entry),
             !all_predicted && !resident,
@@ -166,11 +169,12 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
         let reason = match best {
             None if !yields => "preferred",
             None if alone => "only_candidate",
-            None if all_predicted => "soonest",
+            None if all_predicted && !(one_copy && entry.candidate.resident) => "soonest",
             None if entry.candidate.resident => "resident",
             None => "first_free",
             Some(_) if trouble.is_some() => trouble.map_or("slower", Trouble::reason),
             Some((true, _, _)) => "not_preferred",
+            Some((_, true, _)) if one_copy && !entry.candidate.resident => "further_copy",
             Some(_) if all_predicted => "slower",
             Some((_, true, _)) if !entry.candidate.resident => "not_resident",
             Some((_, _, least)) if busy > least => "busier",

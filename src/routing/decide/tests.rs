@@ -643,3 +643,43 @@ fn without_speeds_a_request_goes_where_it_waits_least_and_least_has_to_go() {
     assert_eq!(go([forecast(0, true, 4000), forecast(0, true, 3000)]), "b");
     assert_eq!(go([forecast(0, true, 0), forecast(0, true, 0)]), "a");
 }
+
+#[test]
+fn with_one_copy_requests_wait_for_it_as_long_as_its_node_is_in_order() {
+    let snapshot = cluster(vec![node("a", &["m"]), node("b", &["m"])]);
+    let fast = speed(1000.0, 50.0);
+    let speeds = speeds(&[("a", "m", fast), ("b", "m", fast)]);
+    let one = Policy {
+        copies: Copies::One,
+        ..Policy::default()
+    };
+    let go = |policy: &Policy, speeds: &Speeds, load: &[NodeLoad]| {
+        let decision = decide(&asking("m"), &snapshot, load, speeds, policy).unwrap();
+        let candidates = decision.admitted().map(|c| (c.node.clone(), c.reason));
+        candidates.collect::<Vec<_>>()
+    };
+    let of = |a: (&str, &'static str), b: (&str, &'static str)| {
+        vec![(a.0.to_owned(), a.1), (b.0.to_owned(), b.1)]
+    };
+    let long = [forecast(60_000, false, 0), forecast(0, true, 0)];
+    assert_eq!(
+        go(&Policy::default(), &speeds, &long),
+        of(("b", "soonest"), ("a", "slower"))
+    );
+    assert_eq!(
+        go(&one, &speeds, &long),
+        of(("a", "resident"), ("b", "further_copy"))
+    );
+    let cold = [forecast(60_000, true, 0), forecast(0, true, 0)];
+    assert_eq!(
+        go(&one, &speeds, &cold),
+        of(("b", "soonest"), ("a", "slower")),
+        "there is none yet"
+    );
+    let mut stuck = speeds.clone();
+    stuck.suspect.insert("a".to_owned());
+    assert_eq!(
+        go(&one, &stuck, &long),
+        of(("b", "soonest"), ("a", "suspect"))
+    );
+}
