@@ -11,7 +11,7 @@ use super::print::{self, toml_key};
 use super::settings::{Config, LogLevel, NodeConfig, Price};
 use super::value::Value;
 use crate::cluster::{NodeKind, Role, Strategy};
-use crate::routing::{ClassTarget, Copies, Tier, WindowPolicy};
+use crate::routing::{Canonical, ClassTarget, Copies, Tier, WindowPolicy};
 use crate::vram::GpuCard;
 
 /// Origins by printed path.
@@ -103,6 +103,14 @@ fn scalars(draft: &Draft, config: &mut Config) {
         limit,
         &mut config.context.early_response,
     );
+    let affinity = &mut config.affinity;
+    put(
+        draft,
+        "affinity.sessions",
+        Value::switch,
+        &mut affinity.sessions,
+    );
+    put(draft, "affinity.canonical", rules, &mut affinity.canonical);
     for (path, share) in [
         ("lanes.interactive", &mut config.lanes.interactive),
         ("lanes.agent", &mut config.lanes.agent),
@@ -177,6 +185,11 @@ fn slots(value: &Value) -> Option<Option<u32>> {
     value
         .slots()
         .map(|slots| Some(slots).filter(|slots| *slots > 0))
+}
+
+fn rules(value: &Value) -> Option<Vec<Canonical>> {
+    let names = value.texts()?;
+    names.iter().map(|name| Canonical::named(name)).collect()
 }
 
 fn window(value: &Value) -> Option<WindowPolicy> {

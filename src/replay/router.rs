@@ -19,7 +19,8 @@ use crate::routing::queue::{
 use crate::routing::speed::{Load, Work};
 use crate::routing::window::{self, Wanted};
 use crate::routing::{
-    Affinity, Learner, Observation, Policy, RequestFacts, Speeds, Task, WindowPolicy, decide,
+    Affinity, Learner, Observation, Policy, Remembered, RequestFacts, Speeds, Task, WindowPolicy,
+    decide,
 };
 use crate::sim::Model;
 use view::{as_seen, estimated, seen};
@@ -424,7 +425,12 @@ impl Router {
             .get(node)
             .and_then(NodeQueue::slots)
             .unwrap_or(1);
-        self.affinity.sent(&place, &asked.prefix, slots as usize);
+        let prompt = Remembered {
+            blocks: &asked.prefix,
+            session: None,
+            tokens: prompt,
+        };
+        self.affinity.sent(&place, &prompt, slots as usize);
         let num_ctx = if sent.request.embeds || self.policy == WindowPolicy::Pass {
             asked.ctx
         } else {

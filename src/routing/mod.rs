@@ -4,6 +4,7 @@
 
 mod affinity;
 mod ask;
+mod canonical;
 mod classify;
 mod decide;
 mod facts;
@@ -18,8 +19,9 @@ mod tokens;
 pub mod truncation;
 pub mod window;
 
-pub use affinity::Affinity;
+pub use affinity::{Affinity, Likely, Remembered, SessionKey};
 pub use ask::{Turn, TurnRole, shape_ask};
+pub use canonical::Canonical;
 pub use classify::{
     Classification, Complexity, Probabilities, SELFTEST, Signal, classify, classify_with_context,
 };

@@ -377,9 +377,10 @@ impl RunnerOptions {
 }
 
 /// What becomes of a request's runner options.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RunnerEdit {
     /// They are sent as they are.
+    #[default]
     Untouched,
     /// They are replaced by those the runner was loaded with (an option that is `None` is taken out); a load is avoided by it.
     Replaced(RunnerOptions),

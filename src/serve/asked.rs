@@ -10,7 +10,9 @@ use crate::cluster::Node;
 use crate::dialect::{Endpoint, Parsed};
 use crate::routing::queue::{ClientId, Lane};
 use crate::routing::window::{RunnerOptions, Wanted};
-use crate::routing::{FILL_IN_MARKS, RequestFacts, Signs, TASK_MARK, Task, recognise};
+use crate::routing::{
+    FILL_IN_MARKS, Remembered, RequestFacts, SessionKey, Signs, TASK_MARK, Task, recognise,
+};
 
 /// Bytes of a prompt as it is written that count as a block of its prefix.
 const BLOCK: usize = 1024;
@@ -45,6 +47,8 @@ pub(super) struct Asked {
     pub(super) keep_alive: Option<Value>,
     /// Hashes of the prompt's beginning, block by block; each stands for all before it too.
     pub(super) prefix: Vec<u64>,
+    /// The conversation that the client says it is part of.
+    pub(super) session: Option<SessionKey>,
 }
 
 /// Notes in the facts whether it is housekeeping, and returns the lane.
@@ -130,6 +134,9 @@ impl Asked {
             } else {
                 prefix(parsed)
             },
+            session: (facts.task != Task::Embed)
+                .then(|| session_of(x, parsed))
+                .flatten(),
         }
     }
 
@@ -163,6 +170,15 @@ impl Asked {
         self.images || self.prompt_bytes.saturating_add(TEMPLATE) >= u64::from(context)
     }
 
+    /// As it is remembered of a node that it is sent to.
+    pub(super) fn remembered(&self) -> Remembered<'_> {
+        Remembered {
+            blocks: &self.prefix,
+            session: self.session,
+            tokens: self.prompt_tokens,
+        }
+    }
+
     /// As it is for a node: only an Ollama gets the form that can carry `num_ctx`.
     pub(super) fn for_node(&self, node: &Node) -> Cow<'_, Self> {
         if self.settable && !node.native.ollama {
@@ -174,6 +190,19 @@ impl Asked {
             Cow::Borrowed(self)
         }
     }
+}
+
+/// The conversation that the client names, with who says so: names such as `1` are chosen by more than one client.
+fn session_of(x: &Exchange<'_, '_>, parsed: &Parsed<'_>) -> Option<SessionKey> {
+    if !x.router.config.affinity.sessions {
+        return None;
+    }
+    let headers = x.request.headers();
+    let name = parsed.session(|header| headers.get_str(header))?;
+    let mut hasher = DefaultHasher::new();
+    client_of(x).0.hash(&mut hasher);
+    name.hash(&mut hasher);
+    Some(SessionKey(hasher.finish()))
 }
 
 /// Whoever is to be treated as one party: the user that a front end names, else the key and the address.

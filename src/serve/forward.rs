@@ -1,5 +1,6 @@
 //! The way of a request that a model answers: parse, decide, try the candidates, relay.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::asked::{self, Asked};
@@ -10,7 +11,7 @@ use super::reading::Sent;
 use super::record::Outcome;
 use super::relay::{self, Upstream};
 use crate::cluster::{ClusterSnapshot, Node};
-use crate::dialect::{self, ApiError, ErrorKind, Parsed, parse};
+use crate::dialect::{self, ApiError, Endpoint, ErrorKind, Parsed, parse};
 use crate::routing::{Candidate, Decision, Family, Refusal, decide};
 
 /// Answers a request that a model answers.
@@ -59,6 +60,7 @@ fn open(x: &mut Exchange<'_, '_>) -> Option<Won> {
         }
     };
     let endpoint = x.endpoint.clone();
+    let body = made_constant(x, &endpoint, &body).map_or(body, Cow::Owned);
     let parsed = match parse(&endpoint, &body) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -99,6 +101,21 @@ fn open(x: &mut Exchange<'_, '_>) -> Option<Won> {
     }
     give_up(x, failures);
     None
+}
+
+/// The body with what the configuration makes constant in it; `None` when that is nothing. All that follows sees it so.
+fn made_constant(x: &mut Exchange<'_, '_>, endpoint: &Endpoint, body: &[u8]) -> Option<Vec<u8>> {
+    let rules = &x.router.config.affinity.canonical;
+    if rules.is_empty() {
+        return None;
+    }
+    // What is wrong with a body is told by whoever reads it next.
+    let done = parse(endpoint, body).ok()?.canonical(rules)?;
+    x.draft.record.canonical = done.rules.iter().map(|rule| rule.as_str()).collect();
+    let names = x.draft.record.canonical.join(", ");
+    x.draft
+        .step(format!("made constant in the prompt: {names}"));
+    Some(done.body)
 }
 
 /// The decision for a parsed request; the same call answers `route`.

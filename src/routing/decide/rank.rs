@@ -91,8 +91,9 @@ impl Trouble {
 /// Orders the candidates and gives each the reason for its place.
 ///
 /// Where every time is predicted, the shortest wins, what it costs others counted in. Where some are not: nodes with the model in memory, by
-/// their predictions if all of them have one, then those where it waits least and least has to go for it, then the free ones, then configuration
-/// order. A node that was never measured is tried when the others would let the request wait longer than [`SPILL_LOADS`] loads take there.
+/// their predictions if all of them have one, then those where it waits least and least has to go for it, then the free ones, then those that
+/// have read most of the prompt before, then configuration order. A node that was never measured is tried when the others would let the request
+/// wait longer than [`SPILL_LOADS`] loads take there.
 pub(super) fn rank(mut entries: Vec<Entry>, copies: Copies) -> Vec<Candidate> {
     let some_free = entries.iter().any(|entry| !entry.full);
     let predicted = |entry: &Entry| entry.candidate.predicted.total_ms();
@@ -128,6 +129,8 @@ pub(super) fn rank(mut entries: Vec<Entry>, copies: Copies) -> Vec<Candidate> {
         let busyness = (
             entry.full,
             entry.load.active + entry.load.queued,
+            // Of nodes that are as busy, the one that has read the beginning.
+            std::cmp::Reverse(entry.load.cached_tokens),
             std::cmp::Reverse(free),
         );
         (

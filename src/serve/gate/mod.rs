@@ -19,8 +19,8 @@ use crate::routing::queue::{Lane, RequestId, Shares};
 use crate::routing::window::{RunnerEdit, TooLong, Window};
 use crate::routing::{NodeLoad, Speed, WindowPolicy};
 use loader::Order;
+use state::{Promised, State, Verdict};
 pub(super) use state::{Refusal, written};
-use state::{State, Verdict};
 
 /// How often a waiting request looks whether its client is still there.
 const LOOK: Duration = Duration::from_millis(20);
@@ -333,17 +333,20 @@ impl Gate {
                 let started = state.started(id, asked, context, now.saturating_sub(arrived));
                 drop(state);
                 // Gives the slot back where it turns out to be of no use.
-                let permit = Permit {
+                let mut permit = Permit {
                     gate: Arc::clone(self),
                     id,
                     answering: false,
                     waited_ms: None,
+                    promised: None,
+                    cached: None,
                 };
-                let (window, runner) = started.map_err(NotAdmitted::TooLong)?;
+                let started = started.map_err(NotAdmitted::TooLong)?;
+                permit.promised = started.promised;
                 Ok(Admitted {
                     permit,
-                    window,
-                    runner,
+                    window: started.window,
+                    runner: started.runner,
                     loaded,
                 })
             }
@@ -370,6 +373,8 @@ pub(super) struct Permit {
     id: RequestId,
     answering: bool,
     waited_ms: Option<u64>,
+    promised: Option<Promised>,
+    cached: Option<u64>,
 }
 
 impl Permit {
@@ -389,13 +394,28 @@ impl Permit {
     pub(super) fn waited(&mut self, ms: Option<u64>) {
         self.waited_ms = ms;
     }
+
+    /// Whether the name of a conversation let expect something of the node's cache.
+    pub(super) fn was_promised(&self) -> bool {
+        self.promised.is_some()
+    }
+
+    /// So many tokens of the prompt the node had in its cache, where that is known.
+    pub(super) fn cached(&mut self, tokens: Option<u64>) {
+        self.cached = tokens;
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let waited = self.waited_ms;
-        self.gate
-            .change(|state, now| state.finished(now, self.id, waited));
+        let found = self.promised.zip(self.cached);
+        self.gate.change(|state, now| {
+            if let Some((promised, cached)) = found {
+                state.found(promised, cached);
+            }
+            state.finished(now, self.id, waited);
+        });
     }
 }
 

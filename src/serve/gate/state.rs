@@ -16,7 +16,7 @@ use super::{Counts, LoadUnderWay, NotAdmitted, Rules};
 use crate::cluster::{Model, Node, NodeKind};
 use crate::routing::queue::{Action, ModelId, NodeQueue, Refused, RequestId, Residency, Settings};
 use crate::routing::window::{self, Limits, RunnerEdit, RunnerOptions, TooLong, Window};
-use crate::routing::{Affinity, NodeLoad, Speed};
+use crate::routing::{Affinity, Likely, NodeLoad, Speed};
 use crate::serve::asked::Asked;
 use crate::vram::Basis;
 use models::Known;
@@ -51,6 +51,24 @@ pub(in crate::serve) struct LoadError {
 pub(super) enum Verdict {
     Started { context: u32 },
     Refused(Refusal),
+}
+
+/// How a request is sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Started {
+    /// `None` on a node whose contexts are its own business.
+    pub(super) window: Option<Window>,
+    pub(super) runner: RunnerEdit,
+    /// What is to be compared with the node's own count.
+    pub(super) promised: Option<Promised>,
+}
+
+/// What the name of a conversation let expect of a node's cache.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Promised {
+    model: ModelId,
+    /// Tokens, at most.
+    most: u64,
 }
 
 /// A request that waits.
@@ -265,19 +283,24 @@ impl State {
         asked: &Asked,
         context: u32,
         waited_ms: u64,
-    ) -> Result<(Option<Window>, RunnerEdit), TooLong> {
+    ) -> Result<Started, TooLong> {
         if let Some((starts, waited)) = self.counts.waits.get_mut(asked.lane.index()) {
             *starts += 1;
             *waited = waited.saturating_add(waited_ms);
         }
+        let mut started = Started::default();
         let Some(model) = self.forget(id) else {
-            return Ok((None, RunnerEdit::Untouched));
+            return Ok(started);
         };
         let slots = self.queue.slots().unwrap_or(1);
         let slots = usize::try_from(slots).unwrap_or(usize::MAX);
-        self.affinity.sent(&model, &asked.prefix, slots);
+        let prompt = asked.remembered();
+        if let Likely::Session { most, .. } = self.affinity.likely(&model, &prompt) {
+            started.promised = Some(Promised { model, most });
+        }
+        self.affinity.sent(&model, &prompt, slots);
         if !self.managed() {
-            return Ok((None, RunnerEdit::Untouched));
+            return Ok(started);
         }
         let (automatic, ours) = self
             .known(model)
@@ -313,12 +336,12 @@ impl State {
             self.counts.avoided += 1;
             self.counts.avoided_ms += avoided.ms.unwrap_or(0);
         }
-        let runner = if asked.settable {
-            window::runner_options(self.rules.policy, &asked.runner, ours.as_ref())
-        } else {
-            RunnerEdit::Untouched
-        };
-        Ok((window, runner))
+        if asked.settable {
+            started.runner =
+                window::runner_options(self.rules.policy, &asked.runner, ours.as_ref());
+        }
+        started.window = window;
+        Ok(started)
     }
 
     /// The first piece of an answer came; true when somebody may start because of it.
@@ -329,6 +352,11 @@ impl State {
 
     pub(super) fn finished(&mut self, now: u64, id: RequestId, waited_ms: Option<u64>) {
         self.queue.finished(now, id, waited_ms);
+    }
+
+    /// So many tokens of a prompt were in the node's cache.
+    pub(super) fn found(&mut self, promised: Promised, cached: u64) {
+        self.affinity.found(&promised.model, cached, promised.most);
     }
 
     /// The thread of a waiting request ends: its client has left, or it waited too long.

@@ -52,6 +52,7 @@ fn asked() -> Asked {
         runner: RunnerOptions::default(),
         keep_alive: None,
         prefix: Vec::new(),
+        session: None,
     }
 }
 

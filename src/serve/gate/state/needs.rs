@@ -7,7 +7,7 @@ use crate::cluster::Model;
 use crate::routing::queue::{ModelId, Request, RequestId, Residency};
 use crate::routing::speed::{Load, Work};
 use crate::routing::window::{self, ContextNeed, Limits, TooLong, Wanted};
-use crate::routing::{NodeLoad, Speed};
+use crate::routing::{Likely, NodeLoad, Speed};
 use crate::serve::asked::{Asked, BLOCK_TOKENS};
 
 impl State {
@@ -86,11 +86,11 @@ impl State {
     }
 
     fn cached_tokens(&self, model: ModelId, asked: &Asked) -> u64 {
-        if asked.prefix.is_empty() {
-            return 0;
+        match self.affinity.likely(&model, &asked.remembered()) {
+            Likely::Nothing => 0,
+            Likely::Blocks(blocks) => (blocks as u64 * BLOCK_TOKENS).min(asked.prompt_tokens),
+            Likely::Session { expected, .. } => expected,
         }
-        let blocks = self.affinity.cached_blocks(&model, &asked.prefix) as u64;
-        (blocks * BLOCK_TOKENS).min(asked.prompt_tokens)
     }
 
     fn work_ms(
