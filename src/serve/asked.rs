@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use super::exchange::Exchange;
 use crate::cluster::Node;
+use crate::dialect::translate::ForeignForm;
 use crate::dialect::{Endpoint, Parsed};
 use crate::routing::queue::{ClientId, Lane};
-use crate::routing::window::{RunnerOptions, Wanted};
+use crate::routing::window::{RunnerOptions, Wanted, WindowPolicy};
 use crate::routing::{
     FILL_IN_MARKS, Remembered, RequestFacts, SessionKey, Signs, TASK_MARK, Task, recognise,
 };
@@ -32,7 +33,7 @@ pub(super) struct Asked {
     pub(super) client: ClientId,
     /// Whether embeddings are asked for.
     pub(super) embeds: bool,
-    /// Whether its form can carry `num_ctx`.
+    /// Whether its form can carry `num_ctx`, or can be put into one that can.
     pub(super) settable: bool,
     pub(super) num_ctx: Option<u32>,
     pub(super) prompt_tokens: u64,
@@ -95,21 +96,24 @@ impl Asked {
         facts: &RequestFacts,
         lane: Lane,
     ) -> Self {
-        let number = |name: &str| -> Option<i64> { parsed.option(name)?.parse().ok() };
+        let native = matches!(
+            parsed.endpoint(),
+            Endpoint::Chat | Endpoint::Generate | Endpoint::Embed | Endpoint::LegacyEmbeddings
+        );
+        // Ollama reads options in no other form.
+        let option = |name: &str| parsed.option(name).filter(|_| native);
+        let number = |name: &str| -> Option<i64> { option(name)?.parse().ok() };
         let runner = RunnerOptions {
             num_batch: number("num_batch"),
             num_gpu: number("num_gpu"),
             main_gpu: number("main_gpu"),
-            use_mmap: parsed
-                .option("use_mmap")
-                .and_then(|written| written.parse().ok()),
+            use_mmap: option("use_mmap").and_then(|written| written.parse().ok()),
             num_thread: number("num_thread"),
             draft_num_predict: number("draft_num_predict"),
         };
-        let settable = matches!(
-            parsed.endpoint(),
-            Endpoint::Chat | Endpoint::Generate | Endpoint::Embed | Endpoint::LegacyEmbeddings
-        );
+        // With `pass` a request is sent as it came.
+        let passes = x.router.config.context.num_ctx == WindowPolicy::Pass;
+        let settable = native || (foreign_form(parsed.endpoint()).is_some() && !passes);
         Self {
             lane,
             client: client_of(x),
@@ -117,7 +121,7 @@ impl Asked {
             settable,
             num_ctx: parsed
                 .num_ctx()
-                .filter(|tokens| *tokens > 0)
+                .filter(|tokens| native && *tokens > 0)
                 .map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX)),
             prompt_tokens: facts.prompt_tokens,
             prompt_bytes: parsed.prompt_parts().map(|part| part.len() as u64).sum(),
@@ -127,7 +131,7 @@ impl Asked {
             runner,
             keep_alive: parsed
                 .keep_alive_text()
-                .filter(|_| settable)
+                .filter(|_| native)
                 .and_then(|text| serde_json::from_str(text).ok()),
             prefix: if facts.task == Task::Embed {
                 Vec::new()
@@ -170,6 +174,14 @@ impl Asked {
         self.images || self.prompt_bytes.saturating_add(TEMPLATE) >= u64::from(context)
     }
 
+    /// Whether it may be longer than a context by the largest error that the estimate has.
+    pub(super) fn could_exceed(&self, context: u32) -> bool {
+        let most = self
+            .counted
+            .unwrap_or(self.prompt_tokens.saturating_mul(8) / 5);
+        self.images || most.saturating_add(TEMPLATE) >= u64::from(context)
+    }
+
     /// As it is remembered of a node that it is sent to.
     pub(super) fn remembered(&self) -> Remembered<'_> {
         Remembered {
@@ -190,6 +202,16 @@ impl Asked {
             Cow::Borrowed(self)
         }
     }
+}
+
+/// The form of another API that an Ollama answers and that can be said in its own words too.
+pub(super) fn foreign_form(endpoint: &Endpoint) -> Option<ForeignForm> {
+    Some(match endpoint {
+        Endpoint::ChatCompletions => ForeignForm::ChatCompletions,
+        Endpoint::Messages => ForeignForm::Messages,
+        Endpoint::Responses => ForeignForm::Responses,
+        _ => return None,
+    })
 }
 
 /// The conversation that the client names, with who says so: names such as `1` are chosen by more than one client.

@@ -25,6 +25,7 @@ mod status;
 mod trace;
 mod trouble;
 mod watch;
+mod wording;
 
 pub use gpus::GpuStatus;
 pub use kept::{Kept, KeptNode};

@@ -430,17 +430,71 @@ fn embeddings_never_evict_a_chat_model() {
 }
 
 #[test]
-fn a_form_that_cannot_ask_for_a_window_is_refused_before_the_node_cuts_it() {
+fn a_form_that_cannot_ask_for_a_window_is_put_into_one_that_can() {
     let node = Stub::ollama(&["m"], reply::healthy);
     let router = start(&[("only", node.url())], "");
-    // The model was trained for 8192, but this form gets what the node takes by itself: 4096.
-    let long = chat("m", &"word ".repeat(8000), false);
+    // The model was trained for 8192; in this form the node would take 4096.
+    let long = chat("m", &"word ".repeat(5000), false);
     let answer = client::post(router.addr, "/v1/chat/completions", &long);
-    assert_eq!(answer.status, 400, "{}", answer.text());
-    assert_eq!(answer.json()["error"]["code"], "context_length_exceeded");
-    assert!(answer.text().contains("4096"), "{}", answer.text());
-    assert!(node.requests().is_empty());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.json()["object"], "chat.completion");
+    let sent = node.wait_request(1);
+    assert_eq!(sent.path(), "/api/chat");
+    assert_eq!(sent.json()["options"]["num_ctx"], 8192);
+    assert_eq!(sent.json()["truncate"], false);
+    record(&router, &answer);
+    let why = router.api(&format!("/gpurouter/api/why/{}", told(&answer, "id")));
+    assert!(why["timeline"].to_string().contains("/api/chat"), "{why}");
+    // A short one too, because its own form would have the model loaded again with 4096.
     let short = chat("m", "hi", false);
     let answer = client::post(router.addr, "/v1/chat/completions", &short);
     assert_eq!((answer.status, node.loads().len()), (200, 1));
+    assert_eq!(node.wait_request(2).path(), "/api/chat");
+}
+
+#[test]
+fn a_form_that_needs_no_word_of_ollama_s_is_sent_as_it_came() {
+    let node = Stub::ollama(&["m"], reply::healthy);
+    let router = start(&[("only", node.url())], "");
+    // Short, and with the context that the node takes by itself.
+    let body = chat("m", "hi", false);
+    for _ in 0..2 {
+        let answer = client::post(router.addr, "/v1/chat/completions", &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    for sent in node.requests() {
+        assert_eq!(sent.path(), "/v1/chat/completions");
+        assert_eq!(sent.body, body.to_string().into_bytes());
+    }
+}
+
+#[test]
+fn what_can_not_be_put_into_another_form_is_refused_before_the_node_cuts_it() {
+    let words = "word ".repeat(8000);
+    let completion = json!({"model": "m", "prompt": words, "stream": false});
+    let mut chosen = chat("m", &words, false);
+    chosen["tool_choice"] = json!("required");
+    let plain = chat("m", &words, false);
+    let pass = "[context]\nnum_ctx = \"pass\"\n";
+    for (path, long, rest) in [
+        ("/v1/completions", &completion, ""),
+        ("/v1/chat/completions", &chosen, ""),
+        ("/v1/chat/completions", &plain, pass),
+    ] {
+        let node = Stub::ollama(&["m"], reply::healthy);
+        let router = start(&[("only", node.url())], rest);
+        // The model was trained for 8192, but this gets what the node takes by itself: 4096.
+        let answer = client::post(router.addr, path, long);
+        assert_eq!(answer.status, 400, "{path} {rest}: {}", answer.text());
+        assert_eq!(answer.json()["error"]["code"], "context_length_exceeded");
+        assert!(answer.text().contains("4096"), "{}", answer.text());
+        assert!(node.requests().is_empty());
+        let mut short = chat("m", "hi", false);
+        short["tool_choice"] = json!("required");
+        let answer = client::post(router.addr, "/v1/chat/completions", &short);
+        assert_eq!(answer.status, 200);
+        let sent = node.wait_request(1);
+        assert_eq!(sent.path(), "/v1/chat/completions");
+        assert_eq!(sent.body, short.to_string().into_bytes());
+    }
 }
