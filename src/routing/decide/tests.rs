@@ -485,6 +485,27 @@ fn the_schedulers_forecast_replaces_guesses_about_waits_and_loads() {
     assert_eq!(go(&[full, forecast(60_000, true, 0)]), "b");
 }
 
+#[test]
+fn without_measurements_the_node_that_has_read_the_beginning_goes_before_the_one_that_is_listed_first()
+ {
+    let facts = asking("m");
+    let snapshot = cluster(vec![node("a", &["m"]), node("b", &["m"])]);
+    let go = |load: &[NodeLoad]| {
+        let nothing = Speeds::default();
+        let decision = decide(&facts, &snapshot, load, &nothing, &Policy::default()).unwrap();
+        decision.winner().unwrap().node.clone()
+    };
+    let slots = |slots, active, cached_tokens| NodeLoad {
+        slots: Some(slots),
+        active,
+        cached_tokens,
+        ..NodeLoad::default()
+    };
+    assert_eq!(go(&[slots(2, 0, 0), slots(2, 0, 0)]), "a");
+    assert_eq!(go(&[slots(2, 0, 0), slots(2, 0, 300)]), "b");
+    assert_eq!(go(&[slots(2, 0, 0), slots(2, 1, 300)]), "a", "it is busier");
+}
+
 /// Two nodes that have the model in memory; `a` is the faster one and comes first.
 fn two_with(change: impl Fn(&mut Speeds)) -> Decision {
     let mut nodes = vec![node("a", &["m"]), node("b", &["m"])];
