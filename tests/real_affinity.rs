@@ -25,7 +25,7 @@ fn cached(router: &Router) -> Vec<(u64, u64)> {
         let answer = client::post(router.addr, "/v1/chat/completions", &request);
         assert_eq!(answer.status, 200, "{}", answer.text());
         let usage = answer.json()["usage"].clone();
-        let count = |pointer: &str| usage.pointer(pointer).and_then(|count| count.as_u64());
+        let count = |pointer: &str| usage.pointer(pointer).and_then(serde_json::Value::as_u64);
         let counts = count("/prompt_tokens").zip(count("/prompt_tokens_details/cached_tokens"));
         counts.unwrap_or_else(|| panic!("{usage}"))
     };

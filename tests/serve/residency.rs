@@ -498,3 +498,41 @@ fn what_can_not_be_put_into_another_form_is_refused_before_the_node_cuts_it() {
         assert_eq!(sent.body, short.to_string().into_bytes());
     }
 }
+
+#[test]
+fn the_policies_mean_the_same_for_every_form() {
+    let words = |tokens: usize| "word ".repeat(tokens);
+    // What a prompt of 2,900 words gets where nothing is loaded, and then one of 4,400.
+    for (policy, context) in [
+        ("raise-only", Some(8192)),
+        ("bucket", Some(8192)),
+        ("pin", Some(8192)),
+        // Sent as they came: what becomes of them is the client's and the node's business.
+        ("pass", None),
+    ] {
+        let node = Stub::ollama(&["m"], reply::healthy);
+        let rest = format!("[context]\nnum_ctx = \"{policy}\"\n");
+        let router = start(&[("only", node.url())], &rest);
+        let ask = |tokens| {
+            client::post(
+                router.addr,
+                "/v1/chat/completions",
+                &chat("m", &words(tokens), false),
+            )
+        };
+        let sent = |number| {
+            let request = node.wait_request(number);
+            let own = request.path() == "/api/chat";
+            let context = request.json()["options"]["num_ctx"].as_u64();
+            assert_eq!(own, context.is_some(), "{policy}");
+            context
+        };
+        for (number, tokens) in [(1, 2900), (2, 4400)] {
+            assert_eq!(ask(tokens).status, 200, "{policy}");
+            assert_eq!(sent(number), context, "{policy}");
+        }
+        assert_eq!(node.loads().len(), 1, "{policy}");
+        // The model was trained for 8192: more there is not, whatever the policy.
+        assert_eq!(ask(20_000).status, 400, "{policy}");
+    }
+}
