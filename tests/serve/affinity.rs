@@ -1,11 +1,13 @@
 //! Conversations stay at the node that has read them, while that is cheaper than waiting for it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::common::client::{self, Response};
-use super::common::{LIMIT, Router, Sim, Stub, eventually, reply};
+use super::common::{LIMIT, Peer, Request, Router, Sim, Stub, eventually, reply};
 use super::{config, record, start, told};
 
 /// Claude Code's first system text; `cch` is another with every request.
@@ -127,6 +129,64 @@ fn a_conversation_that_its_client_names_stays_at_its_node_until_waiting_costs_mo
     // A thousand tokens are read again in a quarter of a second; the answer that is under way takes longer.
     let (first, meanwhile) = pair.both("x Friday", x, "x Saturday", x);
     assert_eq!((&first, &meanwhile), (&home_of_x, &home_of_y));
+}
+
+/// A llama-server that reads a thousand tokens in a second, writes its answer in so many milliseconds, and says how much of a prompt that
+/// begins with the word `again` it had in its cache.
+fn counting(answer_ms: u64, cached: u64) -> Stub {
+    Stub::llama_server("m", move |request: &Request, peer: &mut Peer| {
+        let again = String::from_utf8_lossy(&request.body).contains("again");
+        let cached = if again { cached } else { 0 };
+        let mut answer = reply::openai_whole("m", "one two");
+        answer["usage"] = json!({"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100,
+            "prompt_tokens_details": {"cached_tokens": cached}});
+        answer["timings"] = json!({"cache_n": cached, "prompt_n": 1000 - cached, "prompt_ms": 1000 - cached,
+            "predicted_n": 100, "predicted_ms": answer_ms});
+        // Long enough that another request finds this node busy.
+        thread::sleep(Duration::from_millis(200));
+        peer.send(&reply::json(200, &answer));
+    })
+}
+
+#[test]
+fn a_name_is_believed_as_far_as_the_node_s_own_counts_bear_it_out() {
+    // The second node is slower by a tenth of what a thousand cached tokens save.
+    let homes = |cached| -> Vec<String> {
+        let nodes = [counting(1000, 0), counting(1100, cached)];
+        let listed = [("a", nodes[0].url()), ("b", nodes[1].url())];
+        let router = start(&listed, "[admission]\nslots = 1\n");
+        let turn = AtomicUsize::new(0);
+        let ask = |begins: &str, headers: &str| {
+            let turn = turn.fetch_add(1, Ordering::SeqCst);
+            let words = format!("{turn} {begins} ") + &"The river rose. ".repeat(230);
+            let body = json!({"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": words}]});
+            let answer = post(&router, "/v1/chat/completions", headers, &body.to_string());
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            record(&router, &answer);
+            node(&answer)
+        };
+        let while_a_is_busy = |begins: &str, headers: &str| {
+            thread::scope(|scope| {
+                let before = nodes[0].requests().len();
+                let first = scope.spawn(|| ask("other", ""));
+                nodes[0].wait_request(before + 1);
+                let second = ask(begins, headers);
+                assert_eq!(
+                    (first.join().unwrap().as_str(), second.as_str()),
+                    ("a", "b")
+                );
+            });
+        };
+        while_a_is_busy("other", "");
+        let named = "X-Session-Id: x\r\n";
+        while_a_is_busy("first", named);
+        (0..8).map(|_| ask("again", named)).collect()
+    };
+    let kept = homes(1000);
+    assert!(kept.iter().all(|node| node == "b"), "{kept:?}");
+    let broken = homes(0);
+    assert_eq!(broken[0], "b", "it is believed at first");
+    assert_eq!(broken[7], "a", "{broken:?}");
 }
 
 #[test]
