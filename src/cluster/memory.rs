@@ -43,6 +43,11 @@ impl MemoryPolicy {
         }
     }
 
+    /// What a need of so many bytes counts as.
+    pub fn needed(&self, bytes: u64) -> u64 {
+        scaled(bytes, self.headroom_factor)
+    }
+
     /// The share of memory that counts as usable in percent, where it is a share.
     pub fn margin(&self, basis: Basis) -> Option<f64> {
         self.safety_margin

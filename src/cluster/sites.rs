@@ -60,6 +60,28 @@ impl Site {
             .is_none_or(|node| node.state.usable() && node.kind == Some(NodeKind::Ollama))
     }
 
+    /// Bytes of GPU memory that there are for the node's models, those that are loaded counted in: what is usable less what other nodes'
+    /// models take of the same GPUs and, where the driver tells, other programs. `None` where nobody tells how much there is.
+    pub fn capacity(&self) -> Option<u64> {
+        match self.knowledge {
+            Knowledge::Driver | Knowledge::Report | Knowledge::Configuration | Knowledge::Card => {}
+            Knowledge::Seen | Knowledge::NoGpu | Knowledge::Nothing => return None,
+        }
+        let own = self.node.as_ref().map_or(0, |node| loaded_bytes(node));
+        let sum = |of: fn(&Room) -> u64| self.rooms.iter().map(of).fold(0, u64::saturating_add);
+        let usable = sum(|room| room.usable_bytes);
+        if self
+            .rooms
+            .iter()
+            .any(|room| room.driver_free_bytes.is_none())
+        {
+            // The same sum of loaded bytes is then counted on each.
+            let loaded = self.rooms.iter().map(|room| room.loaded_bytes).max();
+            return Some(usable.saturating_sub(loaded.unwrap_or(0).saturating_sub(own)));
+        }
+        Some(sum(|room| room.free_bytes).saturating_add(own).min(usable))
+    }
+
     /// The node's name.
     pub fn name(&self) -> Option<&str> {
         self.node.as_ref().map(|node| node.name.as_str())

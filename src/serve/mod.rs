@@ -2,6 +2,7 @@
 
 mod asked;
 mod attempt;
+mod describe;
 mod early;
 mod exchange;
 mod forward;
@@ -78,6 +79,7 @@ pub struct Router {
     monitor: OnceLock<Monitor>,
     gpus: Sampler,
     optimizer: optimize::Optimizer,
+    describer: describe::Describer,
     /// Memory that is promised to loads which are under way.
     reservations: Arc<Reservations>,
     hosts: HostRule,
@@ -125,13 +127,18 @@ impl Bound {
         let loader = Arc::new(loader);
         let router = Arc::new(Router {
             snapshot: Mutex::new(Arc::new(ClusterSnapshot { nodes: unseen })),
-            gates: gate::Gates::new(gate::Rules::of(&config), Arc::clone(&loader)),
+            gates: gate::Gates::new(
+                gate::Rules::of(&config),
+                optimize::pins(&config, None),
+                Arc::clone(&loader),
+            ),
             measurements: measure::Measurements::default(),
             metrics: metrics::Metrics::default(),
             watch: watch::Watch::default(),
             ring: ring::Ring::default(),
             client: Client::new().map_err(io::Error::other)?,
             optimizer: optimize::Optimizer::new(Arc::clone(&prober)),
+            describer: describe::Describer::default(),
             reservations: Arc::default(),
             prober,
             origins: Mutex::new(HashMap::new()),
@@ -158,7 +165,9 @@ impl Bound {
         router.monitor.get_or_init(|| monitor);
         router.wait_for_first_look();
         router.gpus.wait_for_first(FIRST_GPU_LOOK);
+        router.measure_memory();
         watch::start(&router)?;
+        describe::start(&router)?;
         Ok(Self { router, server })
     }
 
@@ -185,6 +194,7 @@ impl Bound {
         optimize::start(&self.router)?;
         let left = self.server.run(Arc::clone(&self.router))?.cut;
         self.router.optimizer.stop();
+        self.router.describer.stop();
         if let Some(monitor) = self.router.monitor.get() {
             monitor.stop();
         }

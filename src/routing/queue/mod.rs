@@ -38,6 +38,7 @@
 //! node threw out by itself.
 
 mod candidates;
+mod claim;
 mod contexts;
 mod events;
 mod fair;
@@ -158,6 +159,8 @@ pub struct NodeQueue {
     fair: Fair,
     loading: Option<Loading>,
     switch: Option<Switch>,
+    /// Somebody changes what is in memory himself: see [`NodeQueue::claim`].
+    claimed: bool,
     /// The request that a finished load was made for: it starts first.
     first: Option<RequestId>,
     /// By lane: until when it has had its way against others, and has to be content with what they leave.
@@ -178,6 +181,7 @@ impl NodeQueue {
             fair: Fair::new(settings.shares),
             loading: None,
             switch: None,
+            claimed: false,
             first: None,
             had_its_way: [0; Lane::COUNT],
             wake: None,

@@ -36,7 +36,11 @@ impl State {
         asked: &Asked,
         usual: Option<u64>,
     ) -> Result<ContextNeed, TooLong> {
-        if !self.managed() || (asked.embeds && !(asked.settable && asked.num_ctx.is_some())) {
+        // A llama-server in router mode loads each model with the context that it was started with.
+        if !self.managed()
+            || self.node.on_demand
+            || (asked.embeds && !(asked.settable && asked.num_ctx.is_some()))
+        {
             return Ok(ContextNeed::ANY);
         }
         let wanted = asked.wanted(usual, asked.settable);
