@@ -384,3 +384,68 @@ fn beside(found: &Found, warnings: &mut Vec<String>) -> Option<Box<Shape>> {
     unread("a draft model whose header could not be read", draft.bytes);
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{self, Finder, Places, Spec};
+    use std::path::Path;
+
+    fn found(header: &str) -> Found {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vram/arch_headers");
+        let places = Places::default();
+        let finder = Finder::new(&places);
+        source::find(&Spec::File(data.join(header)), &finder).unwrap()
+    }
+
+    #[test]
+    fn sizes_by_context_are_the_estimates_of_each() {
+        for header in ["falcon.gguf", "gemma3.gguf"] {
+            for parallel in [1, 4] {
+                let own = Understood::of(found(header), &RunWish::default()).unwrap();
+                let sizes = own.sizes(parallel);
+                let trained = own.trained_context().unwrap();
+                assert_eq!(
+                    sizes.last().map(|(context, _)| u64::from(*context)),
+                    Some(trained)
+                );
+                assert!(sizes.is_sorted() && sizes.len() > 1, "{header}: {sizes:?}");
+                for (context, bytes) in sizes {
+                    let wish = RunWish {
+                        ctx: Some(u64::from(context) * u64::from(parallel)),
+                        parallel: Some(parallel),
+                        ..RunWish::default()
+                    };
+                    let alone = Understood::of(found(header), &wish).unwrap();
+                    let estimate = alone.estimate(&Offload::single());
+                    assert_eq!(
+                        bytes,
+                        estimate.devices[0].total_bytes(),
+                        "{header} at {context}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_no_models_leaves_the_size() {
+        let mut unread = found("falcon.gguf");
+        unread
+            .header
+            .as_mut()
+            .unwrap()
+            .metadata
+            .0
+            .remove("general.architecture");
+        let told = Understood::of(unread.clone(), &RunWish::default()).unwrap_err();
+        assert!(matches!(told, NotUnderstood::Header { .. }), "{told}");
+        let bytes = unread.size_bytes.unwrap();
+        let sized = Understood::at_least_its_size(unread, &RunWish::default()).unwrap();
+        assert_eq!(
+            (sized.basis(), sized.sizes(4)),
+            (Basis::Manifest, vec![(0, bytes)])
+        );
+        assert_eq!(sized.usual_bytes(), bytes);
+    }
+}

@@ -682,4 +682,108 @@ fn with_one_copy_requests_wait_for_it_as_long_as_its_node_is_in_order() {
         go(&one, &stuck, &long),
         of(("b", "soonest"), ("a", "suspect"))
     );
+/// What each model on each node would mean: whether it has to be loaded, and how long a request waits for its turn.
+fn forecast_of(
+    rows: &'static [(&'static str, &'static str, bool, u64)],
+) -> impl Fn(usize, &Arc<Node>, &Model) -> NodeLoad {
+    |_, node, model| {
+        let row = rows
+            .iter()
+            .find(|(name, id, ..)| *name == node.name && *id == model.id);
+        let forecast = row.map(|(_, _, needs_load, wait_ms)| Forecast {
+            needs_load: *needs_load,
+            wait_ms: Some(*wait_ms),
+            possible: true,
+            ..Forecast::default()
+        });
+        NodeLoad {
+            forecast,
+            ..NodeLoad::default()
+        }
+    }
+}
+
+#[test]
+fn a_loaded_model_of_a_larger_class_answers_before_the_classs_own_is_loaded() {
+    let snapshot = cluster(vec![
+        node("gpu0", &["small", "big"]),
+        node("gpu1", &["small"]),
+    ]);
+    let simple = saying("hello");
+    let told = |rows, speeds: &Speeds, facts: &RequestFacts| {
+        let decided = decide_by(facts, &snapshot, &forecast_of(rows), speeds, &by_class()).unwrap();
+        let winner = decided.winner().unwrap().clone();
+        let spared = decided
+            .spared
+            .map(|own| format!("{} on {}", own.model, own.node));
+        (
+            format!("{} on {}", winner.model, winner.node),
+            spared,
+            decided.detail,
+        )
+    };
+    let unknown = Speeds::default();
+    let (winner, spared, detail) = told(
+        &[
+            ("gpu0", "small", true, 0),
+            ("gpu0", "big", false, 0),
+            ("gpu1", "small", true, 0),
+        ],
+        &unknown,
+        &simple,
+    );
+    assert_eq!(
+        (winner.as_str(), spared.as_deref()),
+        ("big on gpu0", Some("small on gpu1"))
+    );
+    assert!(
+        detail.contains("`small` would have to be loaded first"),
+        "{detail}"
+    );
+    // Loaded, being loaded, or loaded elsewhere: its own model answers.
+    for rows in [
+        &[
+            ("gpu0", "small", true, 0),
+            ("gpu0", "big", false, 0),
+            ("gpu1", "small", false, 0),
+        ],
+        &[
+            ("gpu0", "small", true, 0),
+            ("gpu0", "big", false, 0),
+            ("gpu1", "small", false, 900),
+        ],
+        &[
+            ("gpu0", "small", false, 0),
+            ("gpu0", "big", false, 0),
+            ("gpu1", "small", true, 0),
+        ],
+    ] {
+        let (winner, spared, _) = told(rows, &unknown, &simple);
+        assert!(winner.starts_with("small"), "{winner}");
+        assert_eq!(spared, None);
+    }
+    // The other one is at work, or is not loaded either.
+    for rows in [
+        &[("gpu0", "big", false, 5000), ("gpu1", "small", true, 0)],
+        &[("gpu0", "big", true, 0), ("gpu1", "small", true, 0)],
+    ] {
+        assert_eq!(told(rows, &unknown, &simple).0, "small on gpu1");
+    }
+    // A smaller one is not good enough.
+    let hard =
+        saying("Design a distributed, fault-tolerant architecture and prove that it is correct");
+    let rows = &[("gpu0", "big", true, 0), ("gpu1", "small", false, 0)];
+    assert_eq!(told(rows, &unknown, &hard).0, "big on gpu0");
+    // Where times are measured they decide: 1 s of loading and 2 s of a fast answer beat 12 s of a slow one.
+    let rows = &[("gpu0", "big", false, 0), ("gpu1", "small", true, 0)];
+    let slow = speeds(&[
+        ("gpu0", "big", speed(500.0, 10.0)),
+        ("gpu1", "small", speed(1000.0, 100.0)),
+    ]);
+    assert_eq!(told(rows, &slow, &simple).0, "small on gpu1");
+    let fast = speeds(&[
+        ("gpu0", "big", speed(2000.0, 90.0)),
+        ("gpu1", "small", speed(1000.0, 100.0)),
+    ]);
+    assert_eq!(told(rows, &fast, &simple).0, "big on gpu0");
 }

@@ -286,6 +286,27 @@ impl Gate {
         state.forecast(now, model, asked, speed)
     }
 
+    /// What is in flight and waiting.
+    pub(super) fn load(&self, node: &Arc<Node>) -> NodeLoad {
+        self.state().load(node)
+    }
+
+    /// Has the model of a request loaded that is answered by another, if it can be loaded at once and nothing has to go for it.
+    pub(super) fn load_ahead(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        model: &Model,
+        asked: &Asked,
+        speed: &Speed,
+    ) {
+        let now = self.now();
+        let mut state = self.state();
+        state.follow(node);
+        let orders = state.load_ahead(now, model, asked, speed);
+        drop(state);
+        self.carry_out(orders);
+    }
+
     /// Waits until the node takes the request.
     pub(super) fn enter(
         self: &Arc<Self>,

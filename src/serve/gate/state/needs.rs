@@ -9,6 +9,7 @@ use crate::routing::speed::{Load, Work};
 use crate::routing::window::{self, ContextNeed, Limits, TooLong, Wanted};
 use crate::routing::{NodeLoad, Speed};
 use crate::serve::asked::{Asked, BLOCK_TOKENS};
+use crate::serve::gate::loader::Order;
 
 impl State {
     pub(super) fn limits(&self, model: ModelId, automatic: Option<u32>) -> Limits {
@@ -116,6 +117,33 @@ impl State {
             load: Load::No,
         };
         speed.estimate(&work).map(|range| rounded(range.centre))
+    }
+
+    /// Loads a model as if the request had come for it, without a request that waits; nothing where that would cost anybody anything.
+    pub(in crate::serve::gate) fn load_ahead(
+        &mut self,
+        now: u64,
+        model: &Model,
+        asked: &Asked,
+        speed: &Speed,
+    ) -> Vec<Order> {
+        let id = RequestId(self.next);
+        let Ok(request) = self.request(id, model, asked, speed) else {
+            return Vec::new();
+        };
+        let forecast = self.queue.forecast(now, &request);
+        let free = forecast.possible && forecast.wait_ms == Some(0) && forecast.evicts_ms == 0;
+        if !forecast.needs_load || !free || forecast.splits {
+            return Vec::new();
+        }
+        self.next += 1;
+        if self.queue.arrive(now, request).is_err() {
+            return Vec::new();
+        }
+        let orders = self.pump(now);
+        // The load goes on, as it does when a client leaves.
+        self.queue.cancelled(id);
+        orders
     }
 
     pub(in crate::serve::gate) fn forecast(
