@@ -179,12 +179,15 @@ fn an_idle_model_goes_although_another_one_at_the_node_is_at_work() {
     };
     assert_eq!(ask("llama3.2:1b", 1).join().unwrap().status, 200);
     let busy = ask("llama3.1", 60);
+    // Its load is over, and the router has seen what is loaded.
+    let answers = || calls(fleet.node(0)).contains(&"/api/chat llama3.1".to_owned());
     let loaded = || {
-        router.api("/gpurouter/api/status")["nodes"][0]["loaded"]
+        let node = router.api("/gpurouter/api/status")["nodes"][0].clone();
+        node["loaded"]
             .as_array()
             .is_some_and(|list| list.len() == 2)
     };
-    assert!(eventually(LIMIT, || fleet.node(0).active() > 0 && loaded()));
+    assert!(eventually(LIMIT, || answers() && loaded()));
     let done: Value = post(
         &format!("{}/gpurouter/api/optimize", router.url),
         &json!({}),

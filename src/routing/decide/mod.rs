@@ -54,6 +54,10 @@ pub struct Candidate {
     /// Whether the model is in the node's memory.
     #[serde(skip)]
     pub resident: bool,
+    /// Whether it would have to be loaded at the cost of others, as far as its node's scheduler tells: something has to go for it or to be done
+    /// first, or a part of it would not be on the GPU.
+    #[serde(skip)]
+    pub costs_others: bool,
 }
 
 /// Where a request goes, and why.
@@ -142,7 +146,8 @@ pub type LoadOf<'a> = &'a dyn Fn(usize, &Arc<Node>, &Model) -> NodeLoad;
 /// never measured there is no prediction, and nodes are ordered by resident, then free slots, then configuration order.
 ///
 /// Of the models that a class's request may get, one that is loaded and idle wins over the class's own that would have to be loaded first, if it
-/// is configured for that class or a larger one and no measured time says otherwise.
+/// is configured for that class or a larger one and is sooner by what was measured; where that is not known, if the load would cost others
+/// something.
 pub fn decide_by(
     facts: &RequestFacts,
     snapshot: &ClusterSnapshot,
@@ -217,8 +222,9 @@ pub fn decide_by(
     let compared = admitted.len() - admitted.iter().filter(set_back).count();
     let (reason, mut detail) = explain(winner, target, compared);
     if let Some(own) = &spared {
+        let (other, node) = (&winner.model, &winner.node);
         detail = format!(
-            "{detail}: it is loaded, and `{}` would have to be loaded first",
+            "`{other}` on {node}: it is loaded, and `{}` would have to be loaded first",
             own.model
         );
     }
@@ -237,11 +243,9 @@ pub fn decide_by(
 /// Whether a model that is loaded answers in place of one that is not.
 fn spares(own: &Candidate, other: &Candidate) -> bool {
     let sound = !matches!(other.reason, "suspect" | "on_cpu" | "partly_on_cpu");
-    let sooner = own
-        .predicted
-        .total_ms()
-        .zip(other.predicted.total_ms())
-        .is_none_or(|(own, other)| other < own);
+    let times = own.predicted.total_ms().zip(other.predicted.total_ms());
+    // Where nobody knows what would be sooner, what was configured counts for more than a load that costs nobody anything.
+    let sooner = times.map_or(own.costs_others, |(own, other)| other < own);
     !own.resident && other.resident && other.predicted.wait_ms == Some(0) && sound && sooner
 }
 
@@ -287,6 +291,10 @@ fn consider(
                 predicted: predict(facts, resident, load, speed),
                 reason: "candidate",
                 resident,
+                costs_others: load.forecast.is_some_and(|forecast| {
+                    let waits = forecast.wait_ms != Some(0);
+                    forecast.needs_load && (forecast.evicts_ms > 0 || forecast.splits || waits)
+                }),
             },
             capable: capable(model, facts),
             too_small: model.context.filter(|window| surely_longer(facts, *window)),
@@ -386,6 +394,7 @@ fn losing(node: &Node, model: &str, reason: &'static str) -> Candidate {
         predicted: Predicted::default(),
         reason,
         resident: false,
+        costs_others: false,
     }
 }
 
