@@ -224,8 +224,8 @@ pub fn decide_by(
     if let Some(own) = &spared {
         let (other, node) = (&winner.model, &winner.node);
         detail = format!(
-            "`{other}` on {node}: it is loaded, and `{}` would have to be loaded first",
-            own.model
+            "`{other}` on {node}: it is loaded, and `{}` on {} would have to be loaded first",
+            own.model, own.node
         );
     }
     admitted.extend(lost);

@@ -753,7 +753,7 @@ fn a_loaded_model_of_a_larger_class_answers_before_the_classs_own_is_loaded() {
         ("big on gpu0", Some("small on gpu1"))
     );
     assert!(
-        detail.contains("`small` would have to be loaded first"),
+        detail.contains("`small` on gpu1 would have to be loaded first"),
         "{detail}"
     );
     // The same model loaded elsewhere comes before another one.

@@ -794,7 +794,7 @@ fn whoever_changes_what_is_in_memory_has_the_one_load_to_himself() {
     assert!(started.iter().any(|action| matches!(
         action,
         Action::Load {
-            model: ModelId(2),
+            model: ModelId(3),
             ..
         }
     )));
