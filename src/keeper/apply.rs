@@ -74,6 +74,8 @@ pub struct Done {
     pub error: Option<String>,
     /// Milliseconds that it took.
     pub took_ms: u64,
+    /// Whether it was not even tried, because something is at work there: a later plan will know better.
+    pub put_off: bool,
 }
 
 impl Done {
@@ -206,7 +208,10 @@ impl Keeper {
         let context = match limits.permits.begin(change) {
             Ok(context) => context,
             Err(why) => {
-                let done = skipped(&why);
+                let done = Done {
+                    put_off: true,
+                    ..skipped(&why)
+                };
                 tell(Event::Ended(change, &done));
                 return done;
             }
@@ -224,6 +229,7 @@ impl Keeper {
             error: error.or_else(|| missed(change, landed.as_ref())),
             landed,
             took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            put_off: false,
         };
         if change.action == Action::Load && !gone {
             let mut tries = lock(&self.tries);
@@ -274,5 +280,6 @@ fn skipped(why: &str) -> Done {
         landed: None,
         error: Some(why.to_owned()),
         took_ms: 0,
+        put_off: false,
     }
 }

@@ -285,22 +285,20 @@ fn subject(
     warnings: &mut Vec<String>,
 ) -> Result<Subject, NotUnderstood> {
     if let Some(header) = &found.header {
-        match Shape::of(header) {
+        let error = match Shape::of(header) {
             Ok(shape) => return Ok(Subject::Shaped(Box::new(shape))),
-            // A type that this version does not know still has a size on disk; anything else is not a model.
-            Err(error) => match (found.size_bytes, &error) {
-                (Some(bytes), ShapeError::Types(_)) => {
-                    warnings.push(format!(
-                        "{error}: the size of the file stands for the weights"
-                    ));
-                    return Ok(Subject::Sized { bytes });
-                }
-                _ => {
-                    let source = found.source.clone();
-                    return Err(NotUnderstood::Header { source, error });
-                }
-            },
-        }
+            Err(error) => error,
+        };
+        // A type that this version does not know still has a size on disk; anything else is not a model.
+        let sized = matches!(error, ShapeError::Types(_));
+        let Some(bytes) = found.size_bytes.filter(|_| sized) else {
+            let source = found.source.clone();
+            return Err(NotUnderstood::Header { source, error });
+        };
+        warnings.push(format!(
+            "{error}: the size of the file stands for the weights"
+        ));
+        return Ok(Subject::Sized { bytes });
     }
     match (found.size_bytes, named) {
         (Some(bytes), _) => Ok(Subject::Sized { bytes }),

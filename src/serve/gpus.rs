@@ -43,9 +43,13 @@ impl Router {
 
     /// Has each node's scheduler know the memory that there is for its models.
     pub(super) fn measure_memory(&self) {
-        for site in self.sites(&self.snapshot()) {
+        let snapshot = self.snapshot();
+        let held = self.measurements.held(&snapshot);
+        for site in self.sites(&snapshot) {
+            // Its server may see a GPU that this program does not.
+            let held = site.name().is_some_and(|name| held.contains_key(name));
             let measured = match (site.knowledge, site.capacity()) {
-                (Knowledge::NoGpu, _) => Measured::NoGpu,
+                (Knowledge::NoGpu, _) if !held => Measured::NoGpu,
                 (_, Some(bytes)) => Measured::Bytes(bytes),
                 (_, None) => Measured::Unknown,
             };

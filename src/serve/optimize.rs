@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::gate::Pins;
-use super::{Reservation, Router, local, lock};
+use super::{Router, local, lock};
 use crate::backend::{LONGEST_LOAD, Prober};
 use crate::cluster::{Action, Change, ClusterSnapshot, Goal, Impossible, ModelName, Site, Usage};
 use crate::config::{Config, LogLevel};
@@ -185,7 +185,9 @@ impl Optimizer {
         let counts = &self.counts;
         let one = |count: &AtomicU64| count.fetch_add(1, Ordering::Relaxed);
         if !done.ok() {
-            one(&counts.failures);
+            if !done.put_off {
+                one(&counts.failures);
+            }
             return;
         }
         match change.action {
@@ -285,10 +287,8 @@ impl Router {
         if planned.plan.settled() {
             return Document::settled("router", planned);
         }
-        let mut planned = planned;
-        let promises = self.promise(&mut planned);
         let tell = |event: Event<'_>| self.tell_step(event);
-        let permits = Permission::of(self, &snapshot);
+        let permits = Permission::of(self, &snapshot, &planned);
         let limits = Limits {
             load: self.config.timeouts.load.unwrap_or(LONGEST_LOAD),
             stop: &self.optimizer.stop,
@@ -305,40 +305,7 @@ impl Router {
         let now = keeper::after(&snapshot, &planned.plan.changes, &done);
         let document = Document::applied("router", planned, &done, self.planned(wish, &now));
         self.look_again(&document.changes, &snapshot);
-        // From here on the nodes themselves tell what they hold.
-        drop(promises);
         document
-    }
-
-    /// Reserves what the plan's loads take, node by node. A node whose memory was promised to somebody else since the plan was made is left alone.
-    fn promise(&self, planned: &mut Planned) -> Vec<Reservation> {
-        let mut nodes: Vec<String> = planned
-            .plan
-            .changes
-            .iter()
-            .map(|change| change.node.clone())
-            .collect();
-        nodes.sort_unstable();
-        nodes.dedup();
-        let mut promises = Vec::new();
-        let mut refused: Vec<String> = Vec::new();
-        for node in nodes {
-            match self.reservations.claim(&planned.claims(&node)) {
-                Ok(promise) => promises.push(promise),
-                Err(_) => refused.push(node),
-            }
-        }
-        while let Some(node) = refused.pop() {
-            let text = format!("memory of `{node}` was promised to another load");
-            self.log.event(LogLevel::Debug, &text);
-            // What waited for a load there falls away too, with all that was to follow it.
-            let waiting = (planned.plan.changes.iter())
-                .filter(|change| change.after.as_ref() == Some(&node))
-                .map(|change| change.node.clone());
-            refused.extend(waiting);
-            planned.plan.changes.retain(|change| change.node != node);
-        }
-        promises
     }
 
     fn planned(&self, wish: &Wish, snapshot: &ClusterSnapshot) -> Planned {

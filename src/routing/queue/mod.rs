@@ -274,6 +274,13 @@ impl NodeQueue {
         self.memory.most_bytes()
     }
 
+    /// The largest context with which a model fits into the node's memory by itself, as far as both are known; `None` also when not even the
+    /// smallest does.
+    pub fn largest_context(&self, model: ModelId) -> Option<u32> {
+        let bytes = self.capacity()?;
+        self.models.known(model)?.largest_context(bytes)
+    }
+
     /// Milliseconds that the last load of a model took here.
     pub fn load_ms(&self, model: ModelId) -> Option<u64> {
         self.models.known(model).and_then(|known| known.load_ms)

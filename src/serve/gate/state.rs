@@ -139,8 +139,15 @@ impl State {
     /// The memory for the node's models was measured.
     pub(super) fn measured(&mut self, measured: Measured) {
         // What is being loaded shows in the driver's figures before the node tells of it.
-        if self.queue.loading().is_none() && self.capacity.measured(measured) {
+        if self.queue.loading().is_some() {
+            return;
+        }
+        let had_gpu = !self.capacity.no_gpu();
+        if self.capacity.measured(measured) {
             self.settle();
+        }
+        if had_gpu == self.capacity.no_gpu() {
+            self.size_anew();
         }
     }
 
@@ -370,6 +377,15 @@ impl State {
 /// What is known of a node.
 fn settings(rules: &Rules, node: &Node, capacity: &Capacity) -> Settings {
     let managed = node.loads_models();
+    let capacity = match capacity.now() {
+        Measured::Bytes(bytes) => Some(bytes),
+        Measured::NoGpu => None,
+        // Until somebody has looked.
+        Measured::Unknown => node
+            .vram_bytes
+            .filter(|bytes| *bytes > 0)
+            .map(|bytes| rules.memory.usable(bytes, Basis::Api)),
+    };
     Settings {
         residency: if managed {
             Residency::Managed
@@ -377,13 +393,7 @@ fn settings(rules: &Rules, node: &Node, capacity: &Capacity) -> Settings {
             Residency::Fixed
         },
         policy: rules.policy,
-        capacity: capacity
-            .now()
-            .unwrap_or_else(|| {
-                let told = node.vram_bytes.filter(|bytes| *bytes > 0);
-                told.map(|bytes| rules.memory.usable(bytes, Basis::Api))
-            })
-            .filter(|_| managed),
+        capacity: capacity.filter(|_| managed),
         most_models: node.most_models.filter(|_| managed),
         slots: rules.slots.or(node.slots),
         // Whoever arrives is in it until the scheduler has said whether it starts at once: [`State::over_full`].

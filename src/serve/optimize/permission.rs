@@ -1,20 +1,24 @@
 //! Each step of a plan goes through the scheduler of its node, so that the plan and the requests never load at the same time, and no model goes
 //! that has got requests since the plan was made.
+//!
+//! Whoever waits for memory that is promised to another load holds a scheduler, and nobody waits for a scheduler with a promise in hand that he
+//! will not give back by himself: so these waits end.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::super::gate::{Claim, ClaimedLoad};
-use super::super::{Router, lock};
+use super::super::{Reservation, Router, lock};
 use crate::backend::LONGEST_LOAD;
 use crate::cluster::{Action, Change, ClusterSnapshot};
-use crate::keeper::{Done, Permits};
+use crate::keeper::{Done, Permits, Planned};
 
 /// Claims by node, while a plan is carried out.
 pub(super) struct Permission<'r> {
     router: &'r Router,
     snapshot: &'r ClusterSnapshot,
+    planned: &'r Planned,
     held: Mutex<HashMap<String, Held>>,
 }
 
@@ -22,19 +26,27 @@ pub(super) struct Permission<'r> {
 struct Held {
     claim: Arc<Claim>,
     load: Option<ClaimedLoad>,
+    /// The memory of what is loaded there.
+    promise: Option<Reservation>,
 }
 
 impl<'r> Permission<'r> {
     /// Nothing is claimed yet.
-    pub(super) fn of(router: &'r Router, snapshot: &'r ClusterSnapshot) -> Self {
+    pub(super) fn of(
+        router: &'r Router,
+        snapshot: &'r ClusterSnapshot,
+        planned: &'r Planned,
+    ) -> Self {
         Self {
             router,
             snapshot,
+            planned,
             held: Mutex::default(),
         }
     }
 
-    /// The claim on a node, which is waited for.
+    /// The claim on a node, which is waited for, and on the memory that the plan's loads take there. Memory that was promised to somebody else
+    /// since the plan was made is not waited for.
     fn claim(&self, node: &str) -> Result<Arc<Claim>, String> {
         if let Some(held) = lock(&self.held).get(node) {
             return Ok(Arc::clone(&held.claim));
@@ -46,11 +58,17 @@ impl<'r> Permission<'r> {
         let stopped = || self.router.optimizer.stopped();
         let claim = gate.claim(limit.unwrap_or(LONGEST_LOAD), stopped);
         let claim = claim.ok_or_else(|| "another load is under way there".to_owned())?;
+        let wanted = self.planned.claims(node);
+        let promise = (!wanted.is_empty()).then(|| self.router.reservations.claim(&wanted));
+        let promise = promise
+            .transpose()
+            .map_err(|_| "its memory is promised to another load".to_owned())?;
+        let claim = Arc::new(claim);
         let held = Held {
-            claim: Arc::new(claim),
+            claim: Arc::clone(&claim),
             load: None,
+            promise,
         };
-        let claim = Arc::clone(&held.claim);
         lock(&self.held).insert(node.to_owned(), held);
         Ok(claim)
     }
@@ -96,7 +114,15 @@ impl Permits for Permission<'_> {
 
     fn rest(&self, node: &str) {
         let held = lock(&self.held).remove(node);
-        // Given back without the lock.
-        drop(held);
+        let Some(Held { claim, promise, .. }) = held else {
+            return;
+        };
+        drop(claim);
+        if let Some(promise) = promise {
+            self.router.poke(node);
+            // From then on the node itself tells what it holds.
+            self.router.seen_anew(&[node], self.snapshot);
+            drop(promise);
+        }
     }
 }

@@ -32,41 +32,44 @@ impl Capacity {
         before != self.now()
     }
 
-    /// Bytes for the node's models, `Some(None)` where there is no limit that is known; `None`: it was not measured.
-    pub(super) fn now(&self) -> Option<Option<u64>> {
-        match self.looks.last()? {
-            Measured::Unknown => None,
-            Measured::NoGpu => Some(None),
-            Measured::Bytes(_) => {
-                let bytes = self.looks.iter().filter_map(|look| match look {
-                    Measured::Bytes(bytes) => Some(*bytes),
-                    _ => None,
-                });
-                Some(bytes.max())
-            }
-        }
+    /// Whether models of the node are in main memory.
+    pub(super) fn no_gpu(&self) -> bool {
+        self.looks.last() == Some(&Measured::NoGpu)
+    }
+
+    /// What is known by now.
+    pub(super) fn now(&self) -> Measured {
+        let last = self.looks.last().copied().unwrap_or(Measured::Unknown);
+        let Measured::Bytes(_) = last else {
+            return last;
+        };
+        let bytes = self.looks.iter().filter_map(|look| match look {
+            Measured::Bytes(bytes) => Some(*bytes),
+            _ => None,
+        });
+        bytes.max().map_or(Measured::Unknown, Measured::Bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Measured::{Bytes, NoGpu, Unknown};
 
     #[test]
     fn less_memory_is_believed_when_it_was_seen_three_times_and_more_at_once() {
         let mut capacity = Capacity::default();
-        assert_eq!(capacity.now(), None);
-        assert!(capacity.measured(Measured::Bytes(8)));
+        assert_eq!(capacity.now(), Unknown);
+        assert!(capacity.measured(Bytes(8)));
         for look in 1..=3 {
-            let changed = capacity.measured(Measured::Bytes(5));
-            assert_eq!(changed, look == 3, "{look}");
+            assert_eq!(capacity.measured(Bytes(5)), look == 3, "{look}");
         }
-        assert_eq!(capacity.now(), Some(Some(5)));
-        assert!(capacity.measured(Measured::Bytes(9)));
-        assert_eq!(capacity.now(), Some(Some(9)));
-        assert!(capacity.measured(Measured::NoGpu));
-        assert_eq!(capacity.now(), Some(None));
-        assert!(capacity.measured(Measured::Unknown));
-        assert_eq!(capacity.now(), None);
+        assert_eq!(capacity.now(), Bytes(5));
+        assert!(capacity.measured(Bytes(9)));
+        assert_eq!(capacity.now(), Bytes(9));
+        for other in [NoGpu, Unknown] {
+            assert!(capacity.measured(other));
+            assert_eq!(capacity.now(), other);
+        }
     }
 }

@@ -50,9 +50,11 @@ impl Known {
         }
     }
 
-    /// The estimate, else the file's size, which is the least that a model takes; what a context adds is not known from it.
-    fn footprint(&self) -> Arc<Footprint> {
+    /// The estimate, else the file's size, which is the least that a model takes; what a context adds is not known from it. In main memory
+    /// sizes are the node's own business.
+    fn footprint(&self, no_gpu: bool) -> Arc<Footprint> {
         Arc::new(match &self.sizes {
+            _ if no_gpu => Footprint::unknown(),
             Sizes::Estimated(points) => Footprint::of_points(points, self.trained),
             Sizes::File | Sizes::NotToBeHad => {
                 let points: Vec<(u32, u64)> = self.size.map(|size| (0, size)).into_iter().collect();
@@ -78,13 +80,16 @@ impl State {
             .context
             .map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX))
             .filter(|tokens| *tokens > 0);
+        let no_gpu = self.capacity.no_gpu();
         if let Some(id) = self.by_key.get(key).copied() {
             if let Some(known) = self.known_mut(id)
                 && (known.trained != trained || known.size != model.size_bytes)
             {
                 known.trained = trained;
                 known.size = model.size_bytes;
-                known.footprint = known.footprint();
+                known.footprint = known.footprint(no_gpu);
+                let footprint = Arc::clone(&known.footprint);
+                self.queue.describe(id, footprint);
             }
             self.pin_if_wanted(id, &model.name);
             return id;
@@ -101,7 +106,8 @@ impl State {
             automatic: None,
             options: None,
         };
-        known.footprint = known.footprint();
+        known.footprint = known.footprint(no_gpu);
+        self.queue.describe(id, Arc::clone(&known.footprint));
         self.models.push(known);
         self.by_key.insert(key.to_owned(), id);
         self.pin_if_wanted(id, &model.name);
@@ -174,15 +180,26 @@ impl State {
     /// What was found out of a model's size: bytes by context, none where nobody knows.
     pub(in crate::serve::gate) fn sized(&mut self, model: &Model, points: Vec<(u32, u64)>) {
         let id = self.number(model);
+        let no_gpu = self.capacity.no_gpu();
         if let Some(known) = self.known_mut(id) {
             known.sizes = if points.is_empty() {
                 Sizes::NotToBeHad
             } else {
                 Sizes::Estimated(points)
             };
-            known.footprint = known.footprint();
+            known.footprint = known.footprint(no_gpu);
             let footprint = Arc::clone(&known.footprint);
             self.queue.describe(id, footprint);
+        }
+    }
+
+    /// Whether the node has a GPU has become known: that decides what counts as a model's size.
+    pub(super) fn size_anew(&mut self) {
+        let no_gpu = self.capacity.no_gpu();
+        for (id, known) in (0..).zip(&mut self.models) {
+            known.footprint = known.footprint(no_gpu);
+            self.queue
+                .describe(ModelId(id), Arc::clone(&known.footprint));
         }
     }
 

@@ -14,13 +14,10 @@ use crate::serve::gate::loader::Order;
 impl State {
     pub(super) fn limits(&self, model: ModelId, automatic: Option<u32>) -> Limits {
         let known = self.known(model);
-        let capacity = self.queue.capacity();
         Limits {
             trained: known.and_then(|known| known.trained),
             // What is larger than the node even with the smallest context is split anyway; then nothing limits it here.
-            fits: capacity
-                .zip(known)
-                .and_then(|(bytes, known)| known.footprint.largest_context(bytes)),
+            fits: self.queue.largest_context(model),
             automatic,
             pinned: None,
         }
