@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::gate::Measured;
-use super::{Log, Reservation, Router, Warning};
+use super::{Log, Reservation, Router, Warning, lock};
 use crate::cluster::{
     Claim, ClusterSnapshot, Demand, Gpu, GpuProcess, GpuState, Knowledge, LoadedModel, Measure,
     ModelName, Need, Node, Room, Rules, Site, Surroundings, claims, place,
@@ -115,6 +115,49 @@ impl Router {
             };
         }
         self.claim(node, &wanted)
+    }
+
+    /// Keeps what was promised to a load until the node lists the model; `None`: it lists a copy of it already, and the caller has to keep it.
+    pub(super) fn keep_promise(
+        &self,
+        node: &str,
+        load: u64,
+        model: &ModelName,
+        promise: Reservation,
+    ) -> Option<Reservation> {
+        let snapshot = self.snapshot();
+        if snapshot
+            .node(node)
+            .is_some_and(|node| node.loaded(model).is_some())
+        {
+            return Some(promise);
+        }
+        let before = lock(&self.promised).insert(node.to_owned(), (load, model.clone(), promise));
+        // Given back without the lock.
+        drop(before);
+        None
+    }
+
+    /// That load is over.
+    pub(super) fn forget_promise(&self, node: &str, load: u64) {
+        let promise = {
+            let mut promised = lock(&self.promised);
+            let kept = promised.get(node);
+            kept.is_some_and(|(number, ..)| *number == load)
+                .then(|| promised.remove(node))
+        };
+        drop(promise);
+    }
+
+    /// From when on a node lists a model it is the node that tells what it holds.
+    pub(super) fn shows(&self, node: &Node) {
+        let promise = {
+            let mut promised = lock(&self.promised);
+            let kept = promised.get(&node.name);
+            kept.is_some_and(|(_, model, _)| node.loaded(model).is_some())
+                .then(|| promised.remove(&node.name))
+        };
+        drop(promise);
     }
 
     fn claim(&self, node: &Node, claims: &[Claim]) -> Result<Option<Reservation>, String> {

@@ -82,6 +82,8 @@ pub struct Router {
     describer: describe::Describer,
     /// Memory that is promised to loads which are under way.
     reservations: Arc<Reservations>,
+    /// The load for requests that is under way at a node: its number there, its model, and its memory until the node lists it.
+    promised: Mutex<HashMap<String, (u64, ModelName, Reservation)>>,
     hosts: HostRule,
     log: Log,
     ids: AtomicU64,
@@ -140,6 +142,7 @@ impl Bound {
             optimizer: optimize::Optimizer::new(Arc::clone(&prober)),
             describer: describe::Describer::default(),
             reservations: Arc::default(),
+            promised: Mutex::default(),
             prober,
             origins: Mutex::new(HashMap::new()),
             monitor: OnceLock::new(),
@@ -288,6 +291,7 @@ impl Router {
             *guard = Arc::new(ClusterSnapshot { nodes });
             before
         };
+        self.shows(&node);
         self.gates.observed(&node, began);
         if before == Some(node.state) {
             return;

@@ -95,7 +95,7 @@ impl NodeQueue {
         };
         let known = self.models.know(loading.model);
         known.load_ms = Some(load_ms);
-        known.changed_at = now;
+        known.changed_at = Some(now);
         if context > 0 && context < loading.context {
             known.ceiling = Some(context);
             let ceiling = context;
@@ -171,7 +171,8 @@ impl NodeQueue {
             queue
                 .models
                 .known(model)
-                .is_some_and(|known| known.changed_at >= as_of)
+                .and_then(|known| known.changed_at)
+                .is_some_and(|changed| changed >= as_of)
         };
         let gone: Vec<ModelId> = self
             .models

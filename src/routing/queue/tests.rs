@@ -817,3 +817,19 @@ fn a_claim_waits_for_the_load_that_is_under_way() {
     assert_eq!(load(&node.queue.step(2100)).0, 2);
     assert_eq!(ids(&node.loaded(4000, 1900)), [other]);
 }
+
+#[test]
+fn a_look_at_the_very_start_counts_for_a_model_of_which_something_is_known() {
+    let mut node = Node::new();
+    let size = Footprint::linear(GIB, 0, None);
+    node.queue.describe(ModelId(1), Arc::new(size));
+    let seen = Seen {
+        model: ModelId(1),
+        context: 4096,
+        occupied: None,
+        expires_at: None,
+        embeds: false,
+    };
+    node.queue.observed(0, 0, &[seen]);
+    assert_eq!(node.holds(), [1]);
+}

@@ -88,6 +88,11 @@ impl Loader {
             Ok(promise) => promise,
             Err(text) => return failed(gate, order, text),
         };
+        let promise = promise.and_then(|promise| {
+            let model = ModelName::new(&call.model);
+            self.router()?
+                .keep_promise(&node.name, order.number, &model, promise)
+        });
         for gone in &order.evict {
             // One that stays all the same is seen afterwards.
             if let Err(error) = self.prober.evict(node, gone) {
@@ -160,6 +165,7 @@ impl Loader {
             router.poke(&node.name);
             // From then on the node itself tells what it holds.
             router.seen_anew(&[node.name.as_str()], &before);
+            router.forget_promise(&node.name, order.number);
         }
         drop(promise);
     }
