@@ -241,3 +241,41 @@ fn said(answer: &Response) -> Vec<serde_json::Value> {
         })
         .collect()
 }
+
+/// A llama-server in router mode would throw out a model for each request that names another one.
+#[test]
+fn a_real_llama_server_in_router_mode_switches_models_only_between_batches() {
+    let test = "a_real_llama_server_in_router_mode_switches_models_only_between_batches";
+    let Some(server) = fleet::llama_on_demand(test, &["one", "two", "three"], 2) else {
+        return;
+    };
+    let router = Router::over(&[server.url()]);
+    let address = router.addr;
+    let ask = move |model: &'static str| {
+        let request = json!({"model": model, "max_tokens": 4, "messages": [{"role": "user", "content": "hello"}]});
+        std::thread::spawn(move || client::post(address, "/v1/chat/completions", &request))
+    };
+    let clients: Vec<_> = (0..18)
+        .map(|turn| ask(["one", "two", "three"][turn % 3]))
+        .collect();
+    for client in clients {
+        let answer = client.join().unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let figures = client::get(router.addr, "/metrics").text();
+    let of = |name: &str| -> u64 {
+        let lines = figures.lines().filter(|line| line.starts_with(name));
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum()
+    };
+    let loads = of("gpurouter_loads_total{");
+    assert!((3..=6).contains(&loads), "{loads} loads of three models");
+    assert_eq!(of("gpurouter_loads_failed_total{"), 0);
+    // It was told each time which one goes, and never had to choose by itself.
+    assert_eq!(of("gpurouter_evictions_total{"), loads - 2);
+    let status = parsed(&client::get(router.addr, "/gpurouter/api/status").body);
+    let node = &status["nodes"][0];
+    assert_eq!(node["loaded"].as_array().map(Vec::len), Some(2), "{node}");
+    assert!(node["slots"].as_u64() >= Some(1), "{node}");
+}

@@ -25,7 +25,9 @@ pub use canonical::Canonical;
 pub use classify::{
     Classification, Complexity, Probabilities, SELFTEST, Signal, classify, classify_with_context,
 };
-pub use decide::{Candidate, Decision, NodeLoad, Plan, Predicted, Refusal, decide};
+pub use decide::{
+    Candidate, Decision, LoadOf, NodeLoad, Plan, Predicted, Refusal, decide, decide_by,
+};
 pub use facts::{RequestFacts, Task};
 pub use lane::{FILL_IN_MARKS, Recognised, Signs, TASK_MARK, recognise};
 pub use policy::{ClassTarget, Copies, Policy, Tier};

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::ModelName;
+
 /// The model of a class, and the node it should go to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,6 +99,14 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// Whether a class or a further tier is configured with that model.
+    pub fn names(&self, model: &ModelName) -> bool {
+        let classes = [&self.simple, &self.moderate, &self.complex];
+        let classes = classes.into_iter().flatten().map(|class| &class.model);
+        let mut models = classes.chain(self.tiers.iter().map(|tier| &tier.model));
+        models.any(|name| ModelName::new(name) == *model)
+    }
+
     /// Whether a request for that name is routed by class; a request that names no model is not, unless every one is.
     pub fn routes_by_class(&self, requested: Option<&str>) -> bool {
         self.virtual_models.iter().any(|name| {

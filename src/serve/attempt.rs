@@ -72,6 +72,12 @@ fn attempt_here<'b>(
 ) -> Tried {
     let prepared = match prepare(x, parsed, body, candidate, node) {
         Ok(Prepared::Here(answer)) => {
+            if node.on_demand {
+                // It is there when its turn comes; it does not stay for this request.
+                if let Err(tried) = admit(x, parsed, candidate, node, asked) {
+                    return tried;
+                }
+            }
             x.trying(candidate);
             x.answer(200, "application/json; charset=utf-8", &answer);
             return Tried::Answered;

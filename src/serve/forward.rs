@@ -10,9 +10,9 @@ use super::exchange::Exchange;
 use super::reading::Sent;
 use super::record::Outcome;
 use super::relay::{self, Upstream};
-use crate::cluster::{ClusterSnapshot, Node};
+use crate::cluster::{ClusterSnapshot, Model, Node};
 use crate::dialect::{self, ApiError, Endpoint, ErrorKind, Parsed, parse};
-use crate::routing::{Candidate, Decision, Family, Refusal, decide};
+use crate::routing::{Candidate, Decision, Family, Refusal, decide_by};
 
 /// Answers a request that a model answers.
 pub(super) fn forward(x: &mut Exchange<'_, '_>) {
@@ -81,6 +81,9 @@ fn open(x: &mut Exchange<'_, '_>) -> Option<Won> {
             return None;
         }
     };
+    if let Some(spared) = &decision.spared {
+        x.router.load_ahead(&snapshot, spared, &asked);
+    }
     let candidates = x.decided(decision);
     x.early = Early::of(x, &parsed);
     let mut failures: Vec<Failure> = Vec::new();
@@ -132,8 +135,10 @@ pub(super) fn decide_for(
     let lane = asked::recognised(x, parsed, &mut facts);
     let asked = Asked::of(x, parsed, &facts, lane);
     let speeds = x.router.measurements.now();
-    let loads = x.router.forecasts(snapshot, &facts, &asked, &speeds);
-    let decision = decide(&facts, snapshot, &loads, &speeds, policy)?;
+    let forecast = |_: usize, node: &Arc<Node>, model: &Model| {
+        x.router.forecast(&facts, &asked, &speeds, node, model)
+    };
+    let decision = decide_by(&facts, snapshot, &forecast, &speeds, policy)?;
     Ok((decision, asked))
 }
 

@@ -7,6 +7,8 @@ mod refusal;
 pub use predict::Predicted;
 pub use refusal::Refusal;
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use predict::predict;
@@ -52,6 +54,10 @@ pub struct Candidate {
     /// Whether the model is in the node's memory.
     #[serde(skip)]
     pub resident: bool,
+    /// Whether it would have to be loaded at the cost of others, as far as its node's scheduler tells: something has to go for it or to be done
+    /// first, or a part of it would not be on the GPU.
+    #[serde(skip)]
+    pub costs_others: bool,
 }
 
 /// Where a request goes, and why.
@@ -69,6 +75,8 @@ pub struct Decision {
     pub reason: String,
     /// The reason as a sentence.
     pub detail: String,
+    /// The class's own model where it would have had to be loaded first, and the winner answers in its place because it is loaded.
+    pub spared: Option<Candidate>,
 }
 
 impl Decision {
@@ -114,8 +122,7 @@ impl NodeLoad {
 
 /// Decides where a request goes. `load` is parallel to the snapshot's nodes; a missing entry counts as idle.
 ///
-/// Among the nodes that have the model by full name or digest the one with the fewest predicted milliseconds wins. Where a speed was
-/// never measured there is no prediction, and nodes are ordered by resident, then free slots, then configuration order.
+/// See [`decide_by`], which also tells one model on a node from another.
 pub fn decide(
     facts: &RequestFacts,
     snapshot: &ClusterSnapshot,
@@ -123,10 +130,36 @@ pub fn decide(
     speeds: &Speeds,
     policy: &Policy,
 ) -> Result<Decision, Refusal> {
+    let of_node = |order: usize, _: &Arc<Node>, _: &Model| {
+        let known = load.get(order);
+        known.copied().unwrap_or_default()
+    };
+    decide_by(facts, snapshot, &of_node, speeds, policy)
+}
+
+/// What sending the request to a model on a node would mean, with the node's position in the snapshot.
+pub type LoadOf<'a> = &'a dyn Fn(usize, &Arc<Node>, &Model) -> NodeLoad;
+
+/// Decides where a request goes, with the load of each model on each node.
+///
+/// Among the nodes that have the model by full name or digest the one with the fewest predicted milliseconds wins. Where a speed was
+/// never measured there is no prediction, and nodes are ordered by resident, then free slots, then configuration order.
+///
+/// Of the models that a class's request may get, one that is loaded and idle wins over the class's own that would have to be loaded first, if it
+/// is configured for that class or a larger one and is sooner by what was measured; where that is not known, if the load would cost others
+/// something.
+pub fn decide_by(
+    facts: &RequestFacts,
+    snapshot: &ClusterSnapshot,
+    load: LoadOf<'_>,
+    speeds: &Speeds,
+    policy: &Policy,
+) -> Result<Decision, Refusal> {
     let wanted = targets(facts, snapshot, policy)?;
     let mut admitted: Vec<Candidate> = Vec::new();
     let mut lost: Vec<Candidate> = Vec::new();
     let mut chosen: Option<&Target> = None;
+    let mut stand_in: Option<(usize, &Target)> = None;
     let mut largest_window: Option<u64> = None;
     for target in &wanted.targets {
         let Considered {
@@ -140,8 +173,20 @@ pub fn decide(
                 .iter()
                 .any(|old| old.node == new.node && old.model == new.model)
         });
+        let of_class = target.task.is_some();
         if !group.is_empty() && chosen.is_none() {
             chosen = Some(target);
+            // The same model loaded elsewhere comes before another one.
+            let loaded = group.first().and_then(|own| {
+                let mut others = group.iter().skip(1);
+                others.position(|other| of_class && spares(own, other))
+            });
+            stand_in = loaded.map(|at| (at + 1, target));
+        } else if target.good_enough && stand_in.is_none() {
+            let best = admitted.first().zip(group.first());
+            stand_in = best
+                .is_some_and(|(own, other)| spares(own, other))
+                .then_some((admitted.len(), target));
         }
         admitted.extend(group);
         for candidate in out {
@@ -151,6 +196,16 @@ pub fn decide(
                 lost.push(candidate);
             }
         }
+    }
+    let mut spared = None;
+    if let Some((at, target)) = stand_in {
+        spared = admitted.first().cloned();
+        if let Some(own) = admitted.first_mut() {
+            own.reason = "not_loaded";
+        }
+        let winner = admitted.remove(at);
+        admitted.insert(0, winner);
+        chosen = Some(target);
     }
     let (Some(target), Some(winner)) = (chosen, admitted.first()) else {
         return Err(match largest_window {
@@ -165,7 +220,14 @@ pub fn decide(
     let set_back =
         |candidate: &&Candidate| matches!(candidate.reason, "suspect" | "on_cpu" | "further_copy");
     let compared = admitted.len() - admitted.iter().filter(set_back).count();
-    let (reason, detail) = explain(winner, target, compared);
+    let (reason, mut detail) = explain(winner, target, compared);
+    if let Some(own) = &spared {
+        let (other, node) = (&winner.model, &winner.node);
+        detail = format!(
+            "`{other}` on {node}: it is loaded, and `{}` on {} would have to be loaded first",
+            own.model, own.node
+        );
+    }
     admitted.extend(lost);
     Ok(Decision {
         complexity: wanted.complexity,
@@ -174,7 +236,17 @@ pub fn decide(
         candidates: admitted,
         reason,
         detail,
+        spared,
     })
+}
+
+/// Whether a model that is loaded answers in place of one that is not.
+fn spares(own: &Candidate, other: &Candidate) -> bool {
+    let sound = !matches!(other.reason, "suspect" | "on_cpu" | "partly_on_cpu");
+    let times = own.predicted.total_ms().zip(other.predicted.total_ms());
+    // Where nobody knows what would be sooner, what was configured counts for more than a load that costs nobody anything.
+    let sooner = times.map_or(own.costs_others, |(own, other)| other < own);
+    !own.resident && other.resident && other.predicted.wait_ms == Some(0) && sound && sooner
 }
 
 /// Every node's answer to one target: those that may take the request, best first, and those that may not.
@@ -182,7 +254,7 @@ fn consider(
     target: &Target,
     facts: &RequestFacts,
     snapshot: &ClusterSnapshot,
-    load: &[NodeLoad],
+    load: LoadOf<'_>,
     speeds: &Speeds,
     copies: Copies,
 ) -> Considered {
@@ -203,7 +275,7 @@ fn consider(
             lost.push(losing(node, &model.id, reason));
             continue;
         }
-        let load = load.get(order).copied().unwrap_or_default();
+        let load = load(order, node, model);
         let speed = Speed {
             completion_tokens: usual,
             ..speeds.get(&node.name, &model.name)
@@ -219,6 +291,10 @@ fn consider(
                 predicted: predict(facts, resident, load, speed),
                 reason: "candidate",
                 resident,
+                costs_others: load.forecast.is_some_and(|forecast| {
+                    let waits = forecast.wait_ms != Some(0);
+                    forecast.needs_load && (forecast.evicts_ms > 0 || forecast.splits || waits)
+                }),
             },
             capable: capable(model, facts),
             too_small: model.context.filter(|window| surely_longer(facts, *window)),
@@ -318,6 +394,7 @@ fn losing(node: &Node, model: &str, reason: &'static str) -> Candidate {
         predicted: Predicted::default(),
         reason,
         resident: false,
+        costs_others: false,
     }
 }
 

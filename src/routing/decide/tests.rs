@@ -704,3 +704,118 @@ fn with_one_copy_requests_wait_for_it_as_long_as_its_node_is_in_order() {
         of(("b", "soonest"), ("a", "suspect"))
     );
 }
+
+/// What a model on a node would mean.
+#[derive(Clone, Copy)]
+enum State {
+    Loaded,
+    /// So many milliseconds before its turn comes.
+    Busy(u64),
+    /// There is room for it.
+    ToLoad,
+    /// Something has to go for it.
+    ToSwitch,
+}
+
+type Row = (&'static str, &'static str, State);
+
+fn forecast_of(rows: &[Row]) -> impl Fn(usize, &Arc<Node>, &Model) -> NodeLoad {
+    |_, node, model| {
+        let row = rows
+            .iter()
+            .find(|(name, id, _)| *name == node.name && *id == model.id);
+        let forecast = row.map(|(_, _, state)| Forecast {
+            needs_load: matches!(state, State::ToLoad | State::ToSwitch),
+            wait_ms: Some(if let State::Busy(ms) = state { *ms } else { 0 }),
+            evicts_ms: if matches!(state, State::ToSwitch) {
+                3000
+            } else {
+                0
+            },
+            possible: true,
+            ..Forecast::default()
+        });
+        NodeLoad {
+            forecast,
+            ..NodeLoad::default()
+        }
+    }
+}
+
+#[test]
+fn a_loaded_model_of_a_larger_class_answers_before_the_classs_own_is_loaded() {
+    use State::{Busy, Loaded, ToLoad, ToSwitch};
+    let snapshot = cluster(vec![
+        node("gpu0", &["small", "big"]),
+        node("gpu1", &["small"]),
+    ]);
+    let simple = saying("hello");
+    let told = |rows: &[Row], speeds: &Speeds, facts: &RequestFacts| {
+        let decided = decide_by(facts, &snapshot, &forecast_of(rows), speeds, &by_class()).unwrap();
+        let winner = decided.winner().unwrap().clone();
+        let spared = decided
+            .spared
+            .map(|own| format!("{} on {}", own.model, own.node));
+        (
+            format!("{} on {}", winner.model, winner.node),
+            spared,
+            decided.detail,
+        )
+    };
+    let unknown = Speeds::default();
+    let rows = [
+        ("gpu0", "small", ToSwitch),
+        ("gpu0", "big", Loaded),
+        ("gpu1", "small", ToSwitch),
+    ];
+    let (winner, spared, detail) = told(&rows, &unknown, &simple);
+    assert_eq!(
+        (winner.as_str(), spared.as_deref()),
+        ("big on gpu0", Some("small on gpu1"))
+    );
+    assert!(
+        detail.contains("`small` on gpu1 would have to be loaded first"),
+        "{detail}"
+    );
+    // The same model loaded elsewhere comes before another one.
+    let rows = [
+        ("gpu0", "small", Loaded),
+        ("gpu0", "big", Loaded),
+        ("gpu1", "small", ToSwitch),
+    ];
+    assert_eq!(told(&rows, &unknown, &simple).0, "small on gpu0");
+    // Its own model answers where it is loaded, is being loaded, or can be loaded at nobody's cost; and where the other one is at work or is
+    // not loaded either.
+    for (own, other) in [
+        (Loaded, Loaded),
+        (Busy(900), Loaded),
+        (ToLoad, Loaded),
+        (ToSwitch, Busy(5000)),
+        (ToSwitch, ToLoad),
+    ] {
+        let rows = [("gpu0", "big", other), ("gpu1", "small", own)];
+        let (winner, spared, _) = told(&rows, &unknown, &simple);
+        assert_eq!((winner.as_str(), spared), ("small on gpu1", None));
+    }
+    // A smaller one is not good enough.
+    let hard =
+        saying("Design a distributed, fault-tolerant architecture and prove that it is correct");
+    let rows = [("gpu0", "big", ToSwitch), ("gpu1", "small", Loaded)];
+    assert_eq!(told(&rows, &unknown, &hard).0, "big on gpu0");
+    // Where times are measured they decide: 1 s of loading and 2 s of a fast answer beat 12 s of a slow one.
+    let rows = [("gpu0", "big", Loaded), ("gpu1", "small", ToLoad)];
+    let measured = |big| {
+        speeds(&[
+            ("gpu0", "big", big),
+            ("gpu1", "small", speed(1000.0, 100.0)),
+        ])
+    };
+    assert_eq!(
+        told(&rows, &measured(speed(500.0, 10.0)), &simple).0,
+        "small on gpu1"
+    );
+    assert_eq!(
+        told(&rows, &measured(speed(2000.0, 90.0)), &simple).0,
+        "big on gpu0"
+    );
+}

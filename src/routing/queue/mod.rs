@@ -38,6 +38,7 @@
 //! node threw out by itself.
 
 mod candidates;
+mod claim;
 mod contexts;
 mod events;
 mod fair;
@@ -158,6 +159,8 @@ pub struct NodeQueue {
     fair: Fair,
     loading: Option<Loading>,
     switch: Option<Switch>,
+    /// Somebody changes what is in memory himself: see [`NodeQueue::claim`].
+    claimed: bool,
     /// The request that a finished load was made for: it starts first.
     first: Option<RequestId>,
     /// By lane: until when it has had its way against others, and has to be content with what they leave.
@@ -178,6 +181,7 @@ impl NodeQueue {
             fair: Fair::new(settings.shares),
             loading: None,
             switch: None,
+            claimed: false,
             first: None,
             had_its_way: [0; Lane::COUNT],
             wake: None,
@@ -268,6 +272,13 @@ impl NodeQueue {
     /// Usable bytes, when they are told or an upper bound was learned.
     pub fn capacity(&self) -> Option<u64> {
         self.memory.most_bytes()
+    }
+
+    /// The largest context with which a model fits into the node's memory by itself, as far as both are known; `None` also when not even the
+    /// smallest does.
+    pub fn largest_context(&self, model: ModelId) -> Option<u32> {
+        let bytes = self.capacity()?;
+        self.models.known(model)?.largest_context(bytes)
     }
 
     /// Milliseconds that the last load of a model took here.

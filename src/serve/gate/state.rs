@@ -1,9 +1,12 @@
 //! What a gate's mutex guards: the scheduler, the names behind its numbers, and what was learned of the node's models.
 
+mod capacity;
+mod claims;
 mod loads;
 mod models;
 mod needs;
 
+pub(in crate::serve) use capacity::Measured;
 pub(in crate::serve) use loads::written;
 
 use std::collections::HashMap;
@@ -12,13 +15,14 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::loader::Order;
-use super::{Counts, LoadUnderWay, NotAdmitted, Rules};
-use crate::cluster::{Model, Node, NodeKind};
+use super::{Counts, LoadUnderWay, NotAdmitted, Pins, Rules};
+use crate::cluster::{Model, Node};
 use crate::routing::queue::{Action, ModelId, NodeQueue, Refused, RequestId, Residency, Settings};
 use crate::routing::window::{self, Limits, RunnerEdit, RunnerOptions, TooLong, Window};
 use crate::routing::{Affinity, Likely, NodeLoad, Speed};
 use crate::serve::asked::Asked;
 use crate::vram::Basis;
+use capacity::Capacity;
 use models::Known;
 
 /// What Ollama takes for an absent `num_ctx` on a card below 24 GiB, until the node shows what it takes itself.
@@ -89,6 +93,10 @@ pub(super) struct State {
     node: Arc<Node>,
     queue: NodeQueue,
     settings: Settings,
+    /// Models that are to stay in memory.
+    pins: Arc<Pins>,
+    /// Memory for the node's models as it was measured.
+    capacity: Capacity,
     by_key: HashMap<String, ModelId>,
     /// By number. As many as the node ever listed.
     models: Vec<Known>,
@@ -104,11 +112,13 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(rules: Rules, node: Arc<Node>) -> Self {
-        let settings = settings(&rules, &node);
-        Self {
+    pub(super) fn new(rules: Rules, pins: Arc<Pins>, node: Arc<Node>) -> Self {
+        let settings = settings(&rules, &node, &Capacity::default());
+        let mut state = Self {
             queue: NodeQueue::new(settings.clone()),
             settings,
+            pins,
+            capacity: Capacity::default(),
             rules,
             node,
             by_key: HashMap::new(),
@@ -120,7 +130,9 @@ impl State {
             load: 0,
             last_error: None,
             counts: Counts::default(),
-        }
+        };
+        state.pin_listed();
+        state
     }
 
     /// What the node is may have become known, or have changed.
@@ -128,12 +140,33 @@ impl State {
         if Arc::ptr_eq(node, &self.node) {
             return;
         }
-        let settings = settings(&self.rules, node);
+        self.node = Arc::clone(node);
+        self.settle();
+        self.pin_listed();
+    }
+
+    /// Tells the scheduler what the node is by now.
+    fn settle(&mut self) {
+        let settings = settings(&self.rules, &self.node, &self.capacity);
         if settings != self.settings {
             self.queue.tell(settings.clone());
             self.settings = settings;
         }
-        self.node = Arc::clone(node);
+    }
+
+    /// The memory for the node's models was measured.
+    pub(super) fn measured(&mut self, measured: Measured) {
+        // What is being loaded shows in the driver's figures before the node tells of it.
+        if self.queue.loading().is_some() {
+            return;
+        }
+        let had_gpu = !self.capacity.no_gpu();
+        if self.capacity.measured(measured) {
+            self.settle();
+        }
+        if had_gpu == self.capacity.no_gpu() {
+            self.size_anew();
+        }
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -299,7 +332,7 @@ impl State {
             started.promised = Some(Promised { model, most });
         }
         self.affinity.sent(&model, &prompt, slots);
-        if !self.managed() {
+        if !self.managed() || self.node.on_demand {
             return Ok(started);
         }
         let (automatic, ours) = self
@@ -369,9 +402,18 @@ impl State {
     }
 }
 
-/// What is known of a node before anything was seen of it.
-fn settings(rules: &Rules, node: &Node) -> Settings {
-    let managed = node.kind == Some(NodeKind::Ollama);
+/// What is known of a node.
+fn settings(rules: &Rules, node: &Node, capacity: &Capacity) -> Settings {
+    let managed = node.loads_models();
+    let capacity = match capacity.now() {
+        Measured::Bytes(bytes) => Some(bytes),
+        Measured::NoGpu => None,
+        // Until somebody has looked.
+        Measured::Unknown => node
+            .vram_bytes
+            .filter(|bytes| *bytes > 0)
+            .map(|bytes| rules.memory.usable(bytes, Basis::Api)),
+    };
     Settings {
         residency: if managed {
             Residency::Managed
@@ -379,16 +421,14 @@ fn settings(rules: &Rules, node: &Node) -> Settings {
             Residency::Fixed
         },
         policy: rules.policy,
-        capacity: node
-            .vram_bytes
-            .filter(|_| managed)
-            .map(|bytes| rules.memory.usable(bytes, Basis::Api)),
-        most_models: None,
+        capacity: capacity.filter(|_| managed),
+        most_models: node.most_models.filter(|_| managed),
         slots: rules.slots.or(node.slots),
         // Whoever arrives is in it until the scheduler has said whether it starts at once: [`State::over_full`].
         queue: rules.queue.saturating_add(1),
         shares: rules.shares,
-        cpu_loads: rules.cpu_loads,
+        // A llama-server puts its models where it was told to when it was started.
+        cpu_loads: rules.cpu_loads && !node.on_demand,
     }
 }
 
