@@ -423,7 +423,7 @@ _gpurouter() {
             return 0
             ;;
         gpurouter__subcmd__bench__subcmd__replay)
-            opts="-v -q -h -V --trace --list --with --seed --export --receipt --config --node --gpus --json --verbose --quiet --help --version"
+            opts="-v -q -h -V --trace --list --with --num-ctx --copies --seed --export --receipt --config --node --gpus --json --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -434,6 +434,14 @@ _gpurouter() {
                     return 0
                     ;;
                 --with)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --num-ctx)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --copies)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

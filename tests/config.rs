@@ -9,7 +9,7 @@ use gpurouter::cluster::{self, NodeKind, Role};
 use gpurouter::cmd::Exit;
 use gpurouter::config::{self, Config, Environment, KEYS, Loaded, LogLevel, Overrides};
 use gpurouter::render::Told;
-use gpurouter::routing::{ClassTarget, Tier};
+use gpurouter::routing::{Canonical, ClassTarget, Copies, Tier};
 use proptest::prelude::*;
 
 fn data() -> PathBuf {
@@ -113,6 +113,7 @@ fn the_file_with_every_key_sets_every_value() {
     assert_eq!(config.nodes[0].gpu.as_deref(), Some("RTX 4080 SUPER"));
     assert_eq!(config.nodes[1].role, Role::Helper);
     assert_eq!(config.routing.virtual_models, ["auto", "gpt-*"]);
+    assert_eq!(config.routing.copies, Copies::One);
     let simple = config.routing.simple.unwrap();
     assert_eq!(
         (simple.model.as_str(), simple.prefer.as_deref()),
@@ -128,6 +129,11 @@ fn the_file_with_every_key_sets_every_value() {
     assert_eq!(config.admission.max_connections, 64);
     assert_eq!(config.admission.queue, 0);
     assert_eq!(config.admission.slots, Some(4));
+    assert!(!config.affinity.sessions);
+    assert_eq!(
+        config.affinity.canonical,
+        [Canonical::ClaudeCodeBilling, Canonical::PiClock]
+    );
     assert_eq!(config.routing.aliases["claude-*"], "qwen2.5-coder:7b");
     assert_eq!(config.prices.as_of.as_deref(), Some("2026-11-01"));
     assert!((config.prices.models["gpt-5-mini"].output - 2.0).abs() < f64::EPSILON);

@@ -83,3 +83,199 @@ fn a_prompt_of_9000_tokens_is_never_cut_without_a_word() {
     let counted = parsed(&answer.body)["prompt_eval_count"].clone();
     assert!(counted.as_u64() >= Some(9000), "{counted}");
 }
+
+/// The same prompt in the other APIs' forms, which cannot ask for a context.
+fn foreign(model: &str, prompt: &str, stream: bool) -> [(&'static str, serde_json::Value); 3] {
+    let said = json!([{"role": "user", "content": prompt}]);
+    [
+        (
+            "/v1/chat/completions",
+            json!({"model": model, "messages": said, "max_tokens": 2, "stream": stream,
+                   "stream_options": {"include_usage": true}}),
+        ),
+        (
+            "/v1/messages",
+            json!({"model": model, "messages": said, "max_tokens": 2, "stream": stream}),
+        ),
+        (
+            "/v1/responses",
+            json!({"model": model, "input": prompt, "max_output_tokens": 2, "stream": stream}),
+        ),
+    ]
+}
+
+/// The largest number of prompt tokens that an answer tells, whole or as a stream.
+fn told_tokens(answer: &Response) -> u64 {
+    let text = answer.text();
+    let numbers = ["\"prompt_tokens\":", "\"input_tokens\":"].into_iter();
+    let found = numbers.flat_map(|name| text.split(name).skip(1).map(str::to_owned));
+    found
+        .filter_map(|rest| {
+            let end = rest.find(|c: char| !c.is_ascii_digit())?;
+            rest[..end].parse().ok()
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+#[test]
+fn forms_that_cannot_ask_for_a_context_get_the_one_that_their_prompt_needs() {
+    let name = "forms_that_cannot_ask_for_a_context_get_the_one_that_their_prompt_needs";
+    let models = [("small", 8192), ("large", 16_384)];
+    let Some(server) = fleet::ollama_trained_for(name, &models) else {
+        return;
+    };
+    let prompt = prompt_of(&server, "large", 9000);
+    // What Ollama itself makes of it: it is cut without a word.
+    let (path, bare) = &foreign("large", &prompt, false)[0];
+    let answer = client::post(server.addr, path, bare);
+    assert_eq!(answer.status, 200);
+    assert!(told_tokens(&answer) < 9000, "{}", answer.text());
+    let router = Router::over(&[server.url()]);
+    for stream in [false, true] {
+        for (path, request) in foreign("large", &prompt, stream) {
+            let answer = client::post(router.addr, path, &request);
+            assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+            assert!(told_tokens(&answer) >= 9000, "{path}: {}", answer.text());
+        }
+    }
+    // All of them were answered by one load.
+    let loads = server.loads();
+    let native = json!({"model": "large", "stream": false, "options": {"num_predict": 2},
+                        "messages": [{"role": "user", "content": prompt}]});
+    assert_eq!(client::post(router.addr, "/api/chat", &native).status, 200);
+    assert_eq!(server.loads(), loads);
+    for (path, request) in foreign("small", &prompt, false) {
+        let refused = client::post(router.addr, path, &request);
+        assert_eq!(refused.status, 400, "{path}: {}", refused.text());
+        let numbers: Vec<u64> = refused
+            .text()
+            .split(|c: char| !c.is_ascii_digit())
+            .filter_map(|number| number.parse().ok())
+            .collect();
+        assert!(
+            numbers.contains(&8192) && numbers.iter().any(|n| *n >= 9000),
+            "{path}: {}",
+            refused.text()
+        );
+    }
+}
+
+#[test]
+fn a_request_in_another_form_does_not_take_the_context_of_the_others_away() {
+    let name = "a_request_in_another_form_does_not_take_the_context_of_the_others_away";
+    let Some(server) = fleet::ollama_trained_for(name, &[("tiny", 16_384)]) else {
+        return;
+    };
+    let router = Router::over(&[server.url()]);
+    assert_eq!(generate(&router, "tiny", "hello", 16_384).status, 200);
+    let loads = server.loads();
+    for _ in 0..3 {
+        for (path, request) in foreign("tiny", "hello", false) {
+            let answer = client::post(router.addr, path, &request);
+            assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        }
+        assert_eq!(generate(&router, "tiny", "hello", 16_384).status, 200);
+    }
+    assert_eq!(server.loads(), loads, "Ollama alone loads for each of them");
+}
+
+#[test]
+fn what_is_said_in_ollama_s_own_form_is_read_and_answered_the_same() {
+    let name = "what_is_said_in_ollama_s_own_form_is_read_and_answered_the_same";
+    let Some(server) = fleet::ollama_trained_for(name, &[("tiny", 16_384)]) else {
+        return;
+    };
+    let router = Router::over(&[server.url()]);
+    // A context that is not Ollama's own, so that the router has to say it.
+    let requests = [
+        json!({"messages": [{"role": "user", "content": "The river"}], "seed": 7}),
+        json!({"messages": [{"role": "system", "content": "Be kind."},
+                            {"role": "user", "content": [{"type": "text", "text": "The"}, {"type": "text", "text": "river"}]},
+                            {"role": "assistant", "content": "rose"}, {"role": "user", "content": "And?"}],
+               "seed": 3, "temperature": 0.4, "top_p": 0.8, "frequency_penalty": 0.5, "presence_penalty": 0.5, "stop": "q"}),
+        json!({"messages": [{"role": "user", "content": "A number"}], "seed": 5,
+               "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "integer"}}}}),
+        json!({"messages": [{"role": "user", "content": "Words"}], "seed": 9, "logprobs": true, "top_logprobs": 2}),
+    ];
+    let mut bare = Vec::new();
+    for request in &requests {
+        for stream in [false, true] {
+            let mut request = request.clone();
+            request["model"] = json!("tiny");
+            request["max_completion_tokens"] = json!(12);
+            request["max_tokens"] = json!(12);
+            request["stream"] = json!(stream);
+            let answer = client::post(server.addr, "/v1/chat/completions", &request);
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            bare.push((request, answer));
+        }
+    }
+    assert_eq!(generate(&router, "tiny", "hello", 8192).status, 200);
+    let loads = server.loads();
+    for (request, expected) in bare {
+        let answer = client::post(router.addr, "/v1/chat/completions", &request);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(
+            answer.header("content-type"),
+            expected.header("content-type")
+        );
+        assert_eq!(said(&answer), said(&expected), "{request}");
+    }
+    assert_eq!(server.loads(), loads);
+}
+
+/// An answer's documents, without what differs from one to the next.
+fn said(answer: &Response) -> Vec<serde_json::Value> {
+    let text = answer.text();
+    let documents = text.split("\n\n").filter(|part| !part.trim().is_empty());
+    documents
+        .map(|part| part.strip_prefix("data: ").unwrap_or(part))
+        .filter(|part| *part != "[DONE]")
+        .map(|part| {
+            let mut document = parsed(part.as_bytes());
+            for varies in ["id", "created"] {
+                document[varies] = json!(null);
+            }
+            document
+        })
+        .collect()
+}
+
+/// A llama-server in router mode would throw out a model for each request that names another one.
+#[test]
+fn a_real_llama_server_in_router_mode_switches_models_only_between_batches() {
+    let test = "a_real_llama_server_in_router_mode_switches_models_only_between_batches";
+    let Some(server) = fleet::llama_on_demand(test, &["one", "two", "three"], 2) else {
+        return;
+    };
+    let router = Router::over(&[server.url()]);
+    let address = router.addr;
+    let ask = move |model: &'static str| {
+        let request = json!({"model": model, "max_tokens": 4, "messages": [{"role": "user", "content": "hello"}]});
+        std::thread::spawn(move || client::post(address, "/v1/chat/completions", &request))
+    };
+    let clients: Vec<_> = (0..18)
+        .map(|turn| ask(["one", "two", "three"][turn % 3]))
+        .collect();
+    for client in clients {
+        let answer = client.join().unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let figures = client::get(router.addr, "/metrics").text();
+    let of = |name: &str| -> u64 {
+        let lines = figures.lines().filter(|line| line.starts_with(name));
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum()
+    };
+    let loads = of("gpurouter_loads_total{");
+    assert!((3..=6).contains(&loads), "{loads} loads of three models");
+    assert_eq!(of("gpurouter_loads_failed_total{"), 0);
+    // It was told each time which one goes, and never had to choose by itself.
+    assert_eq!(of("gpurouter_evictions_total{"), loads - 2);
+    let status = parsed(&client::get(router.addr, "/gpurouter/api/status").body);
+    let node = &status["nodes"][0];
+    assert_eq!(node["loaded"].as_array().map(Vec::len), Some(2), "{node}");
+    assert!(node["slots"].as_u64() >= Some(1), "{node}");
+}

@@ -3,21 +3,37 @@
 use std::process::Command;
 
 use gpurouter::replay::{
-    PolicyReport, Report, TraceReport, builtin, builtins, replay, replay_router,
+    PolicyReport, Report, Rules, TraceReport, builtin, builtins, replay, replay_router,
 };
-use gpurouter::routing::WindowPolicy;
 use gpurouter::routing::queue::Lane;
+use gpurouter::routing::{Copies, WindowPolicy};
 use serde_json::Value;
 
 /// Seeds that everything is asserted for.
 const SEEDS: [u64; 3] = [0, 1, 2];
 
+/// What is configured by default.
+const USUAL: Rules = Rules {
+    num_ctx: WindowPolicy::RaiseOnly,
+    copies: Copies::AsNeeded,
+};
+
 fn report(seed: u64) -> Report {
+    report_under(USUAL, seed)
+}
+
+fn report_under(rules: Rules, seed: u64) -> Report {
     let traces: Vec<TraceReport> = builtins()
         .iter()
-        .map(|builtin| replay(&builtin.scenario(seed), WindowPolicy::RaiseOnly, seed))
+        .map(|builtin| replay(&builtin.scenario(seed), rules, seed))
         .collect();
-    Report::new(seed, WindowPolicy::RaiseOnly, traces)
+    Report::new(seed, rules, traces)
+}
+
+/// The same without the trace in which gpurouter makes fewer loads than the optimum, which keeps the order of arrival.
+fn without_twelve(report: &Report) -> Report {
+    let traces = report.traces.iter().filter(|t| t.trace != "twelve");
+    Report::new(report.seed, report.rules, traces.cloned().collect())
 }
 
 fn ours(trace: &TraceReport) -> &PolicyReport {
@@ -36,6 +52,11 @@ fn loads_stay_near_the_optimum_and_far_below_those_of_plain_ollama() {
         assert!(report.traces.iter().all(|trace| trace.optimum.exact));
         let ratio = totals.loads_over_optimum.unwrap();
         assert!(ratio <= 1.15, "seed {seed}: {ratio} times the optimum");
+        let mean = without_twelve(&report).totals.loads_over_optimum_mean;
+        assert!(
+            mean.unwrap() <= 1.15,
+            "seed {seed}: {mean:?} times in the mean"
+        );
         for trace in report.traces.iter().filter(|trace| trace.thrash) {
             let fewer = trace.fewer_loads_percent.unwrap();
             assert!(
@@ -45,6 +66,31 @@ fn loads_stay_near_the_optimum_and_far_below_those_of_plain_ollama() {
             );
         }
         assert!(report.traces.iter().filter(|trace| trace.thrash).count() >= 6);
+    }
+}
+
+#[test]
+fn with_one_copy_of_each_model_every_trace_is_near_the_optimum() {
+    let one = Rules {
+        copies: Copies::One,
+        ..USUAL
+    };
+    for seed in SEEDS {
+        let [one, usual] = [report_under(one, seed), report(seed)];
+        let rest = without_twelve(&one).totals;
+        let ratio = rest.loads_over_optimum.unwrap();
+        assert!(ratio <= 1.15, "seed {seed}: {ratio} times the optimum");
+        for trace in &one.traces {
+            let (loads, best) = (ours(trace).loads, trace.optimum.loads);
+            assert!(loads <= best + 1, "seed {seed}: {}: {loads}", trace.trace);
+        }
+        assert_eq!(one.totals.starved, 0);
+        // What further copies are for.
+        let wait = |report: &Report| {
+            let fleet = report.traces.iter().find(|t| t.trace == "fleet").unwrap();
+            ours(fleet).lane(Lane::Interactive).unwrap().ttft_ms.p95
+        };
+        assert!(wait(&usual) < wait(&one), "seed {seed}");
     }
 }
 
@@ -132,13 +178,12 @@ fn batch_work_that_saturates_the_card_does_not_slow_interactive_requests_down() 
         let scenario = builtin("batch").unwrap().scenario(seed);
         let first_token =
             |report: &PolicyReport| report.lane(Lane::Interactive).unwrap().ttft_ms.p95;
-        let policy = WindowPolicy::RaiseOnly;
         let alone = first_token(&replay_router(
             &scenario.without(&[Lane::Batch]),
-            policy,
+            USUAL,
             seed,
         ));
-        let both = replay(&scenario, policy, seed);
+        let both = replay(&scenario, USUAL, seed);
         let beside = first_token(ours(&both));
         assert!(
             beside * 4 <= alone * 5,
@@ -159,7 +204,7 @@ fn batch_work_that_saturates_the_card_does_not_slow_interactive_requests_down() 
 fn the_36_requests_of_the_issue_load_at_most_three_times() {
     for seed in SEEDS {
         let scenario = builtin("contexts").unwrap().scenario(seed);
-        let trace = replay(&scenario, WindowPolicy::RaiseOnly, seed);
+        let trace = replay(&scenario, USUAL, seed);
         assert!(ours(&trace).loads <= 3);
         assert!(plain(&trace).loads >= 35);
     }
@@ -168,11 +213,12 @@ fn the_36_requests_of_the_issue_load_at_most_three_times() {
 #[test]
 fn passing_contexts_through_loads_as_often_as_plain_ollama() {
     let scenario = builtin("contexts").unwrap().scenario(0);
-    let passed = replay_router(&scenario, WindowPolicy::Pass, 0);
+    let under = |num_ctx| replay_router(&scenario, Rules { num_ctx, ..USUAL }, 0);
+    let passed = under(WindowPolicy::Pass);
     assert_eq!(passed.loads, 36);
-    let pinned = replay_router(&scenario, WindowPolicy::Pin, 0);
+    let pinned = under(WindowPolicy::Pin);
     assert_eq!(pinned.loads, 1);
-    let bucket = replay_router(&scenario, WindowPolicy::Bucket, 0);
+    let bucket = under(WindowPolicy::Bucket);
     assert!(bucket.loads <= 2, "{}", bucket.loads);
 }
 
@@ -183,7 +229,7 @@ fn a_node_whose_memory_nobody_tells_is_learned() {
         for node in &mut scenario.fleet {
             node.memory_known = false;
         }
-        let trace = replay(&scenario, WindowPolicy::RaiseOnly, 0);
+        let trace = replay(&scenario, USUAL, 0);
         let (ours, plain) = (ours(&trace), plain(&trace));
         assert_eq!(ours.answered, ours.requests, "{name}");
         assert!(

@@ -147,7 +147,11 @@ impl Prober {
 }
 
 /// In router mode the answer comes before the model is loaded.
-fn load_at_llama(node: &Node, name: &ModelName, ask: &Ask<'_>) -> Result<LoadedModel, Failure> {
+pub(super) fn load_at_llama(
+    node: &Node,
+    name: &ModelName,
+    ask: &Ask<'_>,
+) -> Result<LoadedModel, Failure> {
     let id = id(node, name);
     let sent = send(ask, "/models/load", &json!({ "model": id }));
     let (mut value, mut failed) = status(ask, id)?;
@@ -170,6 +174,32 @@ fn load_at_llama(node: &Node, name: &ModelName, ask: &Ask<'_>) -> Result<LoadedM
         name: name.clone(),
         ..LoadedModel::default()
     })
+}
+
+/// The models that a llama-server in router mode has loaded now. How much memory they take it does not tell.
+pub(super) fn held_by_llama(node: &Node, ask: &Ask<'_>) -> Result<Vec<LoadedModel>, Failure> {
+    let reply = ask.get("/v1/models")?;
+    if !reply.ok() {
+        return Err(refused("GET /v1/models", &reply));
+    }
+    let list = reply.json::<Listing>().unwrap_or_default();
+    let loaded = entries::<Entry>(list.data.as_deref()).filter(|(entry, _)| {
+        let value = entry
+            .status
+            .as_ref()
+            .and_then(|status| status.value.as_deref());
+        value == Some("loaded")
+    });
+    let named = loaded.map(|(entry, _)| {
+        let name = ModelName::new(&entry.id);
+        let context = node.model(&name).and_then(|model| model.context);
+        LoadedModel {
+            name,
+            context,
+            ..LoadedModel::default()
+        }
+    });
+    Ok(named.collect())
 }
 
 /// What a llama-server in router mode says of a model: its state, and whether the last load failed.

@@ -43,6 +43,9 @@ pub(super) struct Props {
     chat_template_caps: Option<serde::de::IgnoredAny>,
     #[serde(default, deserialize_with = "lenient")]
     role: Option<String>,
+    /// Models at once in router mode; 0: as many as there are.
+    #[serde(default, deserialize_with = "lenient")]
+    max_instances: Option<u32>,
     #[serde(default, deserialize_with = "lenient")]
     is_sleeping: Option<bool>,
     /// Absent in older builds, which then are asked.
@@ -144,7 +147,9 @@ pub(super) fn look(before: &Node, ask: &Ask, fresh: bool, detail: Detail) -> Res
     }
     steady(&mut node.models, &before.models);
     node.loaded = loaded(&list, &props, &node.models);
-    occupancy(&mut node, ask, &props, detail)?;
+    node.on_demand = props.router();
+    node.most_models = props.max_instances.filter(|most| *most > 0);
+    occupancy(&mut node, before, ask, &props, detail)?;
     Ok(node)
 }
 
@@ -251,14 +256,19 @@ fn loaded(list: &Listing, props: &Props, models: &[Model]) -> Vec<LoadedModel> {
 }
 
 /// Slots and how many are taken. Both routes count as work for the server's idle clock (`--sleep-idle-seconds`), and would even wake
-/// a sleeping one; in router mode there are none of the router's own.
-fn occupancy(node: &mut Node, ask: &Ask, props: &Props, detail: Detail) -> Result<(), Trouble> {
+/// a sleeping one; in router mode each model has its own.
+fn occupancy(
+    node: &mut Node,
+    before: &Node,
+    ask: &Ask,
+    props: &Props,
+    detail: Detail,
+) -> Result<(), Trouble> {
     node.slots = props.total_slots.or(node.slots);
     node.running = None;
     node.waiting = None;
     if props.router() {
-        node.slots = None;
-        return Ok(());
+        return slots_of_models(node, before, ask);
     }
     if props.is_sleeping == Some(true) || detail == Detail::Quiet {
         return Ok(());
@@ -287,5 +297,32 @@ fn occupancy(node: &mut Node, ask: &Ask, props: &Props, detail: Detail) -> Resul
         node.state = NodeState::Busy;
         node.cause = Some(format!("all {slots} slots are taken"));
     }
+    Ok(())
+}
+
+/// The slots of the models in memory, the fewest of any, asked when others are in memory than before. A model that is not there any more tells
+/// nothing, and is not loaded for it.
+fn slots_of_models(node: &mut Node, before: &Node, ask: &Ask) -> Result<(), Trouble> {
+    let names = |node: &Node| -> Vec<ModelName> {
+        let loaded = node.loaded.iter();
+        loaded.map(|loaded| loaded.name.clone()).collect()
+    };
+    if before.on_demand && names(node) == names(before) {
+        node.slots = before.slots;
+        return Ok(());
+    }
+    node.slots = None;
+    let loaded: Vec<&Model> = (node.models.iter())
+        .filter(|model| node.resident(model).is_some())
+        .collect();
+    let mut fewest: Option<u32> = None;
+    for model in loaded {
+        let reply = ask.get(&super::show::props_of(model))?;
+        let told = reply.ok().then(|| reply.json::<Props>()).flatten();
+        if let Some(slots) = told.and_then(|props| props.total_slots) {
+            fewest = Some(fewest.map_or(slots, |fewest| fewest.min(slots)));
+        }
+    }
+    node.slots = fewest;
     Ok(())
 }

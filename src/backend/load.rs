@@ -1,14 +1,15 @@
-//! The loads and unloads that waiting requests cause on an Ollama: an empty request that names the model, with the context and the options
-//! that the requests will be sent with. Nothing here downloads anything: a model that the node lacks is an error.
+//! The loads and unloads that waiting requests cause. On an Ollama: an empty request that names the model, with the context and the options
+//! that the requests will be sent with. On a llama-server in router mode: its own calls, which take no context. Nothing here downloads
+//! anything: a model that the node lacks is an error.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::client::Failure;
-use super::ollama;
 use super::probe::Prober;
-use crate::cluster::{LoadedModel, Node};
+use super::{control, ollama};
+use crate::cluster::{LoadedModel, ModelName, Node, NodeKind};
 
 /// Longest wait for a load where the configuration sets no limit: nobody reads a model for a day.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -74,6 +75,11 @@ impl Prober {
         call: &LoadCall,
         limit: Option<Duration>,
     ) -> Result<(), LoadFailure> {
+        if node.kind == Some(NodeKind::LlamaServer) {
+            let ask = self.client.ask(&node.url, limit.unwrap_or(LONGEST));
+            let loaded = control::load_at_llama(node, &ModelName::new(&call.model), &ask);
+            return loaded.map(drop).map_err(refused);
+        }
         let mut options = Map::new();
         if let Some(context) = call.context {
             options.insert("num_ctx".to_owned(), context.into());
@@ -107,17 +113,23 @@ impl Prober {
     /// # Errors
     /// The node gives no answer or refuses.
     pub fn evict(&self, node: &Node, model: &str) -> Result<(), LoadFailure> {
+        if node.kind == Some(NodeKind::LlamaServer) {
+            return self.unload(node, &ModelName::new(model)).map_err(refused);
+        }
         // For embedding models too: `/api/embed` would load what is not loaded.
         let body = json!({ "model": model, "keep_alive": 0, "stream": false });
         self.tell(node, "/api/generate", &body, super::PROBE_LIMIT)
     }
 
-    /// What an Ollama holds in memory now.
+    /// What an Ollama or a llama-server in router mode holds in memory now.
     ///
     /// # Errors
     /// The node gives no answer, or not the list.
     pub fn in_memory(&self, node: &Node) -> Result<Vec<LoadedModel>, Failure> {
         let ask = self.ask(&node.url);
+        if node.kind == Some(NodeKind::LlamaServer) {
+            return control::held_by_llama(node, &ask);
+        }
         ollama::residents(&ask)
     }
 
@@ -145,5 +157,13 @@ impl Prober {
             );
         let words = words.chars().take(MOST_WORDS).collect();
         Err(LoadFailure::Refused(reply.status, words))
+    }
+}
+
+/// What a llama-server said is a refusal like an Ollama's; its status is part of the words.
+fn refused(failure: Failure) -> LoadFailure {
+    match failure {
+        Failure::Answered(words) => LoadFailure::Refused(500, words),
+        other => LoadFailure::Failed(other),
     }
 }

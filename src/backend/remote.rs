@@ -1,8 +1,10 @@
 //! The GPUs behind another gpurouter, as its `/health` tells them.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
-use crate::cluster::{Gpu, GpuState, Node, NodeKind, Vendor};
+use crate::cluster::{ClusterSnapshot, Gpu, GpuState, Node, NodeKind, Vendor};
 
 use super::client::Failure;
 use super::json::lenient;
@@ -64,6 +66,17 @@ struct Entry {
 }
 
 impl Prober {
+    /// The GPUs behind the nodes that are gpurouters themselves, by node. A node that does not answer tells nothing.
+    pub fn reported(&self, snapshot: &ClusterSnapshot) -> BTreeMap<String, Vec<Gpu>> {
+        snapshot
+            .usable()
+            .filter_map(|node| {
+                let remote = self.remote_gpus(node).ok().flatten()?;
+                Some((node.name.clone(), remote.gpus))
+            })
+            .collect()
+    }
+
     /// The GPUs behind a node that is another gpurouter; `Ok(None)` when it is something else.
     ///
     /// # Errors

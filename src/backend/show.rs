@@ -148,9 +148,7 @@ impl Prober {
     /// When the node gives no answer, or not that of a llama-server.
     pub fn llama_props(&self, node: &Node, model: &Model) -> Result<LlamaProps, Failure> {
         let ask = self.ask(&node.url);
-        let id: String = model.id.bytes().map(percent).collect();
-        // A server with one model ignores the query.
-        let reply = ask.get(&format!("/props?model={id}&autoload=false"))?;
+        let reply = ask.get(&props_of(model))?;
         let props: Props =
             reply.ok().then(|| reply.json()).flatten().ok_or_else(|| {
                 Failure::Answered(format!("GET /props answered {}", reply.status))
@@ -165,6 +163,12 @@ impl Prober {
             body: reply.body,
         })
     }
+}
+
+/// Where a llama-server tells of one model; a server with one model ignores the query.
+pub(super) fn props_of(model: &Model) -> String {
+    let id: String = model.id.bytes().map(percent).collect();
+    format!("/props?model={id}&autoload=false")
 }
 
 fn trained_context(info: &HashMap<String, &RawValue>) -> Option<u64> {

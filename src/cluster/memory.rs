@@ -43,6 +43,11 @@ impl MemoryPolicy {
         }
     }
 
+    /// What a need of so many bytes counts as.
+    pub fn needed(&self, bytes: u64) -> u64 {
+        scaled(bytes, self.headroom_factor)
+    }
+
     /// The share of memory that counts as usable in percent, where it is a share.
     pub fn margin(&self, basis: Basis) -> Option<f64> {
         self.safety_margin
@@ -104,6 +109,8 @@ pub enum Bound {
 pub struct Room {
     /// Node it belongs to; `None`: this machine.
     pub node: Option<String>,
+    /// Whether it is one of this machine's, which several nodes may share.
+    pub here: bool,
     /// Position in PCI bus order.
     pub index: u32,
     /// Product name.
@@ -141,6 +148,7 @@ impl Room {
     pub fn bare(index: u32, name: impl Into<String>, usable: u64, free: u64) -> Self {
         Self {
             node: None,
+            here: false,
             index,
             name: name.into(),
             uuid: None,
@@ -159,9 +167,10 @@ impl Room {
         }
     }
 
-    /// What identifies the GPU across samples: the UUID, else the node and the index.
+    /// What identifies the GPU across samples: the UUID, else the node and the index. One of this machine's is the same for all its nodes.
     pub fn key(&self) -> GpuKey {
-        GpuKey::of(self.node.as_deref(), self.index, self.uuid.as_deref())
+        let node = self.node.as_deref().filter(|_| !self.here);
+        GpuKey::of(node, self.index, self.uuid.as_deref())
     }
 
     /// The same GPU with its usable and free memory as they are for an estimate of that basis.
@@ -281,6 +290,7 @@ impl Measure<'_> {
         let backend = backend(gpu.vendor, known.as_ref().and_then(|known| known.maker));
         Room {
             node: gpu.node.clone(),
+            here: gpu.node.is_none(),
             index: gpu.index,
             name: gpu.name.clone(),
             uuid: gpu.uuid.clone(),

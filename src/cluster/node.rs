@@ -197,6 +197,10 @@ pub struct Node {
     pub loaded: Vec<LoadedModel>,
     /// Requests it runs at once, as it says itself (llama-server's slots); `None` when it does not tell.
     pub slots: Option<u32>,
+    /// Whether it is a llama-server in router mode, which loads and unloads the models of its list on demand; its slots are each model's own.
+    pub on_demand: bool,
+    /// Models that it holds at once, as it says itself (llama-server in router mode); `None` when it does not tell.
+    pub most_models: Option<u32>,
     /// Requests it is running now, as it says itself, ours included; `None` when it does not tell.
     pub running: Option<u32>,
     /// Requests waiting inside it, as it says itself; `None` when it does not tell.
@@ -224,11 +228,22 @@ impl Node {
             models: Vec::new(),
             loaded: Vec::new(),
             slots: None,
+            on_demand: false,
+            most_models: None,
             running: None,
             waiting: None,
             native: Native::default(),
             gpu: None,
             vram_bytes: None,
+        }
+    }
+
+    /// Whether models are loaded and unloaded there when it is told to: on an Ollama, and on a llama-server in router mode.
+    pub fn loads_models(&self) -> bool {
+        match self.kind {
+            Some(NodeKind::Ollama) => true,
+            Some(NodeKind::LlamaServer) => self.on_demand,
+            _ => false,
         }
     }
 

@@ -60,6 +60,28 @@ impl Site {
             .is_none_or(|node| node.state.usable() && node.kind == Some(NodeKind::Ollama))
     }
 
+    /// Bytes of GPU memory that there are for the node's models, those that are loaded counted in: what is usable less what other nodes'
+    /// models take of the same GPUs and, where the driver tells, other programs. `None` where nobody tells how much there is.
+    pub fn capacity(&self) -> Option<u64> {
+        match self.knowledge {
+            Knowledge::Driver | Knowledge::Report | Knowledge::Configuration | Knowledge::Card => {}
+            Knowledge::Seen | Knowledge::NoGpu | Knowledge::Nothing => return None,
+        }
+        let own = self.node.as_ref().map_or(0, |node| loaded_bytes(node));
+        let sum = |of: fn(&Room) -> u64| self.rooms.iter().map(of).fold(0, u64::saturating_add);
+        let usable = sum(|room| room.usable_bytes);
+        if self
+            .rooms
+            .iter()
+            .any(|room| room.driver_free_bytes.is_none())
+        {
+            // The same sum of loaded bytes is then counted on each.
+            let loaded = self.rooms.iter().map(|room| room.loaded_bytes).max();
+            return Some(usable.saturating_sub(loaded.unwrap_or(0).saturating_sub(own)));
+        }
+        Some(sum(|room| room.free_bytes).saturating_add(own).min(usable))
+    }
+
     /// The node's name.
     pub fn name(&self) -> Option<&str> {
         self.node.as_ref().map(|node| node.name.as_str())
@@ -447,6 +469,79 @@ mod tests {
             found,
             expected.map(|(name, knowledge, gib)| (name.to_owned(), knowledge, gib))
         );
+    }
+
+    /// The GiB that there are for each node's models.
+    fn capacities(
+        nodes: Vec<Node>,
+        local: Option<&[Gpu]>,
+        seen: &[(&str, u64)],
+    ) -> Vec<Option<u64>> {
+        let seen = seen
+            .iter()
+            .map(|(name, bytes)| ((*name).to_owned(), *bytes));
+        Surroundings {
+            snapshot: &ClusterSnapshot {
+                nodes: nodes.into_iter().map(Arc::new).collect(),
+            },
+            local,
+            reported: &BTreeMap::new(),
+            seen: &seen.collect(),
+            measure: Measure {
+                policy: MemoryPolicy {
+                    safety_margin: Some(1.0),
+                    ..MemoryPolicy::default()
+                },
+                basis: Basis::Header,
+                learned: &Learned::default(),
+                cards: &BTreeMap::new(),
+            },
+            ram_free: None,
+            ram_bandwidth: None,
+            nodes_only: true,
+        }
+        .sites()
+        .iter()
+        .map(|site| site.capacity().map(|bytes| bytes / GIB))
+        .collect()
+    }
+
+    #[test]
+    fn what_there_is_for_a_nodes_models_is_not_what_others_hold() {
+        let holding = |name: &str, url: &str, gib: u64| {
+            let mut node = node(name, url);
+            node.loaded = vec![LoadedModel {
+                vram_bytes: Some(gib * GIB),
+                ..LoadedModel::default()
+            }];
+            node
+        };
+        let here = |name: &str, gib: u64| holding(name, "http://127.0.0.1:1", gib);
+        let driver = |used: u64| Gpu {
+            used_bytes: Some(used * GIB),
+            free_bytes: Some((24 - used) * GIB),
+            ..gpu(0, "A", 24)
+        };
+        let two = || vec![here("a", 5), here("b", 3)];
+        assert_eq!(
+            capacities(two(), Some(&[driver(8)]), &[]),
+            [Some(21), Some(19)]
+        );
+        // A game holds 6.
+        assert_eq!(
+            capacities(two(), Some(&[driver(14)]), &[]),
+            [Some(15), Some(13)]
+        );
+        // The driver says nothing of two cards: what is loaded may be on either, but is loaded once.
+        let silent = [gpu(0, "A", 24), gpu(1, "B", 8)];
+        assert_eq!(capacities(two(), Some(&silent), &[]), [Some(29), Some(27)]);
+        let mut told = holding("far", "http://far:1", 4);
+        told.vram_bytes = Some(8 * GIB);
+        let unknown = holding("seen", "http://there:1", 4);
+        let mut none = node("none", "http://bare:1");
+        none.vram_bytes = Some(0);
+        let found = capacities(vec![told, unknown, none], None, &[("seen", 6 * GIB)]);
+        assert_eq!(found, [Some(8), None, None], "what was seen is no limit");
     }
 
     #[test]

@@ -104,8 +104,8 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let (snapshot, inventory) = super::gather(&super::nodes(config), || gpu::look(&gpus));
     let scene = Scene {
         speeds: speeds(global, config),
-        reported: reported(&snapshot),
-        seen: seen(config, &snapshot),
+        reported: Prober::new().reported(&snapshot),
+        seen: Kept::seen(config.state.as_deref(), &snapshot),
         learned: model::learned::load(config)?,
         // The RAM of the machine that a fixed inventory stands for is not known.
         ram_free: if gpus.fixed.is_some() {
@@ -307,34 +307,6 @@ fn variants(model: &Model) -> Vec<(String, Subject)> {
                 Subject::Shaped(Box::new(shape.scaled(variant.bytes, present))),
             )
         })
-        .collect()
-}
-
-/// The GPUs behind the nodes that are gpurouters themselves.
-fn reported(snapshot: &ClusterSnapshot) -> BTreeMap<String, Vec<cluster::Gpu>> {
-    let prober = Prober::new();
-    snapshot
-        .usable()
-        .filter_map(|node| {
-            // A node that no longer answers tells nothing, which is what an empty map says.
-            let remote = prober.remote_gpus(node).ok().flatten()?;
-            Some((node.name.clone(), remote.gpus))
-        })
-        .collect()
-}
-
-/// What a running router has seen the nodes hold, as it keeps it.
-fn seen(config: &Config, snapshot: &ClusterSnapshot) -> BTreeMap<String, u64> {
-    let path = config.state.as_deref().map(Kept::path);
-    // The router itself warns of a file that it cannot use; here it only means that nothing was seen.
-    let kept = path
-        .and_then(|path| Kept::load(&path).ok())
-        .unwrap_or_default();
-    let here = |name: &str, url: &str| snapshot.node(name).is_some_and(|node| node.url == url);
-    kept.nodes
-        .into_iter()
-        .filter(|(name, node)| node.vram_seen_bytes > 0 && here(name, &node.url))
-        .map(|(name, node)| (name, node.vram_seen_bytes))
         .collect()
 }
 

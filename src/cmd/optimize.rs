@@ -23,7 +23,7 @@ use crate::config::{self, Config, Environment, LogLevel, NodeConfig, Overrides};
 use crate::gpu::{self, Inventory};
 use crate::keeper::{self, Document, Keeper, Limits, Planned, View, Wish};
 use crate::render::{self, Told};
-use crate::serve::{Log, LogFormat};
+use crate::serve::{Kept, Log, LogFormat};
 use crate::vram::Learned;
 use progress::Progress;
 
@@ -310,6 +310,7 @@ impl Session {
         let limits = Limits {
             load: self.config.timeouts.load.unwrap_or(LONGEST_LOAD),
             stop: &stop,
+            permits: &keeper::Alone,
         };
         let progress = Progress::new(&self.global, self.log, self.args.watch);
         let tell = |event: keeper::Event<'_>| progress.tell(event);
@@ -327,11 +328,15 @@ impl Session {
                 .is_some_and(|node| node.running > Some(0)),
             ..Usage::default()
         };
+        let reported = self.prober.reported(snapshot);
+        let seen = Kept::seen(self.config.state.as_deref(), snapshot);
         let view = View {
             snapshot,
             local: inventory.known().then_some(inventory.gpus.as_slice()),
             learned: &self.learned,
             ram_free: None,
+            reported: &reported,
+            seen: &seen,
             promised: &|sites: Vec<Site>| sites,
             usage: &usage,
         };

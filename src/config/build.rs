@@ -11,7 +11,7 @@ use super::print::{self, toml_key};
 use super::settings::{Config, LogLevel, NodeConfig, Price};
 use super::value::Value;
 use crate::cluster::{NodeKind, Role, Strategy};
-use crate::routing::{ClassTarget, Tier, WindowPolicy};
+use crate::routing::{Canonical, ClassTarget, Copies, Tier, WindowPolicy};
 use crate::vram::GpuCard;
 
 /// Origins by printed path.
@@ -70,6 +70,8 @@ fn scalars(draft: &Draft, config: &mut Config) {
         Value::texts,
         virtual_models,
     );
+    let copies = |value: &Value| value.text().and_then(Copies::of);
+    put(draft, "routing.copies", copies, &mut config.routing.copies);
     put(
         draft,
         "timeouts.connect",
@@ -101,6 +103,14 @@ fn scalars(draft: &Draft, config: &mut Config) {
         limit,
         &mut config.context.early_response,
     );
+    let affinity = &mut config.affinity;
+    put(
+        draft,
+        "affinity.sessions",
+        Value::switch,
+        &mut affinity.sessions,
+    );
+    put(draft, "affinity.canonical", rules, &mut affinity.canonical);
     for (path, share) in [
         ("lanes.interactive", &mut config.lanes.interactive),
         ("lanes.agent", &mut config.lanes.agent),
@@ -177,17 +187,13 @@ fn slots(value: &Value) -> Option<Option<u32>> {
         .map(|slots| Some(slots).filter(|slots| *slots > 0))
 }
 
+fn rules(value: &Value) -> Option<Vec<Canonical>> {
+    let names = value.texts()?;
+    names.iter().map(|name| Canonical::named(name)).collect()
+}
+
 fn window(value: &Value) -> Option<WindowPolicy> {
-    let policies = [
-        WindowPolicy::Pass,
-        WindowPolicy::RaiseOnly,
-        WindowPolicy::Pin,
-        WindowPolicy::Bucket,
-    ];
-    let written = value.text()?;
-    policies
-        .into_iter()
-        .find(|policy| policy.as_str() == written)
+    WindowPolicy::of(value.text()?)
 }
 
 fn level(value: &Value) -> Option<LogLevel> {

@@ -1,6 +1,7 @@
 //! The keys of the configuration file.
 
 use super::value::Kind;
+use crate::routing::Canonical;
 
 /// A key of the configuration file.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +61,9 @@ const LEVELS: &[&str] = &["error", "warning", "warn", "info", "debug"];
 
 /// Strategies as they are written.
 const STRATEGIES: &[&str] = &["single-gpu-preferred", "distribute"];
+
+/// On how many nodes a model is loaded at once, as it is written.
+const COPIES: &[&str] = &["as-needed", "one"];
 
 /// What becomes of `num_ctx`, as it is written.
 const WINDOWS: &[&str] = &["pass", "raise-only", "pin", "bucket"];
@@ -150,6 +154,12 @@ pub const KEYS: &[Key] = &[
         Kind::Texts,
         "[\"auto\"]",
         "Model names that are routed by the class of the prompt; [\"*\"] for every request.",
+    ),
+    key(
+        "routing.copies",
+        Kind::Choice(COPIES),
+        "\"as-needed\"",
+        "On how many nodes a model is loaded at once. as-needed: on another one, too, when that saves twice the time that the load takes; one: requests wait for the copy that is in memory as long as its node is in order.",
     ),
     key(
         "routing.simple.model",
@@ -264,6 +274,18 @@ pub const KEYS: &[Key] = &[
         Kind::Pause,
         "\"off\"",
         "Time without an answer from the node after which a client that asked for a stream gets its 200 and pieces that keep it waiting.",
+    ),
+    key(
+        "affinity.sessions",
+        Kind::Switch,
+        "true",
+        "Whether a conversation that the client names (X-OpenWebUI-Chat-Id, X-Claude-Code-Session-Id, Session-Id, X-Session-Id, X-Session-Affinity; prompt_cache_key, conversation, metadata.user_id of Claude Code) goes to the node that it was at, while that is cheaper than waiting; false: only what the prompt begins with says so.",
+    ),
+    key(
+        "affinity.canonical",
+        Kind::Choices(Canonical::NAMES),
+        "[]",
+        "What known clients change in their system prompt from request to request and is made constant, so that a node's prompt cache serves them. claude-code-billing: digits of the line x-anthropic-billing-header; hermes-started, pi-clock: the time of day in `Conversation started:` and `Current date and time:`, which becomes midnight. Nothing else of a request is changed.",
     ),
     key(
         "lanes.interactive",

@@ -24,8 +24,8 @@ pub use keys::{KEYS, Key};
 pub use origin::Origin;
 pub use page::manual_page;
 pub use settings::{
-    Admission, Config, ContextSettings, GpuSettings, LaneShares, LogLevel, NodeConfig, Price,
-    Prices, Residency, Security, Sources, Timeouts,
+    Admission, AffinitySettings, Config, ContextSettings, GpuSettings, LaneShares, LogLevel,
+    NodeConfig, Price, Prices, Residency, Security, Sources, Timeouts,
 };
 pub use value::Kind;
 

@@ -119,7 +119,11 @@ fn tables(config: &Config) -> Vec<Table> {
             .with("priority_models", config.residency.models.clone()),
     ];
     tables.extend(config.nodes.iter().enumerate().map(node));
-    tables.push(Table::new("routing").with("virtual_models", routing.virtual_models.clone()));
+    tables.push(
+        Table::new("routing")
+            .with("virtual_models", routing.virtual_models.clone())
+            .with("copies", routing.copies.as_str()),
+    );
     for (class, target) in [
         ("simple", &routing.simple),
         ("moderate", &routing.moderate),
@@ -230,7 +234,7 @@ fn tier((index, tier): (usize, &Tier)) -> Table {
         .with_option("min_tokens", tier.min_tokens.map(integer))
 }
 
-fn limits(config: &Config) -> [Table; 4] {
+fn limits(config: &Config) -> [Table; 5] {
     let timeouts = &config.timeouts;
     let admission = &config.admission;
     let slots = match admission.slots {
@@ -241,6 +245,8 @@ fn limits(config: &Config) -> [Table; 4] {
         Some(time) => Value::from(time_text(time)),
         None => Value::from("off"),
     };
+    let canonical = config.affinity.canonical.iter();
+    let canonical: Vec<String> = canonical.map(|rule| rule.as_str().to_owned()).collect();
     [
         Table::new("timeouts")
             .with("connect", time_text(timeouts.connect))
@@ -254,6 +260,9 @@ fn limits(config: &Config) -> [Table; 4] {
         Table::new("context")
             .with("num_ctx", config.context.num_ctx.as_str())
             .with("early_response", early),
+        Table::new("affinity")
+            .with("sessions", config.affinity.sessions)
+            .with("canonical", canonical),
         Table::new("lanes")
             .with("interactive", config.lanes.interactive)
             .with("agent", config.lanes.agent)

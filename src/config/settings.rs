@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{MemoryPolicy, NodeKind, Role, Strategy};
-use crate::routing::{Policy, WindowPolicy};
+use crate::routing::{Canonical, Policy, WindowPolicy};
 use crate::vram::GpuCard;
 
 /// The whole configuration, resolved.
@@ -31,6 +31,8 @@ pub struct Config {
     pub admission: Admission,
     /// What becomes of a request's context.
     pub context: ContextSettings,
+    /// What keeps conversations at the nodes that have read them.
+    pub affinity: AffinitySettings,
     /// Shares of the lanes at a saturated node.
     pub lanes: LaneShares,
     /// Prices for `cost_saved_usd`.
@@ -61,6 +63,7 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             admission: Admission::default(),
             context: ContextSettings::default(),
+            affinity: AffinitySettings::default(),
             lanes: LaneShares::default(),
             prices: Prices::default(),
             security: Security::default(),
@@ -240,6 +243,24 @@ pub struct ContextSettings {
     pub num_ctx: WindowPolicy,
     /// Time without an answer after which a stream begins with pieces that say nothing; `None`: never.
     pub early_response: Option<Duration>,
+}
+
+/// What keeps conversations at the nodes that have read them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AffinitySettings {
+    /// Whether the name that a client gives a conversation counts.
+    pub sessions: bool,
+    /// What is made constant in the beginning of prompts.
+    pub canonical: Vec<Canonical>,
+}
+
+impl Default for AffinitySettings {
+    fn default() -> Self {
+        Self {
+            sessions: true,
+            canonical: Vec::new(),
+        }
+    }
 }
 
 /// Shares of the lanes at a saturated node; all positive.

@@ -22,6 +22,8 @@ pub enum Kind {
     Listen,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A list of these words.
+    Choices(&'static [&'static str]),
     /// A number from 0 to 1.
     Fraction,
     /// A number that is not negative.
@@ -170,6 +172,7 @@ impl Kind {
             }
             Self::Listen => "a loopback IP address with a port, such as 127.0.0.1:8512".to_owned(),
             Self::Choice(words) => format!("one of {}", words.join(", ").replace(", warn,", ",")),
+            Self::Choices(words) => format!("a list of any of {}", words.join(", ")),
             Self::Fraction => "a number from 0 to 1".to_owned(),
             Self::Price => "a number from 0".to_owned(),
             Self::Positive => "a number above 0".to_owned(),
@@ -205,6 +208,7 @@ impl Kind {
             Self::Url => "URL",
             Self::Listen => "address",
             Self::Choice(_) => "word",
+            Self::Choices(_) => "list of words",
             Self::Fraction | Self::Price | Self::Positive => "number",
             Self::Switch => "true or false",
             Self::Count(..) => "whole number",
@@ -226,6 +230,13 @@ impl Kind {
         if let (Self::Listen, Raw::Text(text)) = (self, raw) {
             return address::listen(text).map(Value::Text);
         }
+        if let (Self::Choices(words), Raw::List(items)) = (self, raw)
+            && let Some(other) = items
+                .iter()
+                .find(|item| !matches!(item, Raw::Text(text) if words.contains(&text.as_str())))
+        {
+            return Err(format!("must be {}, without {other}", self.allowed()));
+        }
         self.understand(raw)
             .ok_or_else(|| format!("must be {}, not {raw}", self.allowed()))
     }
@@ -243,6 +254,7 @@ impl Kind {
             (Self::Choice(words), Raw::Text(text)) if words.contains(&text.as_str()) => {
                 Some(Value::Text(text.clone()))
             }
+            (Self::Choices(words), Raw::List(items)) => list(items, |word| words.contains(&word)),
             (Self::Fraction, raw) => number(raw)
                 .filter(|number| (0.0..=1.0).contains(number))
                 .map(Value::Number),
@@ -301,7 +313,7 @@ fn is_date(text: &str) -> bool {
         && humantime::parse_rfc3339(&format!("{text}T00:00:00Z")).is_ok()
 }
 
-fn list(items: &[Raw], allowed: fn(&str) -> bool) -> Option<Value> {
+fn list(items: &[Raw], allowed: impl Fn(&str) -> bool) -> Option<Value> {
     items
         .iter()
         .map(|item| match item {

@@ -3,6 +3,7 @@
 //! Pure: bytes in, bytes out. Knows nothing of sockets.
 
 mod body;
+mod canonical;
 mod cursor;
 mod edit;
 mod endpoint;
@@ -13,6 +14,7 @@ mod lists;
 mod loaded;
 mod prompt;
 mod request;
+mod session;
 mod show;
 mod stream;
 pub mod translate;
@@ -22,6 +24,7 @@ mod usage;
 mod wire_samples;
 
 pub use body::{MAX_BODY_BYTES, decode_content, multipart_model};
+pub use canonical::Canonicalised;
 pub use edit::{Edit, splice};
 pub use endpoint::{Dialect, Endpoint, StreamForm};
 pub use error::{ApiError, ErrorKind};
@@ -31,6 +34,7 @@ pub use headers::{
 pub use lists::{ROOT_TEXT, WIRE_VERSION, count_tokens, model, models, tags, version};
 pub use loaded::ps;
 pub use request::{KeepAlive, Parsed, parse};
+pub use session::{SESSION_HEADERS, SessionHeader};
 pub use show::{show_of, show_virtual};
 pub use stream::{End, Release, StreamWatch};
 pub use usage::{Usage, usage_of_body, usage_of_json};

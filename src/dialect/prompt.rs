@@ -193,6 +193,17 @@ impl<'a> Prompt<'a> {
         });
     }
 
+    /// What the system says before anybody else does, text by text as it is written; nothing when the oldest texts are gone.
+    pub(super) fn opening(&self) -> Vec<&'a str> {
+        let kept: usize = self.texts.iter().map(|text| text.written.len()).sum();
+        if kept < self.text_bytes {
+            return Vec::new();
+        }
+        let by_system = |text: &&Text<'a>| text.said && text.role == Some(TurnRole::System);
+        let opening = self.texts.iter().take_while(by_system);
+        opening.map(|text| text.written).collect()
+    }
+
     /// Hashes of everything up to the end of each block of so many bytes, see [`super::Parsed::prefix`].
     pub(super) fn prefix(
         &self,

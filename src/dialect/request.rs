@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::cursor::{Cursor, Kind, unescaped};
 use super::json;
 use super::prompt::{Prompt, holds_items};
+use super::session::SessionFields;
 use super::{ApiError, Dialect, Endpoint};
 use crate::routing::{Family, RequestFacts, Task, TurnRole};
 
@@ -77,15 +78,18 @@ impl<'a> Fields<'a> {
         })
     }
 
-    fn read(body: &'a str) -> Result<Self, ApiError> {
+    fn read(body: &'a str, sessions: &mut SessionFields<'a>) -> Result<Self, ApiError> {
         let mut fields = Self::default();
         let mut twice = None;
         json::read_object(body, |key, value| {
             let key = unescaped(key);
-            if let Some(slot) = fields.slot(&key)
-                && slot.replace(value).is_some()
-            {
-                twice = Some(key);
+            match fields.slot(&key) {
+                Some(slot) => {
+                    if slot.replace(value).is_some() {
+                        twice = Some(key);
+                    }
+                }
+                None => sessions.note(&key, value),
             }
         })
         .map_err(|malformed| {
@@ -112,6 +116,7 @@ pub struct Parsed<'a> {
     endpoint: &'a Endpoint,
     pub(super) body: &'a str,
     pub(super) fields: Fields<'a>,
+    pub(super) sessions: SessionFields<'a>,
     model: Option<(Cow<'a, str>, Range<usize>)>,
     stream: bool,
     prompt: OnceCell<Prompt<'a>>,
@@ -127,7 +132,8 @@ pub fn parse<'a>(endpoint: &'a Endpoint, body: &'a [u8]) -> Result<Parsed<'a>, A
     }
     let body = std::str::from_utf8(body)
         .map_err(|error| ApiError::invalid(format!("invalid JSON: not UTF-8: {error}")))?;
-    let fields = Fields::read(body)?;
+    let mut sessions = SessionFields::default();
+    let fields = Fields::read(body, &mut sessions)?;
     let model = match endpoint {
         Endpoint::Copy => named(body, "source", fields.source)?,
         Endpoint::Show | Endpoint::Pull | Endpoint::Push | Endpoint::Create | Endpoint::Delete => {
@@ -148,6 +154,7 @@ pub fn parse<'a>(endpoint: &'a Endpoint, body: &'a [u8]) -> Result<Parsed<'a>, A
         endpoint,
         body,
         fields,
+        sessions,
         model,
         stream,
         prompt: OnceCell::new(),
@@ -334,6 +341,11 @@ impl<'a> Parsed<'a> {
     /// The `input` of embeddings and responses as it is written: a string, or an array.
     pub fn input(&self) -> Option<&'a str> {
         self.fields.input
+    }
+
+    /// What the system says before anybody else does, as it is written.
+    pub(super) fn opening(&self) -> Vec<&'a str> {
+        self.prompt().opening()
     }
 
     fn prompt(&self) -> &Prompt<'a> {

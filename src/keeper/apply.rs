@@ -22,6 +22,35 @@ pub enum Event<'a> {
     Ended(&'a Change, &'a Done),
 }
 
+/// Who else changes what nodes hold, and has to be asked before each step and told after it. Called from a thread for each node.
+pub trait Permits: Sync {
+    /// May this step be done now? For a load and a pin: with this context. It may take until what is under way at the node is done.
+    ///
+    /// # Errors
+    /// Why not, as a sentence; a later plan will know better.
+    fn begin(&self, change: &Change) -> Result<Option<u64>, String>;
+
+    /// A step that was permitted is over.
+    fn end(&self, change: &Change, done: &Done);
+
+    /// Nothing is done at that node for now.
+    fn rest(&self, node: &str);
+}
+
+/// For whoever acts alone.
+#[derive(Debug, Clone, Copy)]
+pub struct Alone;
+
+impl Permits for Alone {
+    fn begin(&self, change: &Change) -> Result<Option<u64>, String> {
+        Ok(change.context)
+    }
+
+    fn end(&self, _: &Change, _: &Done) {}
+
+    fn rest(&self, _: &str) {}
+}
+
 /// Told what happens, from several threads.
 pub type Tell<'a> = &'a (dyn Fn(Event<'_>) + Sync);
 
@@ -32,6 +61,8 @@ pub struct Limits<'a> {
     pub load: Duration,
     /// No step begins once it is set.
     pub stop: &'a AtomicBool,
+    /// Who has to be asked.
+    pub permits: &'a dyn Permits,
 }
 
 /// What came of a step.
@@ -43,6 +74,8 @@ pub struct Done {
     pub error: Option<String>,
     /// Milliseconds that it took.
     pub took_ms: u64,
+    /// Whether it was not even tried, because something is at work there: a later plan will know better.
+    pub put_off: bool,
 }
 
 impl Done {
@@ -133,6 +166,7 @@ impl Keeper {
                         board.post(change, result.ok());
                         lock(done).insert(*at, result);
                     }
+                    limits.permits.rest(node);
                 };
                 let named = thread::Builder::new().name(format!("node-{node}"));
                 if named.spawn_scoped(scope, work).is_err() {
@@ -160,6 +194,9 @@ impl Keeper {
         board: &Board,
         tell: Tell<'_>,
     ) -> Done {
+        if change.after.is_some() {
+            limits.permits.rest(&change.node);
+        }
         if let Some(after) = &change.after
             && !board.wait(after, &change.model, limits.stop)
         {
@@ -168,9 +205,20 @@ impl Keeper {
         if limits.stop.load(Ordering::SeqCst) {
             return skipped("it was stopped");
         }
+        let context = match limits.permits.begin(change) {
+            Ok(context) => context,
+            Err(why) => {
+                let done = Done {
+                    put_off: true,
+                    ..skipped(&why)
+                };
+                tell(Event::Ended(change, &done));
+                return done;
+            }
+        };
         tell(Event::Begun(change));
         let began = Instant::now();
-        let (landed, failure) = match self.call(change, snapshot, limits.load) {
+        let (landed, failure) = match self.call(change, context, snapshot, limits.load) {
             Ok(landed) => (landed, None),
             Err(failure) => (None, Some(failure)),
         };
@@ -181,6 +229,7 @@ impl Keeper {
             error: error.or_else(|| missed(change, landed.as_ref())),
             landed,
             took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            put_off: false,
         };
         if change.action == Action::Load && !gone {
             let mut tries = lock(&self.tries);
@@ -189,6 +238,7 @@ impl Keeper {
                 None => tries.succeeded(&change.node, &change.model),
             }
         }
+        limits.permits.end(change, &done);
         tell(Event::Ended(change, &done));
         done
     }
@@ -196,6 +246,7 @@ impl Keeper {
     fn call(
         &self,
         change: &Change,
+        context: Option<u64>,
         snapshot: &ClusterSnapshot,
         limit: Duration,
     ) -> Result<Option<LoadedModel>, Failure> {
@@ -204,9 +255,9 @@ impl Keeper {
             .ok_or_else(|| Failure::Connect("the node is no longer known".to_owned()))?;
         let prober = &self.prober;
         match change.action {
-            Action::Load | Action::Pin => prober
-                .load(node, &change.model, change.context, limit)
-                .map(Some),
+            Action::Load | Action::Pin => {
+                prober.load(node, &change.model, context, limit).map(Some)
+            }
             Action::Unload => prober.unload(node, &change.model).map(|()| None),
         }
     }
@@ -229,5 +280,6 @@ fn skipped(why: &str) -> Done {
         landed: None,
         error: Some(why.to_owned()),
         took_ms: 0,
+        put_off: false,
     }
 }

@@ -1,15 +1,19 @@
 //! Keeps the wanted models where they should be: gathers what a residency plan needs, and carries it out. `optimize` and `serve` both do it here.
 
 mod apply;
+mod ask;
 mod document;
 mod need;
 mod told;
 mod tries;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use apply::{Done, Event, Limits, Tell, after};
+pub use apply::{Alone, Done, Event, Limits, Permits, Tell, after};
+pub use ask::Needs;
 pub use document::{Document, Failed};
+pub use need::{NotUnderstood, RunWish, Understood};
 pub use told::told;
 
 use crate::backend::Prober;
@@ -19,7 +23,6 @@ use crate::cluster::{
 };
 use crate::config::Config;
 use crate::vram::{Basis, Learned, known_models};
-use need::{Needs, Understood};
 use tries::Tries;
 
 /// Most models that are planned for at once; a plan costs some placements per model and node.
@@ -109,6 +112,10 @@ pub struct View<'a> {
     pub learned: &'a Learned,
     /// Bytes of RAM of this machine that may be used.
     pub ram_free: Option<u64>,
+    /// What other gpurouters report of their GPUs, by node.
+    pub reported: &'a BTreeMap<String, Vec<Gpu>>,
+    /// The most GPU memory in bytes that each node was ever seen to hold.
+    pub seen: &'a BTreeMap<String, u64>,
     /// How the site's rooms are with what is promised to others taken off.
     pub promised: &'a dyn Fn(Vec<Site>) -> Vec<Site>,
     /// Use of a model on a node.
@@ -130,7 +137,7 @@ pub struct Planned {
 #[derive(Debug)]
 pub struct Keeper {
     prober: Arc<Prober>,
-    needs: Mutex<Needs>,
+    needs: Needs,
     tries: Mutex<Tries>,
 }
 
@@ -138,10 +145,15 @@ impl Keeper {
     /// One that asks nodes through this prober.
     pub fn new(prober: Arc<Prober>) -> Self {
         Self {
+            needs: Needs::new(Arc::clone(&prober)),
             prober,
-            needs: Mutex::default(),
             tries: Mutex::default(),
         }
+    }
+
+    /// What models need, as far as it was asked.
+    pub fn needs(&self) -> &Needs {
+        &self.needs
     }
 
     /// Forgets what failed at a node: it was away and has come back.
@@ -213,31 +225,26 @@ impl Keeper {
             let loaded = node.loaded(name);
             loaded.is_some_and(|loaded| loaded.gpu_percent() == Some(100))
         });
-        let Some(model) = snapshot.usable().find_map(|node| node.model(name)) else {
-            return need::catalogued(config, name).map(Arc::new);
+        let holder = snapshot
+            .usable()
+            .find_map(|node| Some((node, node.model(name)?)));
+        let Some((node, model)) = holder else {
+            return ask::catalogued(config, name).map(Arc::new);
         };
-        let known = lock(&self.needs).get(model.digest.as_deref());
-        if known.is_some() || placed {
-            return known;
+        if placed {
+            return self.needs.known(node, model);
         }
-        // The lock is not held over the calls.
-        let found = need::ask(&self.prober, snapshot, config, &model.id).map(Arc::new);
-        if let Some(found) = &found {
-            lock(&self.needs).put(model.digest.as_deref(), found);
-        }
-        found
+        self.needs.ask(config, snapshot, node, model)
     }
 }
 
 /// The nodes as sites; this machine counts only where a node of it can load models.
 fn sites(config: &Config, view: View<'_>) -> Vec<Site> {
-    let none = std::collections::BTreeMap::new();
-    let unseen = std::collections::BTreeMap::new();
     Surroundings {
         snapshot: view.snapshot,
         local: view.local,
-        reported: &none,
-        seen: &unseen,
+        reported: view.reported,
+        seen: view.seen,
         measure: Measure {
             policy: config.memory,
             // Each model's own basis counts when it is placed.

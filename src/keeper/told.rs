@@ -9,6 +9,10 @@ pub fn told(change: &Change, done: &Done) -> (LogLevel, String) {
     let (model, node) = (&change.model, &change.node);
     if let Some(error) = &done.error {
         let action = change.action.as_str();
+        if done.put_off {
+            let text = format!("{model} at {node}: {action} put off: {error}");
+            return (LogLevel::Info, text);
+        }
         return (
             LogLevel::Warning,
             format!("{model} at {node}: {action} failed: {error}"),

@@ -15,6 +15,8 @@ pub struct ReplaySettings {
     pub seed: u64,
     /// What becomes of `num_ctx` under gpurouter.
     pub num_ctx: String,
+    /// On how many nodes a model is loaded at once under gpurouter.
+    pub copies: String,
     /// Names of the traces.
     pub traces: Vec<String>,
 }
@@ -171,6 +173,8 @@ pub struct ReplayTotals {
     pub optimum_loads: Figure,
     /// Loads under gpurouter over the fewest.
     pub loads_over_optimum: Figure,
+    /// The geometric mean of the traces' own figures.
+    pub loads_over_optimum_mean: Figure,
     /// The same over the traces whose optimum is exact.
     pub loads_over_exact_optimum: Figure,
     /// How many fewer loads than plain in the traces in which plain Ollama loads over and over, in percent.
@@ -226,6 +230,23 @@ fn fewer(plain: Figure, ours: Figure) -> Figure {
         .adjusted(Unit::Percent, |left| ((1.0 - left) * 1000.0).round() / 10.0)
 }
 
+/// The geometric mean of what is known of the traces' own ratios, to three decimals.
+fn mean(traces: &[ReplayObservation]) -> Figure {
+    let own = traces
+        .iter()
+        .map(|trace| ratio(loads(trace, "gpurouter"), trace.optimum.loads))
+        .filter(|ratio| ratio.is_known());
+    let (count, sum) = own.fold((0.0, None::<Figure>), |(count, sum), ratio| {
+        let log = ratio.adjusted(Unit::Ratio, f64::ln);
+        (count + 1.0, Some(sum.map_or(log, |sum| sum.plus(log))))
+    });
+    sum.map_or(Figure::unknown(Unit::Ratio), |sum| {
+        sum.adjusted(Unit::Ratio, |sum| {
+            (f64::exp(sum / count) * 1000.0).round() / 1000.0
+        })
+    })
+}
+
 impl ReplayTotals {
     fn of(traces: &[ReplayObservation]) -> Self {
         let of = |policy: &str, figure: fn(&ReplayRun) -> Figure| {
@@ -249,6 +270,7 @@ impl ReplayTotals {
             gpurouter_loads,
             optimum_loads,
             loads_over_optimum: ratio(gpurouter_loads, optimum_loads),
+            loads_over_optimum_mean: mean(traces),
             loads_over_exact_optimum: ratio(exact_ours, exact_optimum),
             fewer_loads_percent: fewer(thrash_plain, thrash_ours),
             starved: of("gpurouter", |run| run.starved),

@@ -99,10 +99,11 @@ fn totals(out: &mut dyn Write, totals: &Value) -> io::Result<()> {
     };
     writeln!(
         out,
-        "\nAll: {} loads instead of {}, {} times the best; {} fewer where Ollama\nloads over and over. Waits longer than promised: {}.",
+        "\nAll: {} loads instead of {}, {} times the best; a trace's own figure is\n{} in the mean. {} fewer where Ollama loads over and over.\nWaits longer than promised: {}.",
         totals["gpurouter_loads"],
         totals["plain_loads"],
         text(&totals["loads_over_optimum"]),
+        text(&totals["loads_over_optimum_mean"]),
         percent(&totals["fewer_loads_percent"]),
         totals["starved"]
     )?;

@@ -28,8 +28,10 @@ pub use traces::{Builtin, builtin, builtins};
 
 use std::sync::Arc;
 
-use crate::routing::WindowPolicy;
+use serde::Serialize;
+
 use crate::routing::queue::Lane;
+use crate::routing::{Copies, WindowPolicy};
 use crate::sim::Model;
 use router::Router;
 use world::World;
@@ -85,6 +87,15 @@ impl Scenario {
     }
 }
 
+/// What of the router's configuration a replay depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Rules {
+    /// What becomes of `num_ctx`.
+    pub num_ctx: WindowPolicy,
+    /// On how many nodes a model is loaded at once.
+    pub copies: Copies,
+}
+
 /// Index of each request's model.
 fn model_indices(requests: &[TraceRequest], models: &[Arc<Model>]) -> Vec<usize> {
     requests
@@ -100,10 +111,10 @@ fn model_indices(requests: &[TraceRequest], models: &[Arc<Model>]) -> Vec<usize>
 }
 
 /// Replays a trace under both policies.
-pub fn replay(scenario: &Scenario, policy: WindowPolicy, seed: u64) -> TraceReport {
+pub fn replay(scenario: &Scenario, rules: Rules, seed: u64) -> TraceReport {
     let policies = vec![
         replay_plain(scenario, seed),
-        replay_router(scenario, policy, seed),
+        replay_router(scenario, rules, seed),
     ];
     let optimum = optimum::of(scenario);
     TraceReport::new(scenario, policies, optimum)
@@ -124,7 +135,7 @@ pub fn replay_plain(scenario: &Scenario, seed: u64) -> PolicyReport {
 }
 
 /// Replays a trace with the router.
-pub fn replay_router(scenario: &Scenario, policy: WindowPolicy, seed: u64) -> PolicyReport {
+pub fn replay_router(scenario: &Scenario, rules: Rules, seed: u64) -> PolicyReport {
     let models = scenario.models();
     let mut world = World::new(
         &scenario.requests,
@@ -133,7 +144,7 @@ pub fn replay_router(scenario: &Scenario, policy: WindowPolicy, seed: u64) -> Po
         &scenario.restarts,
         seed,
     );
-    let mut router = Router::new(&world, policy, &scenario.pinned, seed);
+    let mut router = Router::new(&world, rules, &scenario.pinned, seed);
     router.run(&mut world);
     PolicyReport::of_router(&world, &router)
 }

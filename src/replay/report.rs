@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::optimum::Optimum;
 use super::router::Router;
 use super::world::World;
-use super::{Scenario, WindowPolicy};
+use super::{Rules, Scenario};
 use crate::routing::queue::Lane;
 
 /// The document of `bench replay --json`.
@@ -15,8 +15,9 @@ pub struct Report {
     pub schema: u32,
     /// Decides everything that is random.
     pub seed: u64,
-    /// What became of `num_ctx` under gpurouter.
-    pub num_ctx: WindowPolicy,
+    /// What of the configuration it depends on.
+    #[serde(flatten)]
+    pub rules: Rules,
     /// One for each trace.
     pub traces: Vec<TraceReport>,
     /// All traces together.
@@ -160,6 +161,8 @@ pub struct Totals {
     pub optimum_loads: u64,
     /// Loads under gpurouter over the fewest.
     pub loads_over_optimum: Option<f64>,
+    /// The geometric mean of the traces' own figures: none counts more because it has more loads.
+    pub loads_over_optimum_mean: Option<f64>,
     /// The same over the traces whose optimum is exact.
     pub loads_over_exact_optimum: Option<f64>,
     /// How many fewer loads than plain in the traces in which plain Ollama loads over and over, in percent.
@@ -174,12 +177,12 @@ pub struct Totals {
 
 impl Report {
     /// The document of some traces.
-    pub fn new(seed: u64, num_ctx: WindowPolicy, traces: Vec<TraceReport>) -> Self {
+    pub fn new(seed: u64, rules: Rules, traces: Vec<TraceReport>) -> Self {
         let totals = Totals::of(&traces);
         Self {
             schema: 1,
             seed,
-            num_ctx,
+            rules,
             traces,
             totals,
         }
@@ -363,6 +366,7 @@ impl Totals {
             gpurouter_loads: loads("gpurouter", &all),
             optimum_loads: optimum(&all),
             loads_over_optimum: ratio(loads("gpurouter", &all), optimum(&all)),
+            loads_over_optimum_mean: mean(traces.iter().filter_map(|t| t.loads_over_optimum)),
             loads_over_exact_optimum: ratio(loads("gpurouter", &exact), optimum(&exact)),
             fewer_loads_percent: fewer(loads("plain", &thrash), loads("gpurouter", &thrash)),
             starved: sum("gpurouter", &|report| {
@@ -384,6 +388,14 @@ impl Totals {
 #[expect(clippy::cast_precision_loss, reason = "counts of loads")]
 fn ratio(one: u64, other: u64) -> Option<f64> {
     (other > 0).then(|| (one as f64 / other as f64 * 1000.0).round() / 1000.0)
+}
+
+/// The geometric mean.
+fn mean(ratios: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = ratios.fold((0.0, 0.0), |(sum, count), ratio| {
+        (sum + ratio.ln(), count + 1.0)
+    });
+    (count > 0.0).then(|| (f64::exp(sum / count) * 1000.0).round() / 1000.0)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of loads")]

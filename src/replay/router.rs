@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Rules;
 use super::dice::{Dice, hash};
 use super::node::Counters;
 use super::trace::BLOCK;
@@ -18,7 +19,8 @@ use crate::routing::queue::{
 use crate::routing::speed::{Load, Range, Work};
 use crate::routing::window::{self, Wanted};
 use crate::routing::{
-    Affinity, Learner, Observation, Policy, RequestFacts, Speeds, Task, WindowPolicy, decide,
+    Affinity, Learner, Observation, Policy, Remembered, RequestFacts, Speeds, Task, WindowPolicy,
+    decide,
 };
 use crate::sim::Model;
 use view::{as_seen, estimated, seen};
@@ -89,6 +91,7 @@ struct Waited {
 
 pub(super) struct Router {
     policy: WindowPolicy,
+    routing: Policy,
     queues: Vec<NodeQueue>,
     settings: Vec<Settings>,
     footprints: Vec<Vec<Arc<Footprint>>>,
@@ -112,12 +115,8 @@ fn ms(time: Duration) -> u64 {
 }
 
 impl Router {
-    pub(super) fn new(
-        world: &World<'_>,
-        policy: WindowPolicy,
-        pinned: &[String],
-        seed: u64,
-    ) -> Self {
+    pub(super) fn new(world: &World<'_>, rules: Rules, pinned: &[String], seed: u64) -> Self {
+        let policy = rules.num_ctx;
         let mut settings = Vec::new();
         let mut footprints = Vec::new();
         let mut nodes = Vec::new();
@@ -155,6 +154,10 @@ impl Router {
         }
         Self {
             policy,
+            routing: Policy {
+                copies: rules.copies,
+                ..Policy::default()
+            },
             looked: vec![None; queues.len()],
             wakes: vec![None; queues.len()],
             queues,
@@ -265,13 +268,7 @@ impl Router {
             prompt_tokens: wanted.prompt_high * 4 / 5,
             ..RequestFacts::default()
         };
-        let decided = decide(
-            &facts,
-            &self.snapshot,
-            &loads,
-            &self.speeds,
-            &Policy::default(),
-        );
+        let decided = decide(&facts, &self.snapshot, &loads, &self.speeds, &self.routing);
         let Ok(decision) = decided else {
             world.fail(request, false);
             return;
@@ -461,7 +458,12 @@ impl Router {
             .get(node)
             .and_then(NodeQueue::slots)
             .unwrap_or(1);
-        self.affinity.sent(&place, &asked.prefix, slots as usize);
+        let prompt = Remembered {
+            blocks: &asked.prefix,
+            session: None,
+            tokens: prompt,
+        };
+        self.affinity.sent(&place, &prompt, slots as usize);
         let num_ctx = if sent.request.embeds || self.policy == WindowPolicy::Pass {
             asked.ctx
         } else {

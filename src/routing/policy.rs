@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::ModelName;
+
 /// The model of a class, and the node it should go to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,9 +36,40 @@ pub struct Tier {
     pub min_tokens: Option<u64>,
 }
 
+/// On how many nodes a model is loaded at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Copies {
+    /// On another one, too, when that saves clearly more time than the load takes.
+    #[default]
+    AsNeeded,
+    /// On one: requests wait for it as long as it is in order.
+    One,
+}
+
+impl Copies {
+    /// Every choice.
+    pub const ALL: [Self; 2] = [Self::AsNeeded, Self::One];
+
+    /// The word used in configuration and output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AsNeeded => "as-needed",
+            Self::One => "one",
+        }
+    }
+
+    /// The choice that a word stands for.
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|copies| copies.as_str() == word)
+    }
+}
+
 /// Routing by class and by name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
+    /// On how many nodes a model is loaded at once.
+    pub copies: Copies,
     /// Names routed by class; `*` stands for every request.
     pub virtual_models: Vec<String>,
     /// Target of SIMPLE.
@@ -54,6 +87,7 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
+            copies: Copies::default(),
             virtual_models: vec!["auto".to_owned()],
             simple: None,
             moderate: None,
@@ -65,6 +99,14 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// Whether a class or a further tier is configured with that model.
+    pub fn names(&self, model: &ModelName) -> bool {
+        let classes = [&self.simple, &self.moderate, &self.complex];
+        let classes = classes.into_iter().flatten().map(|class| &class.model);
+        let mut models = classes.chain(self.tiers.iter().map(|tier| &tier.model));
+        models.any(|name| ModelName::new(name) == *model)
+    }
+
     /// Whether a request for that name is routed by class; a request that names no model is not, unless every one is.
     pub fn routes_by_class(&self, requested: Option<&str>) -> bool {
         self.virtual_models.iter().any(|name| {

@@ -111,6 +111,18 @@ impl Speed {
         }
     }
 
+    /// Tokens that are read in so many milliseconds; `None` while only short prompts were seen.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float to integer cast saturates"
+    )]
+    pub fn tokens_read(&self, prompt_ms: f64) -> Option<u64> {
+        let tps = self.prefill_tps.filter(|tps| *tps > 0.0)?;
+        let ms = (prompt_ms - self.prompt_ms.unwrap_or(0.0)).max(0.0);
+        Some((ms * tps / 1000.0).round() as u64)
+    }
+
     /// Milliseconds to write an answer after so many tokens.
     pub fn decode_ms(&self, answer_tokens: u64, prompt_tokens: u64) -> Option<f64> {
         if answer_tokens == 0 {

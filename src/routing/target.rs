@@ -12,6 +12,8 @@ pub(super) struct Target {
     pub(super) task: Option<String>,
     /// What a reader of the reason should know besides.
     pub(super) note: Option<String>,
+    /// Whether it is configured for the request's class or a larger one: what is loaded of these may answer before another is loaded.
+    pub(super) good_enough: bool,
 }
 
 /// The models that would do, best first.
@@ -45,6 +47,7 @@ pub(super) fn targets(
             model: ModelName::new(model),
             task: None,
             note,
+            good_enough: false,
         };
         return Ok(Wanted {
             requested,
@@ -72,17 +75,26 @@ pub(super) fn targets(
             prefer: choice.prefer.clone(),
             task: Some(choice.task.clone()),
             note: None,
+            good_enough: false,
         });
     }
     // What stands in when no node can run the class's own model: larger classes first, because a larger model also answers.
-    let larger_first = [&policy.complex, &policy.moderate, &policy.simple];
-    for class in larger_first.into_iter().flatten() {
+    let larger_first = [
+        (Complexity::Complex, &policy.complex),
+        (Complexity::Moderate, &policy.moderate),
+        (Complexity::Simple, &policy.simple),
+    ];
+    // A further tier was chosen for what no class's model is meant for.
+    let of_class = choice.name == classification.complexity.tier();
+    for (complexity, class) in larger_first {
+        let Some(class) = class else { continue };
         let note = format!("stands in for the model of tier {}", choice.name);
         targets.push(Target {
             model: ModelName::new(&class.model),
             prefer: class.prefer.clone(),
             task: Some(choice.task.clone()),
             note: Some(note),
+            good_enough: of_class && complexity >= classification.complexity,
         });
     }
     targets.extend(any_model(
@@ -139,6 +151,7 @@ fn any_model(
             prefer: None,
             task: task.map(str::to_owned),
             note: Some(note.to_owned()),
+            good_enough: false,
         })
         .collect()
 }

@@ -36,6 +36,14 @@ pub enum WindowPolicy {
 }
 
 impl WindowPolicy {
+    /// Every policy.
+    pub const ALL: [Self; 4] = [Self::Pass, Self::RaiseOnly, Self::Pin, Self::Bucket];
+
+    /// The policy that a word stands for.
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|policy| policy.as_str() == word)
+    }
+
     /// The word used in configuration and output.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -195,11 +203,17 @@ pub fn bucket(tokens: u32) -> u32 {
     step
 }
 
+/// Contexts up to here are defaults of programs (Ollama's own on cards below 24 GiB).
+const UNCHOSEN: u32 = 4096;
+/// Most that is expected of growth.
+pub(crate) const MOST_GROWTH: u32 = 4;
+
 /// How much more than its wish a request is likely to be followed by: other clients have other settings, and conversations grow. A context that
-/// is no step of the ladder was computed from the prompt, as aider does, and will be more with every request.
+/// is no step of the ladder was computed from the prompt, as aider does, and will be more with every request; one of 4,096 or less is what
+/// programs send whose users never chose one, and the next program sends several times as much.
 fn growth(requested: Option<u32>) -> u32 {
-    if requested.is_some_and(|asked| bucket(asked) != asked) {
-        4
+    if requested.is_some_and(|asked| bucket(asked) != asked || asked <= UNCHOSEN) {
+        MOST_GROWTH
     } else {
         2
     }
@@ -363,9 +377,10 @@ impl RunnerOptions {
 }
 
 /// What becomes of a request's runner options.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RunnerEdit {
     /// They are sent as they are.
+    #[default]
     Untouched,
     /// They are replaced by those the runner was loaded with (an option that is `None` is taken out); a load is avoided by it.
     Replaced(RunnerOptions),

@@ -79,6 +79,23 @@ fn a_larger_context_takes_the_next_step_of_the_ladder() {
 }
 
 #[test]
+fn a_load_makes_more_room_the_less_likely_it_is_that_the_next_wish_is_the_same() {
+    let growth = |asked| {
+        let limits = Limits {
+            fits: Some(32_768),
+            ..limits()
+        };
+        need(WindowPolicy::RaiseOnly, &asking(asked, 200), &limits, None)
+            .unwrap()
+            .growth
+    };
+    assert_eq!(growth(Some(12_345)), 4, "computed from the prompt");
+    assert_eq!(growth(Some(4096)), 4, "a default that nobody chose");
+    assert_eq!(growth(Some(8192)), 2);
+    assert_eq!(growth(None), 2);
+}
+
+#[test]
 fn the_36_requests_of_the_issue_load_once() {
     let mut loaded = None;
     let mut loads = 0;

@@ -7,10 +7,13 @@ use serde_json::Value;
 
 use super::exchange::Exchange;
 use crate::cluster::Node;
+use crate::dialect::translate::ForeignForm;
 use crate::dialect::{Endpoint, Parsed};
 use crate::routing::queue::{ClientId, Lane};
-use crate::routing::window::{RunnerOptions, Wanted};
-use crate::routing::{FILL_IN_MARKS, RequestFacts, Signs, TASK_MARK, Task, recognise};
+use crate::routing::window::{RunnerOptions, Wanted, WindowPolicy};
+use crate::routing::{
+    FILL_IN_MARKS, Remembered, RequestFacts, SessionKey, Signs, TASK_MARK, Task, recognise,
+};
 
 /// Bytes of a prompt as it is written that count as a block of its prefix.
 const BLOCK: usize = 1024;
@@ -30,7 +33,7 @@ pub(super) struct Asked {
     pub(super) client: ClientId,
     /// Whether embeddings are asked for.
     pub(super) embeds: bool,
-    /// Whether its form can carry `num_ctx`.
+    /// Whether its form can carry `num_ctx`, or can be put into one that can.
     pub(super) settable: bool,
     pub(super) num_ctx: Option<u32>,
     pub(super) prompt_tokens: u64,
@@ -45,6 +48,8 @@ pub(super) struct Asked {
     pub(super) keep_alive: Option<Value>,
     /// Hashes of the prompt's beginning, block by block; each stands for all before it too.
     pub(super) prefix: Vec<u64>,
+    /// The conversation that the client says it is part of.
+    pub(super) session: Option<SessionKey>,
 }
 
 /// Notes in the facts whether it is housekeeping, and returns the lane.
@@ -91,21 +96,24 @@ impl Asked {
         facts: &RequestFacts,
         lane: Lane,
     ) -> Self {
-        let number = |name: &str| -> Option<i64> { parsed.option(name)?.parse().ok() };
+        let native = matches!(
+            parsed.endpoint(),
+            Endpoint::Chat | Endpoint::Generate | Endpoint::Embed | Endpoint::LegacyEmbeddings
+        );
+        // Ollama reads options in no other form.
+        let option = |name: &str| parsed.option(name).filter(|_| native);
+        let number = |name: &str| -> Option<i64> { option(name)?.parse().ok() };
         let runner = RunnerOptions {
             num_batch: number("num_batch"),
             num_gpu: number("num_gpu"),
             main_gpu: number("main_gpu"),
-            use_mmap: parsed
-                .option("use_mmap")
-                .and_then(|written| written.parse().ok()),
+            use_mmap: option("use_mmap").and_then(|written| written.parse().ok()),
             num_thread: number("num_thread"),
             draft_num_predict: number("draft_num_predict"),
         };
-        let settable = matches!(
-            parsed.endpoint(),
-            Endpoint::Chat | Endpoint::Generate | Endpoint::Embed | Endpoint::LegacyEmbeddings
-        );
+        // With `pass` a request is sent as it came.
+        let passes = x.router.config.context.num_ctx == WindowPolicy::Pass;
+        let settable = native || (foreign_form(parsed.endpoint()).is_some() && !passes);
         Self {
             lane,
             client: client_of(x),
@@ -113,7 +121,7 @@ impl Asked {
             settable,
             num_ctx: parsed
                 .num_ctx()
-                .filter(|tokens| *tokens > 0)
+                .filter(|tokens| native && *tokens > 0)
                 .map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX)),
             prompt_tokens: facts.prompt_tokens,
             prompt_bytes: parsed.prompt_parts().map(|part| part.len() as u64).sum(),
@@ -123,13 +131,16 @@ impl Asked {
             runner,
             keep_alive: parsed
                 .keep_alive_text()
-                .filter(|_| settable)
+                .filter(|_| native)
                 .and_then(|text| serde_json::from_str(text).ok()),
             prefix: if facts.task == Task::Embed {
                 Vec::new()
             } else {
                 prefix(parsed)
             },
+            session: (facts.task != Task::Embed)
+                .then(|| session_of(x, parsed))
+                .flatten(),
         }
     }
 
@@ -163,6 +174,23 @@ impl Asked {
         self.images || self.prompt_bytes.saturating_add(TEMPLATE) >= u64::from(context)
     }
 
+    /// Whether it may be longer than a context by the largest error that the estimate has.
+    pub(super) fn could_exceed(&self, context: u32) -> bool {
+        let most = self
+            .counted
+            .unwrap_or(self.prompt_tokens.saturating_mul(8) / 5);
+        self.images || most.saturating_add(TEMPLATE) >= u64::from(context)
+    }
+
+    /// As it is remembered of a node that it is sent to.
+    pub(super) fn remembered(&self) -> Remembered<'_> {
+        Remembered {
+            blocks: &self.prefix,
+            session: self.session,
+            tokens: self.prompt_tokens,
+        }
+    }
+
     /// As it is for a node: only an Ollama gets the form that can carry `num_ctx`.
     pub(super) fn for_node(&self, node: &Node) -> Cow<'_, Self> {
         if self.settable && !node.native.ollama {
@@ -174,6 +202,29 @@ impl Asked {
             Cow::Borrowed(self)
         }
     }
+}
+
+/// The form of another API that an Ollama answers and that can be said in its own words too.
+pub(super) fn foreign_form(endpoint: &Endpoint) -> Option<ForeignForm> {
+    Some(match endpoint {
+        Endpoint::ChatCompletions => ForeignForm::ChatCompletions,
+        Endpoint::Messages => ForeignForm::Messages,
+        Endpoint::Responses => ForeignForm::Responses,
+        _ => return None,
+    })
+}
+
+/// The conversation that the client names, with who says so: names such as `1` are chosen by more than one client.
+fn session_of(x: &Exchange<'_, '_>, parsed: &Parsed<'_>) -> Option<SessionKey> {
+    if !x.router.config.affinity.sessions {
+        return None;
+    }
+    let headers = x.request.headers();
+    let name = parsed.session(|header| headers.get_str(header))?;
+    let mut hasher = DefaultHasher::new();
+    client_of(x).0.hash(&mut hasher);
+    name.hash(&mut hasher);
+    Some(SessionKey(hasher.finish()))
 }
 
 /// Whoever is to be treated as one party: the user that a front end names, else the key and the address.

@@ -2,19 +2,19 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use super::asked::Asked;
+use super::asked::{Asked, foreign_form};
 use super::exchange::Exchange;
-use super::gate::{Admitted, NotAdmitted, Refusal, written};
+use super::gate::{Admitted, NotAdmitted, Refusal};
 use super::record::{Outcome, millis};
+use super::wording::{self, InOtherWords, Prepared, Settings, prepare};
 use super::{relay, trouble};
-use crate::cluster::{Model, Node, NodeKind};
-use crate::dialect::translate::{self, Action, Form, ReplyTranslator, Stamp};
-use crate::dialect::{ApiError, Edit, Endpoint, ErrorKind, Parsed, keep_request_header};
+use crate::cluster::{Model, Node};
+use crate::dialect::translate::{ReplyTranslator, TranslateError};
+use crate::dialect::{ApiError, Edit, ErrorKind, Parsed, keep_request_header};
 use crate::http::client::{Deadlines, Incoming, Outgoing, OutgoingBody, SendError};
 use crate::routing::Candidate;
-use crate::routing::window::{Avoided, RunnerEdit};
 
 /// Most bytes kept of a failed node's answer, to be told when no other node does better.
 const KEPT_ERROR: usize = 64 * 1024;
@@ -45,101 +45,6 @@ pub(super) enum Tried {
     Failed(Failure),
 }
 
-/// What becomes of a request at a node.
-enum Prepared<'b> {
-    /// It is sent in its own form, with spans edited.
-    Native(Vec<Edit<'b>>),
-    /// It is sent in the node's form, and a translator reads the answer.
-    Translated {
-        path: &'static str,
-        body: Vec<u8>,
-        translator: Box<ReplyTranslator>,
-    },
-    /// It is answered here: a load of what the node holds all the time.
-    Here(Vec<u8>),
-}
-
-/// The request as this node understands it: untouched, with spans edited, or translated.
-fn prepare<'b>(
-    x: &Exchange<'_, '_>,
-    parsed: &Parsed<'_>,
-    body: &[u8],
-    candidate: &'b Candidate,
-    node: &Node,
-) -> Result<Prepared<'b>, ApiError> {
-    if let Some(form) = needs_translation(&x.endpoint, node) {
-        let shown = x
-            .draft
-            .record
-            .requested_model
-            .as_deref()
-            .unwrap_or(&candidate.model);
-        let shown = if x.draft.record.complexity.is_some() {
-            candidate.model.as_str()
-        } else {
-            shown
-        };
-        let action = translate::request(
-            form,
-            body,
-            &candidate.model,
-            shown,
-            stamp(&x.draft.record.id),
-        )
-        .map_err(|error| ApiError::invalid(error.to_string()))?;
-        return Ok(match action {
-            Action::Send(translated) => Prepared::Translated {
-                path: translated.path,
-                body: translated.body,
-                translator: Box::new(translated.reply),
-            },
-            Action::LoadOnly { answer, .. } => Prepared::Here(answer),
-        });
-    }
-    let mut edits = Vec::new();
-    let same = parsed
-        .model()
-        .is_some_and(|asked| asked == candidate.model || same_model(asked, &candidate.model));
-    if !same {
-        edits.push(Edit::Model(&candidate.model));
-    }
-    // Ollama reads only `max_tokens`; without it the answer would run on.
-    if node.kind == Some(NodeKind::Ollama) && x.endpoint == Endpoint::ChatCompletions {
-        edits.extend(parsed.max_tokens().map(Edit::AddMaxTokens));
-    }
-    Ok(Prepared::Native(edits))
-}
-
-/// Whether a node takes the name as it was written (`tiny` is `tiny:latest`).
-fn same_model(asked: &str, at_node: &str) -> bool {
-    crate::cluster::ModelName::new(asked) == crate::cluster::ModelName::new(at_node)
-}
-
-/// The form to translate from, when the node does not answer this endpoint itself.
-fn needs_translation(endpoint: &Endpoint, node: &Node) -> Option<Form> {
-    let native = node.native;
-    match endpoint {
-        Endpoint::Chat if !native.ollama => Some(Form::OllamaChat),
-        Endpoint::Generate if !native.ollama => Some(Form::OllamaGenerate),
-        Endpoint::Embed if !native.ollama => Some(Form::OllamaEmbed),
-        Endpoint::LegacyEmbeddings if !native.ollama => Some(Form::OllamaLegacyEmbeddings),
-        Endpoint::Messages if !native.messages => Some(Form::Messages),
-        Endpoint::Responses if !native.responses => Some(Form::Responses),
-        _ => None,
-    }
-}
-
-fn stamp(id: &str) -> Stamp {
-    let now = SystemTime::now();
-    Stamp {
-        created_unix: now
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs()),
-        created_at: humantime::format_rfc3339_micros(now).to_string(),
-        id: id.to_owned(),
-    }
-}
-
 /// One candidate: admission, sending, and the answer when there is one worth passing on.
 pub(super) fn attempt<'b>(
     x: &mut Exchange<'_, '_>,
@@ -167,6 +72,12 @@ fn attempt_here<'b>(
 ) -> Tried {
     let prepared = match prepare(x, parsed, body, candidate, node) {
         Ok(Prepared::Here(answer)) => {
+            if node.on_demand {
+                // It is there when its turn comes; it does not stay for this request.
+                if let Err(tried) = admit(x, parsed, candidate, node, asked) {
+                    return tried;
+                }
+            }
             x.trying(candidate);
             x.answer(200, "application/json; charset=utf-8", &answer);
             return Tried::Answered;
@@ -180,20 +91,50 @@ fn attempt_here<'b>(
     let native = matches!(prepared, Prepared::Native(_)) && node.native.ollama;
     let (edits, translated) = match prepared {
         Prepared::Native(edits) => (edits, None),
-        Prepared::Translated {
-            path,
-            body,
-            translator,
-        } => (Vec::new(), Some((path, body, translator))),
+        Prepared::Translated(done) => (Vec::new(), Some(done)),
         Prepared::Here(_) => return Tried::Answered,
     };
-    // Twice at most: the second time with a prompt that the node has counted.
-    let mut again = true;
+    if native {
+        wording::judge_form(x, body, candidate, asked);
+    }
+    let mut turn = Turn {
+        parsed,
+        body,
+        candidate,
+        node,
+        native,
+        edits: &edits,
+        translated,
+        counted: false,
+    };
     loop {
+        if let Some(tried) = turn.take(x, asked) {
+            return tried;
+        }
+    }
+}
+
+/// A candidate's turn, which may be taken again: with a prompt that the node has counted, or as it came.
+struct Turn<'t, 'b> {
+    parsed: &'t Parsed<'b>,
+    body: &'b [u8],
+    candidate: &'t Candidate,
+    node: &'t Arc<Node>,
+    /// Whether the node is an Ollama that gets the client's own form.
+    native: bool,
+    edits: &'t [Edit<'t>],
+    translated: Option<InOtherWords>,
+    counted: bool,
+}
+
+impl Turn<'_, '_> {
+    /// Admission, sending and the answer's head; `None`: once more.
+    fn take(&mut self, x: &mut Exchange<'_, '_>, asked: &mut Asked) -> Option<Tried> {
+        let (parsed, node, candidate) = (self.parsed, self.node, self.candidate);
         let waiting = Instant::now();
         let admitted = match admit(x, parsed, candidate, node, asked) {
             Ok(admitted) => admitted,
-            Err(tried) => return tried,
+            Err(tried) => return Some(tried),
         };
         x.draft.record.timings.queue_ms = Some(millis(waiting.elapsed()));
         if let Some(sent) = &mut x.sent {
@@ -204,138 +145,96 @@ fn attempt_here<'b>(
         }
         let settings = admitted
             .as_ref()
-            .map(|admitted| Settings::of(parsed, asked, admitted, native))
+            .map(|admitted| Settings::of(parsed, asked, admitted, self.native))
             .unwrap_or_default();
         x.permit = admitted.map(|admitted| admitted.permit);
+        let in_own_words = match self.in_own_words(x, &settings) {
+            Ok(done) => done,
+            Err(error) => {
+                // It gets what the node gives to such requests by itself.
+                x.node_done();
+                asked.settable = false;
+                x.draft.step(format!("to be sent as it came: {error}"));
+                return None;
+            }
+        };
         x.trying(candidate);
         settings.note(x, candidate);
         x.router.used(node);
-        let own;
-        let (target, sent): (Cow<'_, str>, Cow<'_, [u8]>) =
-            if let Some((path, body, _)) = &translated {
-                (Cow::Borrowed(*path), Cow::Borrowed(body))
-            } else {
-                own = settings.edits();
-                let all: Vec<Edit<'_>> = edits.iter().chain(&own).copied().collect();
-                let target = x.request.target().to_owned();
-                (Cow::Owned(target), parsed.edited(&all))
-            };
-        let incoming = match send(x, node, candidate, &target, &sent, translated.is_some()) {
+        let worded = in_own_words.as_ref().or(self.translated.as_ref());
+        let own = settings.edits();
+        let (target, sent): (Cow<'_, str>, Cow<'_, [u8]>) = if let Some(worded) = worded {
+            (Cow::Borrowed(worded.path), Cow::Borrowed(&worded.body))
+        } else {
+            let all: Vec<Edit<'_>> = self.edits.iter().chain(&own).copied().collect();
+            let target = x.request.target().to_owned();
+            (Cow::Owned(target), parsed.edited(&all))
+        };
+        let incoming = match send(x, node, candidate, &target, &sent, worded.is_some()) {
             Ok(incoming) => incoming,
             Err(SendError::ClientGone) => {
                 x.client_left();
-                return Tried::Answered;
+                return Some(Tried::Answered);
             }
-            Err(error) => return send_failed(x, node, &error),
+            Err(error) => return Some(send_failed(x, node, &error)),
         };
         let status = incoming.status();
         if status == 400 && settings.refuses_long {
-            match too_long(x, incoming) {
-                None => return Tried::Answered,
-                Some(Long::Counted { tokens, limit }) => {
-                    x.node_done();
-                    if again {
-                        again = false;
-                        x.draft
-                            .step(format!("{} counted {tokens} tokens", node.name));
-                        asked.counted = Some(tokens);
-                        continue;
-                    }
-                    return context_too_small(tokens, limit);
-                }
-                Some(Long::Other(error)) => {
-                    x.tell(&error, Outcome::UpstreamError);
-                    return Tried::Answered;
-                }
-            }
+            return self.refused_as_long(x, asked, incoming);
         }
         if retryable(status) {
             x.router.observe_status(node, status);
-            return refused_by_node(x, node, incoming);
+            return Some(refused_by_node(x, node, incoming));
         }
-        return Tried::Opened(Box::new(Opened {
+        let worded = in_own_words.or_else(|| self.translated.take());
+        Some(Tried::Opened(Box::new(Opened {
             incoming,
-            translator: translated.map(|(_, _, translator)| translator),
+            translator: worded.map(|worded| worded.translator),
             stream: parsed.stream(),
-        }));
+        })))
     }
-}
 
-/// How a request is changed for the model that is loaded.
-#[derive(Default)]
-struct Settings {
-    /// `num_ctx` and further options, as JSON text.
-    options: Vec<(&'static str, String)>,
-    /// Whether the node is to refuse a prompt that is longer than the context instead of cutting it.
-    refuses_long: bool,
-    loaded: bool,
-    /// A load that is avoided.
-    avoided: Option<Avoided>,
-}
+    /// The request in Ollama's own form, where it came in another one that cannot say what the node has to be told.
+    fn in_own_words(
+        &self,
+        x: &mut Exchange<'_, '_>,
+        settings: &Settings,
+    ) -> Result<Option<InOtherWords>, TranslateError> {
+        let form = foreign_form(&x.endpoint).filter(|_| self.native && settings.says_more());
+        let Some(form) = form else {
+            return Ok(None);
+        };
+        let done = wording::in_own_words(x, form, self.body, self.candidate, settings)?;
+        let came = &x.draft.record.path;
+        let step = format!("{came} cannot say its context: sent as {}", done.path);
+        x.draft.step(step);
+        Ok(Some(done))
+    }
 
-impl Settings {
-    fn of(parsed: &Parsed<'_>, asked: &Asked, admitted: &Admitted, native: bool) -> Self {
-        let mut settings = Self {
-            loaded: admitted.loaded,
-            ..Self::default()
-        };
-        let Some(window) = admitted.window else {
-            return settings;
-        };
-        settings.avoided = window.avoided;
-        if !native {
-            return settings;
-        }
-        let generates = matches!(parsed.endpoint(), Endpoint::Chat | Endpoint::Generate);
-        settings.refuses_long = generates
-            && !parsed.says_truncate()
-            && !parsed.load_only()
-            && window
-                .context
-                .is_some_and(|context| asked.may_exceed(context));
-        let mut set = |name, value: String| settings.options.push((name, value));
-        if let Some(context) = window.sent {
-            set("num_ctx", context.to_string());
-        }
-        if let RunnerEdit::Replaced(options) = &admitted.runner {
-            let loaded = written(options);
-            for (name, value) in &loaded {
-                set(name, value.to_string());
-            }
-            // Ollama takes `null` for an absent option.
-            for (name, _) in written(&asked.runner) {
-                if !loaded.iter().any(|(kept, _)| *kept == name) {
-                    set(name, "null".to_owned());
+    /// A 400 of a node that was told not to cut the prompt.
+    fn refused_as_long(
+        &mut self,
+        x: &mut Exchange<'_, '_>,
+        asked: &mut Asked,
+        incoming: Incoming,
+    ) -> Option<Tried> {
+        match too_long(x, incoming) {
+            None => Some(Tried::Answered),
+            Some(Long::Counted { tokens, limit }) => {
+                x.node_done();
+                if std::mem::replace(&mut self.counted, true) {
+                    return Some(context_too_small(tokens, limit));
                 }
+                x.draft
+                    .step(format!("{} counted {tokens} tokens", self.node.name));
+                asked.counted = Some(tokens);
+                None
+            }
+            Some(Long::Other(error)) => {
+                x.tell(&error, Outcome::UpstreamError);
+                Some(Tried::Answered)
             }
         }
-        settings
-    }
-
-    /// Writes down what was done for the request before it is sent.
-    fn note(&self, x: &mut Exchange<'_, '_>, candidate: &Candidate) {
-        if self.loaded {
-            let (model, node) = (&candidate.model, &candidate.node);
-            x.draft
-                .step(format!("`{model}` was loaded for it on {node}"));
-        }
-        if let Some(avoided) = self.avoided {
-            x.draft.step(match avoided.ms {
-                Some(ms) => Cow::Owned(format!("reload avoided: about {ms} ms")),
-                None => Cow::Borrowed("reload avoided"),
-            });
-        }
-    }
-
-    fn edits(&self) -> Vec<Edit<'_>> {
-        let options = self
-            .options
-            .iter()
-            .map(|(name, value)| Edit::SetOption(name, value));
-        let refuses = self
-            .refuses_long
-            .then_some(Edit::SetTop("truncate", "false"));
-        options.chain(refuses).collect()
     }
 }
 

@@ -13,12 +13,13 @@ use super::measure::Place;
 use super::reading::Sent;
 use super::record::{Draft, Fallback, Outcome, RequestRecord, Timings, Tokens, millis};
 use super::watch::Owing;
+use crate::cluster::ModelName;
 use crate::dialect::{ApiError, Dialect, Endpoint, ErrorKind, Usage, cors_answer};
 use crate::http::server::{Framing, Reply, Request};
 use crate::routing::{Candidate, Decision, Observation, Predicted};
 
 /// Headers that a page may read.
-const EXPOSED: &str = "X-Gpurouter-Id, X-Gpurouter-Node, X-Gpurouter-Model, X-Gpurouter-Tier, X-Gpurouter-Plan, X-Gpurouter-Reason, X-Gpurouter-Fallback, X-Gpurouter-Truncated";
+const EXPOSED: &str = "X-Gpurouter-Id, X-Gpurouter-Node, X-Gpurouter-Model, X-Gpurouter-Tier, X-Gpurouter-Plan, X-Gpurouter-Reason, X-Gpurouter-Fallback, X-Gpurouter-Truncated, X-Gpurouter-Canonical";
 
 /// One request under way.
 pub(super) struct Exchange<'x, 'c> {
@@ -85,6 +86,7 @@ impl<'x, 'c> Exchange<'x, 'c> {
             gpu: None,
             cost_saved_usd: None,
             truncated: None,
+            canonical: Vec::new(),
             task: clip(task, 64),
             candidates: Arc::default(),
             timeline: Vec::with_capacity(4),
@@ -119,6 +121,18 @@ impl<'x, 'c> Exchange<'x, 'c> {
         let Some(permit) = &mut self.permit else {
             return;
         };
+        if permit.was_promised() {
+            let record = &self.draft.record;
+            let place = record.node.as_deref().zip(record.model.as_deref());
+            permit.cached(usage.cached_tokens.or_else(|| {
+                // A node that does not tell shows it by the time that it took.
+                let (node, model) = place?;
+                let speeds = self.router.measurements.now();
+                let speed = speeds.get(node, &ModelName::new(model));
+                let read = speed.tokens_read(usage.prompt_ms?)?;
+                Some(usage.prompt_tokens?.saturating_sub(read))
+            }));
+        }
         let parts = [usage.load_ms, usage.prompt_ms, usage.decode_ms];
         let worked = parts.into_iter().try_fold(0.0, |sum, ms| Some(sum + ms?));
         if let Some((all, worked)) = usage.total_ms.zip(worked) {
@@ -221,6 +235,9 @@ impl<'x, 'c> Exchange<'x, 'c> {
                 .collect();
             add("X-Gpurouter-Fallback", &tried.join(", "));
         }
+        if !record.canonical.is_empty() {
+            add("X-Gpurouter-Canonical", &record.canonical.join(", "));
+        }
         for (name, value) in cors(self.router, self.request) {
             add(name, &value);
         }
@@ -274,6 +291,10 @@ impl<'x, 'c> Exchange<'x, 'c> {
             (
                 "X-Gpurouter-Fallback",
                 (!tried.is_empty()).then(|| tried.join(", ")),
+            ),
+            (
+                "X-Gpurouter-Canonical",
+                (!record.canonical.is_empty()).then(|| record.canonical.join(", ")),
             ),
         ];
         let told: Vec<(&str, String)> = told

@@ -1,5 +1,6 @@
 //! The way of a request that a model answers: parse, decide, try the candidates, relay.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::asked::{self, Asked};
@@ -9,9 +10,9 @@ use super::exchange::Exchange;
 use super::reading::Sent;
 use super::record::Outcome;
 use super::relay::{self, Upstream};
-use crate::cluster::{ClusterSnapshot, Node};
-use crate::dialect::{self, ApiError, ErrorKind, Parsed, parse};
-use crate::routing::{Candidate, Decision, Family, Refusal, decide};
+use crate::cluster::{ClusterSnapshot, Model, Node};
+use crate::dialect::{self, ApiError, Endpoint, ErrorKind, Parsed, parse};
+use crate::routing::{Candidate, Decision, Family, Refusal, decide_by};
 
 /// Answers a request that a model answers.
 pub(super) fn forward(x: &mut Exchange<'_, '_>) {
@@ -59,6 +60,7 @@ fn open(x: &mut Exchange<'_, '_>) -> Option<Won> {
         }
     };
     let endpoint = x.endpoint.clone();
+    let body = made_constant(x, &endpoint, &body).map_or(body, Cow::Owned);
     let parsed = match parse(&endpoint, &body) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -79,6 +81,9 @@ fn open(x: &mut Exchange<'_, '_>) -> Option<Won> {
             return None;
         }
     };
+    if let Some(spared) = &decision.spared {
+        x.router.load_ahead(&snapshot, spared, &asked);
+    }
     let candidates = x.decided(decision);
     x.early = Early::of(x, &parsed);
     let mut failures: Vec<Failure> = Vec::new();
@@ -101,6 +106,21 @@ fn open(x: &mut Exchange<'_, '_>) -> Option<Won> {
     None
 }
 
+/// The body with what the configuration makes constant in it; `None` when that is nothing. All that follows sees it so.
+fn made_constant(x: &mut Exchange<'_, '_>, endpoint: &Endpoint, body: &[u8]) -> Option<Vec<u8>> {
+    let rules = &x.router.config.affinity.canonical;
+    if rules.is_empty() {
+        return None;
+    }
+    // What is wrong with a body is told by whoever reads it next.
+    let done = parse(endpoint, body).ok()?.canonical(rules)?;
+    x.draft.record.canonical = done.rules.iter().map(|rule| rule.as_str()).collect();
+    let names = x.draft.record.canonical.join(", ");
+    x.draft
+        .step(format!("made constant in the prompt: {names}"));
+    Some(done.body)
+}
+
 /// The decision for a parsed request; the same call answers `route`.
 pub(super) fn decide_for(
     x: &mut Exchange<'_, '_>,
@@ -115,8 +135,10 @@ pub(super) fn decide_for(
     let lane = asked::recognised(x, parsed, &mut facts);
     let asked = Asked::of(x, parsed, &facts, lane);
     let speeds = x.router.measurements.now();
-    let loads = x.router.forecasts(snapshot, &facts, &asked, &speeds);
-    let decision = decide(&facts, snapshot, &loads, &speeds, policy)?;
+    let forecast = |_: usize, node: &Arc<Node>, model: &Model| {
+        x.router.forecast(&facts, &asked, &speeds, node, model)
+    };
+    let decision = decide_by(&facts, snapshot, &forecast, &speeds, policy)?;
     Ok((decision, asked))
 }
 

@@ -1,9 +1,15 @@
 //! This machine's GPUs beside the nodes: which one serves a node, how much of it can be had, and how both are told.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
-use super::{Log, Warning};
-use crate::cluster::{ClusterSnapshot, Gpu, GpuProcess, GpuState, LoadedModel, Measure, Node};
+use super::gate::Measured;
+use super::{Log, Reservation, Router, Warning, lock};
+use crate::cluster::{
+    Claim, ClusterSnapshot, Demand, Gpu, GpuProcess, GpuState, Knowledge, LoadedModel, Measure,
+    ModelName, Need, Node, Room, Rules, Site, Surroundings, claims, place,
+};
 use crate::config::{Config, LogLevel, NodeConfig};
 use crate::gpu::{Inventory, OnChange};
 use crate::http::client::Origin;
@@ -11,6 +17,159 @@ use crate::vram::{Basis, Learned};
 
 /// Words in front of a card's name that people leave away.
 const MAKERS: [&str; 7] = ["nvidia", "geforce", "amd", "radeon", "intel", "r", "tm"];
+
+impl Router {
+    /// The nodes with what is known of their memory.
+    fn sites(&self, snapshot: &ClusterSnapshot) -> Vec<Site> {
+        let inventory = self.gpus.current();
+        Surroundings {
+            snapshot,
+            local: inventory.known().then_some(inventory.gpus.as_slice()),
+            // Nodes that are gpurouters load nothing for us.
+            reported: &BTreeMap::new(),
+            seen: &self.measurements.held(snapshot),
+            measure: Measure {
+                policy: self.config.memory,
+                basis: Basis::Api,
+                learned: &Learned::default(),
+                cards: &self.config.gpu.cards,
+            },
+            ram_free: None,
+            ram_bandwidth: None,
+            nodes_only: true,
+        }
+        .sites()
+    }
+
+    /// Has each node's scheduler know the memory that there is for its models.
+    pub(super) fn measure_memory(&self) {
+        let snapshot = self.snapshot();
+        let held = self.measurements.held(&snapshot);
+        for site in self.sites(&snapshot) {
+            // Its server may see a GPU that this program does not.
+            let held = site.name().is_some_and(|name| held.contains_key(name));
+            let measured = match (site.knowledge, site.capacity()) {
+                (Knowledge::NoGpu, _) if !held => Measured::NoGpu,
+                (_, Some(bytes)) => Measured::Bytes(bytes),
+                (_, None) => Measured::Unknown,
+            };
+            if let Some(node) = site.node.filter(|node| node.loads_models()) {
+                self.gates.measured(&node, measured);
+            }
+        }
+    }
+
+    /// Reserves the memory of a load at a node, so that no other load is planned with it; `evicts`: models that go before, as the node calls
+    /// them. `None` where nothing is known of the node's memory. Memory that nobody else was promised is never refused: how much of it is
+    /// free the node's scheduler has decided.
+    pub(super) fn promise_load(
+        &self,
+        node: &Node,
+        bytes: u64,
+        evicts: &[String],
+    ) -> Result<Option<Reservation>, String> {
+        let snapshot = self.snapshot();
+        let mut sites = self.sites(&snapshot).into_iter();
+        let Some(site) = sites.find(|site| site.name() == Some(node.name.as_str())) else {
+            return Ok(None);
+        };
+        let gone = site.node.iter().flat_map(|node| &node.loaded);
+        let freed = gone
+            .filter(|loaded| {
+                evicts
+                    .iter()
+                    .any(|name| ModelName::new(name) == loaded.name)
+            })
+            .filter_map(|loaded| loaded.vram_bytes)
+            .fold(0, u64::saturating_add);
+        let rooms = site.rooms.into_iter().map(|room| Room {
+            free_bytes: room.free_bytes.saturating_add(freed).min(room.usable_bytes),
+            ..room
+        });
+        let rooms: Vec<Room> = self.reservations.rooms(&rooms.collect::<Vec<_>>());
+        let demand = Demand {
+            need: Need::Bytes(bytes),
+            headroom: 1.0,
+        };
+        let rules = Rules {
+            strategy: self.config.gpu.strategy,
+            ..Rules::default()
+        };
+        let placement = place(&demand, &rooms, rules);
+        let wanted = claims(&placement, &rooms);
+        let promised = rooms.iter().any(|room| room.reserved_bytes > 0);
+        if wanted.is_empty() {
+            return if promised {
+                Err(format!(
+                    "memory of `{}` is promised to another load",
+                    node.name
+                ))
+            } else {
+                // More than there is: the node puts a part of it into main memory, and all that it has is taken.
+                let all = rooms.iter().map(|room| Claim {
+                    gpu: room.key(),
+                    bytes: room.free_bytes,
+                    free_bytes: room.free_bytes,
+                });
+                self.claim(node, &all.collect::<Vec<_>>())
+            };
+        }
+        self.claim(node, &wanted)
+    }
+
+    /// Keeps what was promised to a load until the node lists the model; `None`: it lists a copy of it already, and the caller has to keep it.
+    pub(super) fn keep_promise(
+        &self,
+        node: &str,
+        load: u64,
+        model: &ModelName,
+        promise: Reservation,
+    ) -> Option<Reservation> {
+        let snapshot = self.snapshot();
+        if snapshot
+            .node(node)
+            .is_some_and(|node| node.loaded(model).is_some())
+        {
+            return Some(promise);
+        }
+        let before = lock(&self.promised).insert(node.to_owned(), (load, model.clone(), promise));
+        // Given back without the lock.
+        drop(before);
+        None
+    }
+
+    /// That load is over.
+    pub(super) fn forget_promise(&self, node: &str, load: u64) {
+        let promise = {
+            let mut promised = lock(&self.promised);
+            let kept = promised.get(node);
+            kept.is_some_and(|(number, ..)| *number == load)
+                .then(|| promised.remove(node))
+        };
+        drop(promise);
+    }
+
+    /// From when on a node lists a model it is the node that tells what it holds.
+    pub(super) fn shows(&self, node: &Node) {
+        let promise = {
+            let mut promised = lock(&self.promised);
+            let kept = promised.get(&node.name);
+            kept.is_some_and(|(_, model, _)| node.loaded(model).is_some())
+                .then(|| promised.remove(&node.name))
+        };
+        drop(promise);
+    }
+
+    fn claim(&self, node: &Node, claims: &[Claim]) -> Result<Option<Reservation>, String> {
+        if claims.is_empty() {
+            return Ok(None);
+        }
+        let promise = self.reservations.claim(claims);
+        promise
+            .map(Some)
+            .map_err(|_| format!("memory of `{}` is promised to another load", node.name))
+    }
+}
 
 /// One GPU of [`super::Status`].
 #[derive(Debug, Clone, Serialize)]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::ClusterSnapshot;
 use crate::routing::speed::KeptModel;
 
 /// Form of the file.
@@ -74,6 +75,24 @@ impl Kept {
             )));
         }
         Ok(kept)
+    }
+
+    /// The most GPU memory in bytes that each of these nodes was ever seen to hold, by node.
+    pub fn held(&self, snapshot: &ClusterSnapshot) -> BTreeMap<String, u64> {
+        let here = |name: &str, url: &str| snapshot.node(name).is_some_and(|node| node.url == url);
+        let nodes = self.nodes.iter();
+        nodes
+            .filter(|(name, node)| node.vram_seen_bytes > 0 && here(name, &node.url))
+            .map(|(name, node)| (name.clone(), node.vram_seen_bytes))
+            .collect()
+    }
+
+    /// The same from the file in the directory of what is kept. A router warns of a file that it cannot use; here it only means that nothing was
+    /// seen.
+    pub fn seen(directory: Option<&Path>, snapshot: &ClusterSnapshot) -> BTreeMap<String, u64> {
+        let path = directory.map(Self::path);
+        let kept = path.and_then(|path| Self::load(&path).ok());
+        kept.unwrap_or_default().held(snapshot)
     }
 
     /// Moves an unusable file out of the way; returns where it is now.

@@ -175,6 +175,11 @@ impl Measurements {
         }
     }
 
+    /// The most GPU memory in bytes that each of these nodes was ever seen to hold, by node.
+    pub(super) fn held(&self, snapshot: &ClusterSnapshot) -> BTreeMap<String, u64> {
+        lock(&self.learned).kept.held(snapshot)
+    }
+
     /// Takes over what was kept of these nodes; returns those that were seen to hold something on a GPU.
     pub(super) fn restore(&self, kept: Kept, snapshot: &ClusterSnapshot) -> Vec<String> {
         let mut had_gpu = Vec::new();

@@ -2,6 +2,7 @@
 
 mod asked;
 mod attempt;
+mod describe;
 mod early;
 mod exchange;
 mod forward;
@@ -25,6 +26,7 @@ mod status;
 mod trace;
 mod trouble;
 mod watch;
+mod wording;
 
 pub use gpus::GpuStatus;
 pub use kept::{Kept, KeptNode};
@@ -49,7 +51,7 @@ use crate::dialect::{self, ApiError, Dialect, Endpoint, ErrorKind, Usage};
 use crate::gpu::{self, Sampler};
 use crate::http::client::{Client, Origin, SendError};
 use crate::http::server::{Handler, Limits, Refusal, Refused, Reply, Request, Server, Stopper};
-use crate::routing::{NodeLoad, RequestFacts, Speeds};
+use crate::routing::{Candidate, NodeLoad, RequestFacts, Speeds};
 use asked::Asked;
 use exchange::Exchange;
 use guard::HostRule;
@@ -78,8 +80,11 @@ pub struct Router {
     monitor: OnceLock<Monitor>,
     gpus: Sampler,
     optimizer: optimize::Optimizer,
+    describer: describe::Describer,
     /// Memory that is promised to loads which are under way.
     reservations: Arc<Reservations>,
+    /// The load for requests that is under way at a node: its number there, its model, and its memory until the node lists it.
+    promised: Mutex<HashMap<String, (u64, ModelName, Reservation)>>,
     hosts: HostRule,
     log: Log,
     ids: AtomicU64,
@@ -125,14 +130,20 @@ impl Bound {
         let loader = Arc::new(loader);
         let router = Arc::new(Router {
             snapshot: Mutex::new(Arc::new(ClusterSnapshot { nodes: unseen })),
-            gates: gate::Gates::new(gate::Rules::of(&config), Arc::clone(&loader)),
+            gates: gate::Gates::new(
+                gate::Rules::of(&config),
+                optimize::pins(&config, None),
+                Arc::clone(&loader),
+            ),
             measurements: measure::Measurements::default(),
             metrics: metrics::Metrics::default(),
             watch: watch::Watch::default(),
             ring: ring::Ring::default(),
             client: Client::new().map_err(io::Error::other)?,
             optimizer: optimize::Optimizer::new(Arc::clone(&prober)),
+            describer: describe::Describer::default(),
             reservations: Arc::default(),
+            promised: Mutex::default(),
             prober,
             origins: Mutex::new(HashMap::new()),
             monitor: OnceLock::new(),
@@ -158,7 +169,9 @@ impl Bound {
         router.monitor.get_or_init(|| monitor);
         router.wait_for_first_look();
         router.gpus.wait_for_first(FIRST_GPU_LOOK);
+        router.measure_memory();
         watch::start(&router)?;
+        describe::start(&router)?;
         Ok(Self { router, server })
     }
 
@@ -185,6 +198,7 @@ impl Bound {
         optimize::start(&self.router)?;
         let left = self.server.run(Arc::clone(&self.router))?.cut;
         self.router.optimizer.stop();
+        self.router.describer.stop();
         if let Some(monitor) = self.router.monitor.get() {
             monitor.stop();
         }
@@ -278,6 +292,7 @@ impl Router {
             *guard = Arc::new(ClusterSnapshot { nodes });
             before
         };
+        self.shows(&node);
         self.gates.observed(&node, began);
         if before == Some(node.state) {
             return;
@@ -333,43 +348,38 @@ impl Router {
         loads.first().map_or(0, |load| load.active)
     }
 
-    /// What sending a request to each of the snapshot's nodes would mean.
-    fn forecasts(
+    /// What sending the request to a model on a node would mean.
+    fn forecast(
         &self,
-        snapshot: &ClusterSnapshot,
         facts: &RequestFacts,
         asked: &Asked,
         speeds: &Speeds,
-    ) -> Vec<NodeLoad> {
+        node: &Arc<Node>,
+        model: &Model,
+    ) -> NodeLoad {
         let policy = &self.config.routing;
-        let named = facts.model.as_deref();
-        let Some(named) = named.filter(|named| !policy.routes_by_class(Some(named))) else {
-            return self.loads(snapshot);
+        let gate = self.gates.gate(node);
+        // What stands in because no class has a model is any model that there is: its scheduler need not know them all.
+        if policy.routes_by_class(facts.model.as_deref()) && !policy.names(&model.name) {
+            return gate.load(node);
+        }
+        let speed = speeds.get(&node.name, &model.name);
+        let asked = asked.for_node(node);
+        gate.forecast(node, model, &asked, &speed)
+    }
+
+    /// Has a model loaded for a request of its class that another model answers, where nothing has to go for it.
+    fn load_ahead(&self, snapshot: &ClusterSnapshot, spared: &Candidate, asked: &Asked) {
+        let Some(node) = snapshot.node(&spared.node) else {
+            return;
         };
-        let name = ModelName::new(policy.alias(named).unwrap_or(named));
-        let holders = snapshot.nodes.iter().filter_map(|node| node.model(&name));
-        let digests: Vec<&str> = holders
-            .filter_map(|model| model.digest.as_deref())
-            .collect();
-        let same = |model: &&Model| {
-            let digest = model.digest.as_deref();
-            digest.is_some_and(|digest| digests.contains(&digest))
-        };
-        let forecast = |node: &Arc<Node>| {
-            let model = node
-                .model(&name)
-                .or_else(|| node.models.iter().find(same))
-                .filter(|_| node.state.usable());
-            match model {
-                Some(model) => {
-                    let speed = speeds.get(&node.name, &model.name);
-                    let asked = asked.for_node(node);
-                    self.gates.gate(node).forecast(node, model, &asked, &speed)
-                }
-                None => NodeLoad::default(),
-            }
-        };
-        snapshot.nodes.iter().map(forecast).collect()
+        if let Some(model) = node.model(&ModelName::new(&spared.model)) {
+            let speed = self.measurements.now().get(&node.name, &model.name);
+            let asked = asked.for_node(node);
+            self.gates
+                .gate(node)
+                .load_ahead(node, model, &asked, &speed);
+        }
     }
 
     /// A load found the node out of reach.

@@ -1,5 +1,7 @@
 //! Keeps the priority models on GPUs while the router runs, and answers what it would do.
 
+mod permission;
+
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::io;
@@ -8,12 +10,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Reservation, Router, local, lock};
+use super::gate::Pins;
+use super::{Router, local, lock};
 use crate::backend::{LONGEST_LOAD, Prober};
 use crate::cluster::{Action, Change, ClusterSnapshot, Goal, Impossible, ModelName, Site, Usage};
-use crate::config::LogLevel;
-use crate::keeper::{self, Document, Done, Event, Keeper, Limits, Planned, View, Wish};
+use crate::config::{Config, LogLevel};
+use crate::keeper::{self, Document, Done, Event, Keeper, Limits, Needs, Planned, View, Wish};
 use crate::vram::Learned;
+use permission::Permission;
 
 /// How long after a cycle the nodes' new state is waited for, so that the next one does not plan for the old.
 const SEEN_WITHIN: Duration = Duration::from_secs(3);
@@ -21,6 +25,19 @@ const SEEN_WITHIN: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(50);
 /// Records of the ring that tell of a model's use.
 const LATELY: usize = 512;
+
+/// The models that requests leave in memory: the priority models, and those that somebody asked to be loaded for good.
+pub(super) fn pins(config: &Config, wish: Option<&Wish>) -> Pins {
+    let asked = wish
+        .iter()
+        .flat_map(|wish| &wish.models)
+        .map(|(name, _)| name);
+    let models = config.residency.models.iter().take(keeper::MOST_WANTED);
+    models
+        .chain(asked)
+        .map(|name| ModelName::new(name))
+        .collect()
+}
 
 /// What the cycles share.
 #[derive(Debug)]
@@ -61,6 +78,11 @@ impl Optimizer {
             stop: AtomicBool::new(false),
             counts: Counts::default(),
         }
+    }
+
+    /// What models need, as far as it was asked.
+    pub(super) fn needs(&self) -> &Needs {
+        self.keeper.needs()
     }
 
     /// Wants a cycle now: a node has come back, perhaps with nothing in memory.
@@ -163,7 +185,9 @@ impl Optimizer {
         let counts = &self.counts;
         let one = |count: &AtomicU64| count.fetch_add(1, Ordering::Relaxed);
         if !done.ok() {
-            one(&counts.failures);
+            if !done.put_off {
+                one(&counts.failures);
+            }
             return;
         }
         match change.action {
@@ -223,6 +247,7 @@ impl Router {
     /// Does it, and tells what came of it; `None` when the router is stopping.
     pub(super) fn optimize_apply(&self, wish: &Wish) -> Option<Document> {
         let _turn = self.optimizer.enter()?;
+        self.gates.pin(pins(&self.config, Some(wish)));
         self.optimizer.keeper.begin(&self.snapshot());
         Some(self.carry_out(wish))
     }
@@ -262,57 +287,25 @@ impl Router {
         if planned.plan.settled() {
             return Document::settled("router", planned);
         }
-        let mut planned = planned;
-        let promises = self.promise(&mut planned);
         let tell = |event: Event<'_>| self.tell_step(event);
+        let permits = Permission::of(self, &snapshot, &planned);
         let limits = Limits {
             load: self.config.timeouts.load.unwrap_or(LONGEST_LOAD),
             stop: &self.optimizer.stop,
+            permits: &permits,
         };
         let done = self
             .optimizer
             .keeper
             .apply(&planned.plan, &snapshot, limits, &tell);
+        drop(permits);
         for (change, done) in planned.plan.changes.iter().zip(&done) {
             self.optimizer.count(change, done);
         }
         let now = keeper::after(&snapshot, &planned.plan.changes, &done);
         let document = Document::applied("router", planned, &done, self.planned(wish, &now));
         self.look_again(&document.changes, &snapshot);
-        // From here on the nodes themselves tell what they hold.
-        drop(promises);
         document
-    }
-
-    /// Reserves what the plan's loads take, node by node. A node whose memory was promised to somebody else since the plan was made is left alone.
-    fn promise(&self, planned: &mut Planned) -> Vec<Reservation> {
-        let mut nodes: Vec<String> = planned
-            .plan
-            .changes
-            .iter()
-            .map(|change| change.node.clone())
-            .collect();
-        nodes.sort_unstable();
-        nodes.dedup();
-        let mut promises = Vec::new();
-        let mut refused: Vec<String> = Vec::new();
-        for node in nodes {
-            match self.reservations.claim(&planned.claims(&node)) {
-                Ok(promise) => promises.push(promise),
-                Err(_) => refused.push(node),
-            }
-        }
-        while let Some(node) = refused.pop() {
-            let text = format!("memory of `{node}` was promised to another load");
-            self.log.event(LogLevel::Debug, &text);
-            // What waited for a load there falls away too, with all that was to follow it.
-            let waiting = (planned.plan.changes.iter())
-                .filter(|change| change.after.as_ref() == Some(&node))
-                .map(|change| change.node.clone());
-            refused.extend(waiting);
-            planned.plan.changes.retain(|change| change.node != node);
-        }
-        promises
     }
 
     fn planned(&self, wish: &Wish, snapshot: &ClusterSnapshot) -> Planned {
@@ -321,7 +314,7 @@ impl Router {
         let usage = |node: &str, model: &ModelName| {
             let key = (node.to_owned(), model.clone());
             uses.get(&key).copied().unwrap_or(Usage {
-                active: self.busy(snapshot, node),
+                active: self.at_work(snapshot, node, model),
                 load_ms: self.measurements.now().get(node, model).load_ms,
                 ..Usage::default()
             })
@@ -331,6 +324,8 @@ impl Router {
             local: inventory.known().then_some(inventory.gpus.as_slice()),
             learned: &Learned::default(),
             ram_free: None,
+            reported: &self.prober.reported(snapshot),
+            seen: &self.measurements.held(snapshot),
             promised: &|sites: Vec<Site>| {
                 sites
                     .into_iter()
@@ -345,20 +340,15 @@ impl Router {
         self.optimizer.keeper.plan(&self.config, wish, view)
     }
 
-    /// Whether the node has requests, ours or, where it tells, anybody's. Which of its models they use is not known, so all of them are at work.
-    fn busy(&self, snapshot: &ClusterSnapshot, node: &str) -> bool {
+    /// Whether a model has requests, ours or, where the node tells that it has more than those, anybody's: which models these use is not known,
+    /// so all of them are at work.
+    fn at_work(&self, snapshot: &ClusterSnapshot, node: &str, model: &ModelName) -> bool {
         let Some(node) = snapshot.node(node) else {
             return false;
         };
-        let one = std::slice::from_ref(node);
-        let ours = self.gates.loads(one).first().copied().unwrap_or_default();
+        let ours = self.active(node);
         // A load that requests wait for is work too.
-        let loading = self
-            .gates
-            .counts(one)
-            .iter()
-            .any(|(_, load)| load.is_some());
-        ours.active > 0 || ours.queued > 0 || loading || node.running > Some(0)
+        node.running > Some(ours) || self.gates.gate(node).at_work(model)
     }
 
     /// The use of every model that had requests lately.
@@ -380,7 +370,7 @@ impl Router {
             let entry = uses
                 .entry((node.clone(), model.clone()))
                 .or_insert_with(|| Usage {
-                    active: self.busy(snapshot, node),
+                    active: self.at_work(snapshot, node, &model),
                     load_ms: speeds.get(node, &model).load_ms,
                     ..Usage::default()
                 });
@@ -435,6 +425,11 @@ impl Router {
         for name in &names {
             self.poke(name);
         }
+        self.seen_anew(&names, before);
+    }
+
+    /// Waits a moment until these nodes have been looked at since that snapshot.
+    pub(super) fn seen_anew(&self, names: &[&str], before: &ClusterSnapshot) {
         let until = Instant::now() + SEEN_WITHIN;
         let stale = || {
             let now = self.snapshot();

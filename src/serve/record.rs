@@ -135,6 +135,8 @@ pub struct RequestRecord {
     pub cost_saved_usd: Option<f64>,
     /// Whether the node cut the prompt; `None` when it does not tell what it read, or that leaves it open.
     pub truncated: Option<bool>,
+    /// Rules of `[affinity] canonical` that made something of the prompt constant.
+    pub canonical: Vec<&'static str>,
     /// What the client said the request is for (`X-Gpurouter-Task`), `general` when it said nothing.
     pub task: String,
     /// Every node that was considered; told by `why`.
@@ -247,6 +249,9 @@ impl RequestRecord {
             if let Some(ms) = value {
                 let _ = write!(line, " {name}={ms:.1}ms");
             }
+        }
+        if !self.canonical.is_empty() {
+            let _ = write!(line, " canonical={}", self.canonical.join(","));
         }
         if let Some(gpu) = self.gpu_used {
             let _ = write!(line, " gpu_used={gpu}");

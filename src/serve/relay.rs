@@ -1,6 +1,7 @@
 //! The answer on its way back: pieces as they arrive for streams, complete bodies for the rest, and the truth when a node stops short.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::exchange::{Exchange, header_safe};
 use super::reading::{TRUNCATED, check};
@@ -489,6 +490,7 @@ fn translated_stream(
         (error, Outcome::UpstreamError)
     } else if translator.finish(nanos(x), &mut out).is_ok() {
         let usage = translated_usage(&translator);
+        x.counted(&usage);
         let cut = check(x, upstream.node, upstream.candidate, &usage);
         end_told(x, &[&out], cut);
         return Some(usage);
@@ -563,6 +565,7 @@ fn translated_whole(
     }
     add_head(x, &upstream.incoming, true);
     let further = [("Content-Type", translator.content_type())];
+    x.counted(&usage);
     x.node_done();
     if x.reply.full(200, &further, &answer).is_err() {
         client_gone(x);
@@ -576,10 +579,16 @@ fn nanos(x: &Exchange<'_, '_>) -> u64 {
 
 fn translated_usage(translator: &ReplyTranslator) -> Usage {
     let (prompt_tokens, completion_tokens, cached_tokens) = translator.usage();
+    let milliseconds =
+        |nanos: Option<u64>| Some(Duration::from_nanos(nanos?).as_secs_f64() * 1000.0);
+    let (prompt_ms, decode_ms) = translator.times();
+    let (prompt_ms, decode_ms) = (milliseconds(prompt_ms), milliseconds(decode_ms));
     Usage {
         prompt_tokens,
         completion_tokens,
         cached_tokens,
+        prompt_ms,
+        decode_ms,
         ..Usage::default()
     }
 }

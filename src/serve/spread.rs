@@ -374,6 +374,7 @@ fn candidate_for(node: &Node, name: &ModelName) -> Candidate {
         predicted: Predicted::default(),
         reason: "only_candidate",
         resident: false,
+        costs_others: false,
     }
 }
 

@@ -256,6 +256,7 @@ fn follow(router: &Weak<Router>, path: Option<&Path>) {
     while let Some(router) = router.upgrade() {
         let goes_on = router.watch.rest();
         router.look_around();
+        router.measure_memory();
         if goes_on && written.elapsed() < KEEP_INTERVAL {
             continue;
         }

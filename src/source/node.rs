@@ -42,6 +42,23 @@ struct Details {
 struct Listing {
     #[serde(default)]
     meta: Option<Meta>,
+    #[serde(default)]
+    status: Option<Status>,
+}
+
+/// In router mode: the command line of the model's own server.
+#[derive(Default, Deserialize)]
+struct Status {
+    #[serde(default)]
+    args: Vec<String>,
+}
+
+impl Status {
+    /// The file that it is or would be started with.
+    fn file(&self) -> Option<&str> {
+        let at = (self.args.iter()).position(|arg| matches!(arg.as_str(), "-m" | "--model"))?;
+        self.args.get(at + 1).map(String::as_str)
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -138,7 +155,8 @@ fn llama_server(prober: &Prober, node: &Node, model: &Model) -> Told {
     let meta = listing.meta.unwrap_or_default();
     found.parameters = meta.n_params.filter(|count| *count > 0);
     found.size_bytes = found.size_bytes.or(meta.size);
-    let without = match served_file(prober, node, model) {
+    let status = listing.status.unwrap_or_default();
+    let without = match served_file(prober, node, model, status.file()) {
         Err(why) => Some(format!("node {}: {why}", node.name)),
         Ok(path) => match file::read(Path::new(&path)) {
             Err(error) => Some(format!(
@@ -157,14 +175,22 @@ fn llama_server(prober: &Prober, node: &Node, model: &Model) -> Told {
     Told { found, without }
 }
 
-/// The path of the file that a llama-server on this machine serves.
-fn served_file(prober: &Prober, node: &Node, model: &Model) -> Result<String, String> {
+/// The path of the file that a llama-server on this machine serves. `told`: the one that it names in its list, which it does in router mode.
+fn served_file(
+    prober: &Prober,
+    node: &Node,
+    model: &Model,
+    told: Option<&str>,
+) -> Result<String, String> {
     let here = Url::parse(&node.url).is_ok_and(|url| is_loopback(&url));
     if !here {
         return Err(
             "a llama-server tells a model's size only, and its file is on another machine"
                 .to_owned(),
         );
+    }
+    if let Some(path) = told.filter(|path| Path::new(path).is_absolute()) {
+        return Ok(path.to_owned());
     }
     let props = prober
         .llama_props(node, model)

@@ -119,6 +119,23 @@ pub fn ollama_trained_for(test: &str, models: &[(&str, u32)]) -> Option<Server> 
     Some(server)
 }
 
+/// A llama-server in router mode with these chat models, so many of them loaded at once; `None`, told on stderr, where the program is not named.
+pub fn llama_on_demand(test: &str, models: &[&str], most: u32) -> Option<Server> {
+    let [program] = named(test, [LLAMA_SERVER])?;
+    let home = Scratch::new();
+    let directory = home.path().join("models");
+    fs::create_dir(&directory).expect("a writable scratch directory");
+    for name in models {
+        let file = directory.join(format!("{name}.gguf"));
+        fs::copy(tiny_gguf(), file).expect("room for a tiny model");
+    }
+    let mut command = Command::new(&program);
+    command.arg("--models-dir").arg(&directory);
+    command.args(["--models-max", &most.to_string(), "--host", "127.0.0.1"]);
+    command.args(["--port", "0", "-n", "64", "-t", "1", "-c", "2048"]);
+    Some(Server::start(&program, home, &mut command))
+}
+
 /// The file that `tiny` was made of.
 pub fn tiny_gguf() -> &'static Path {
     &models_files().0

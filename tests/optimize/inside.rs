@@ -155,6 +155,156 @@ fn a_model_at_work_is_not_disturbed() {
     assert_eq!(holds(&fleet.urls()[0]), ["llama3.2:3b 100% pinned"]);
 }
 
+/// A busy model does not protect an idle one beside it: which of a node's models are at work is known.
+#[test]
+fn an_idle_model_goes_although_another_one_at_the_node_is_at_work() {
+    let mut node = spec("gpu0", 10, &["llama3.1", "llama3.2:1b", "llama3.2:3b"]);
+    node.hardware.speed = Some(Speed {
+        prefill: 1000.0,
+        decode: 20.0,
+    });
+    node.answer_tokens = Some(60);
+    let fleet = start(vec![node]);
+    let config = format!(
+        "vram_safety_margin = 0.8\nauto_optimize = false\npriority_models = [\"llama3.2:3b\"]\n{}",
+        nodes_of(&fleet)
+    );
+    let router = Router::start(&[], &config);
+    router.wait_ready(1);
+    let ask = |model: &str, tokens: u64| {
+        let url = router.url.clone();
+        let body = json!({"model": model, "stream": false, "messages": [{"role": "user", "content": "hello"}],
+            "options": {"num_predict": tokens, "num_ctx": 2048}});
+        std::thread::spawn(move || post(&format!("{url}/api/chat"), &body))
+    };
+    assert_eq!(ask("llama3.2:1b", 1).join().unwrap().status, 200);
+    let busy = ask("llama3.1", 60);
+    // Its load is over, and the router has seen what is loaded.
+    let answers = || calls(fleet.node(0)).contains(&"/api/chat llama3.1".to_owned());
+    let loaded = || {
+        let node = router.api("/gpurouter/api/status")["nodes"][0].clone();
+        node["loaded"]
+            .as_array()
+            .is_some_and(|list| list.len() == 2)
+    };
+    assert!(eventually(LIMIT, || answers() && loaded()));
+    let done: Value = post(
+        &format!("{}/gpurouter/api/optimize", router.url),
+        &json!({}),
+    )
+    .json();
+    assert_eq!(
+        steps(&done),
+        ["unload gpu0 llama3.2:1b", "load gpu0 llama3.2:3b"],
+        "{done}"
+    );
+    assert_eq!(
+        (&done["failed"], &done["applied"]),
+        (&json!([]), &json!(true))
+    );
+    assert!(!busy.is_finished(), "it was at work all the time");
+    assert_eq!(busy.join().unwrap().status, 200);
+}
+
+/// When each load at a node began and ended, by model.
+fn loads_of(
+    node: &gpurouter::sim::Node,
+) -> Vec<(String, std::time::Instant, Option<std::time::Instant>)> {
+    let journal = node.journal();
+    let loads = journal
+        .iter()
+        .filter(|record| matches!(record.path.as_str(), "/api/generate" | "/api/embed"));
+    loads
+        .map(|record| (record.model.clone().unwrap(), record.started, record.ended))
+        .collect()
+}
+
+/// Loads for requests and those of the plan are never under way at a node at the same time, and a request for what is being loaded joins.
+#[test]
+fn a_node_has_one_load_at_a_time_whoever_wants_it() {
+    let mut node = spec(
+        "gpu0",
+        8,
+        &["llama3.2:1b", "llama3.2:3b", "nomic-embed-text"],
+    );
+    node.hardware.load_time = Some(Duration::from_millis(700));
+    let fleet = start(vec![node]);
+    let config = format!(
+        "auto_optimize = false\npriority_models = [\"llama3.2:3b\"]\n{}",
+        nodes_of(&fleet)
+    );
+    let router = Router::start(&[], &config);
+    router.wait_ready(1);
+    let ask = |model: &str| {
+        let url = router.url.clone();
+        let body = json!({"model": model, "stream": false, "messages": [{"role": "user", "content": "hello"}],
+            "options": {"num_predict": 2}});
+        std::thread::spawn(move || post(&format!("{url}/api/chat"), &body))
+    };
+    let optimize = |models: &str| {
+        let url = format!("{}/gpurouter/api/optimize?models={models}", router.url);
+        std::thread::spawn(move || post(&url, &json!({})))
+    };
+    let begun = |count: usize| eventually(LIMIT, || loads_of(fleet.node(0)).len() >= count);
+    // A request's load first, the plan's beside it.
+    let first = ask("llama3.2:1b");
+    assert!(begun(1));
+    let planned = optimize("llama3.2:3b");
+    assert!(begun(2));
+    // While the plan's is under way: one request joins it, one wants another model loaded.
+    let (joins, waits) = (ask("llama3.2:3b"), optimize("nomic-embed-text"));
+    for asked in [first, joins] {
+        assert_eq!(asked.join().unwrap().status, 200);
+    }
+    for planned in [planned, waits] {
+        let done: Value = planned.join().unwrap().json();
+        assert_eq!(done["failed"], json!([]), "{done}");
+    }
+    let loads = loads_of(fleet.node(0));
+    let names: Vec<&str> = loads.iter().map(|(model, ..)| model.as_str()).collect();
+    assert_eq!(
+        names,
+        ["llama3.2:1b", "llama3.2:3b", "nomic-embed-text:latest"]
+    );
+    for pair in loads.windows(2) {
+        assert!(
+            pair[0].2.is_some_and(|ended| ended <= pair[1].1),
+            "{loads:?}"
+        );
+    }
+}
+
+/// F17 across nodes and across both: two servers share this machine's one GPU, and its memory is promised to one load at a time.
+#[test]
+fn memory_of_a_shared_gpu_is_promised_to_one_load_at_a_time() {
+    let servers = ["one", "two"].map(|name| {
+        let mut node = spec(name, 8, &["llama3.1"]);
+        node.hardware.load_time = Some(Duration::from_millis(700));
+        node
+    });
+    let fleet = start(servers.to_vec());
+    let urls = fleet.urls();
+    let config = format!(
+        "auto_optimize = false\n[[node]]\nname = \"one\"\nurl = \"{}\"\n[[node]]\nname = \"two\"\nurl = \"{}\"\n",
+        urls[0], urls[1]
+    );
+    let router = Router::start(&["--gpus", "8GiB"], &config);
+    router.wait_ready(2);
+    let ask = |node: usize| {
+        let body = json!({"model": "llama3.1", "stream": false, "options": {"num_predict": 2},
+            "messages": [{"role": "user", "content": format!("hello {node}")}]});
+        let url = router.url.clone();
+        std::thread::spawn(move || post(&format!("{url}/api/chat"), &body))
+    };
+    let first = ask(0);
+    let loads = || [0, 1].map(|node| loads_of(fleet.node(node)).len());
+    assert!(eventually(LIMIT, || loads().iter().sum::<usize>() == 1));
+    // The other server has the model too, and to the plan it looks as if it had all the memory but what is promised.
+    let plan = router.api("/gpurouter/api/optimize?models=llama3.1");
+    assert_eq!(steps(&plan), [""; 0], "{plan}");
+    assert_eq!(first.join().unwrap().status, 200);
+}
+
 /// The command asks the running router, which knows what is at work, and has it act.
 #[test]
 fn the_command_goes_through_the_running_router() {

@@ -1,9 +1,10 @@
 //! Nodes that are no Ollama of today: a llama-server in router mode, and an Ollama that lists no capabilities.
 
+use gpurouter::sim::Fleet;
 use serde_json::{Value, json};
 
-use super::common::{Kind, LIMIT, Peer, Request, Stub, reply};
-use super::{User, finish, start};
+use super::common::{Kind, LIMIT, Peer, Request, Router, Scratch, Stub, eventually, reply};
+use super::{User, finish, holds, nodes_of, spec, start};
 
 fn ok(document: &Value) -> impl Fn(&Request, &mut Peer) + Send + Sync + 'static {
     let body = document.to_string();
@@ -128,4 +129,78 @@ fn an_ollama_without_capabilities_in_its_list_is_asked() {
         .unwrap()
         .to_owned();
     assert!(error.contains("does not hold it"), "{error}");
+}
+
+/// A node that is not known to be on this machine, of whose memory the configuration says nothing.
+fn elsewhere(url: &str) -> (String, String) {
+    // This machine under a name that says nothing of it.
+    let url = url.replace("127.0.0.1", "0.0.0.0");
+    (format!("[[node]]\nname = \"far\"\nurl = \"{url}\"\n"), url)
+}
+
+/// A directory with what a router kept of a node: the most GPU memory that it was seen to hold.
+fn kept(url: &str, bytes: u64) -> (Scratch, String) {
+    let scratch = Scratch::new();
+    let kept = json!({"version": 1, "nodes": {"far": {"url": url, "vram_seen_bytes": bytes, "models": {}}}});
+    let file = scratch.write("measurements.json", &kept.to_string());
+    let directory = file
+        .parent()
+        .expect("a file in a directory")
+        .display()
+        .to_string();
+    (scratch, directory)
+}
+
+/// What a node was seen to hold counts for a plan as it counts for `fit`.
+#[test]
+fn a_node_of_unknown_memory_gets_what_it_was_seen_to_hold() {
+    let fleet: Fleet = start(vec![spec("far", 4, &["nomic-embed-text"])]);
+    let user = User::new(&start(vec![]), "");
+    let (node, url) = elsewhere(&fleet.urls()[0]);
+    let (_scratch, directory) = kept(&url, 2 << 30);
+    let wanted = "priority_models = [\"nomic-embed-text\"]\n";
+    let rest = |state: &str| format!("{wanted}[sources]\nstate_dir = \"{state}\"");
+    let empty = Scratch::new();
+    user.configure(
+        "gpurouter.toml",
+        &node,
+        &rest(&empty.path().display().to_string()),
+    );
+    let unknown = user.optimize(&["--json"]);
+    assert_eq!(unknown.changes(), [""; 0], "{unknown:?}");
+    assert!(
+        unknown.out.contains("memory of this node is not known"),
+        "{unknown:?}"
+    );
+    user.configure("gpurouter.toml", &node, &rest(&directory));
+    let seen = user.optimize(&["--json"]);
+    assert_eq!(
+        seen.changes(),
+        ["load far nomic-embed-text:latest"],
+        "{seen:?}"
+    );
+    // The cycle inside `serve` knows it too.
+    let router = Router::start(&[], &format!("{}\n{node}", rest(&directory)));
+    let pinned = ["nomic-embed-text:latest 100% pinned"];
+    assert!(eventually(LIMIT, || holds(&fleet.urls()[0]) == pinned));
+    drop(router);
+}
+
+/// The GPUs behind another gpurouter are told as it reports them.
+#[test]
+fn the_memory_behind_another_gpurouter_is_its_own_report() {
+    let fleet = start(vec![spec("gpu0", 4, &["llama3.2:1b"])]);
+    let rest = "auto_optimize = false\n[security]\nhosts = [\"0.0.0.0\"]\n";
+    let router = Router::start(&["--gpus", "24GiB"], &format!("{rest}{}", nodes_of(&fleet)));
+    router.wait_ready(1);
+    let user = User::new(&start(vec![]), "");
+    let (node, _) = elsewhere(&router.url);
+    user.configure("gpurouter.toml", &node, "");
+    let report = user.optimize(&["--json", "--report-only"]);
+    let far = &report.json()["nodes"][0];
+    assert_eq!(
+        (&far["node"], &far["total_bytes"]),
+        (&json!("far"), &json!(24_u64 << 30)),
+        "{report:?}"
+    );
 }

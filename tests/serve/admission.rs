@@ -129,6 +129,7 @@ fn a_llama_server_gets_as_many_requests_as_it_has_slots() {
     let router = start(&[("only", node.url())], "");
     let waiting: Vec<_> = (0..6).map(|_| ask(&router)).collect();
     wait_load(&router, 4, 2);
+    node.wait_request(4);
     assert_eq!(node.requests().len(), 4);
     open.store(true, Ordering::SeqCst);
     assert!(

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::common::client::{self, End};
-use super::common::{Router, Sim, Stub, reply};
+use super::common::{LIMIT, Router, Sim, Stub, eventually, reply};
 use super::{LARGE, SMALL, chat, record, start, told};
 
 const COMPLEX: &str = "Implement a binary search tree with insert and delete";
@@ -279,4 +279,81 @@ fn the_same_digest_is_the_same_model_under_any_name() {
     let answer = client::post(router.addr, "/api/chat", &chat("m", "hi", false));
     assert_eq!((answer.status, told(&answer, "node")), (200, "b"));
     assert_eq!(second.requests()[0].json()["model"], "copy-of-m:latest");
+}
+
+/// The classes' models at one node that has room for so many bytes, each of 1 MB.
+fn together(bytes: u64) -> (Stub, super::Router) {
+    let node = Stub::ollama(&[SMALL, LARGE], |request, peer| {
+        let mut answer =
+            reply::ollama_whole(request.json()["model"].as_str().unwrap_or(""), "text");
+        for (key, value) in [
+            ("load_duration", json!(1)),
+            ("prompt_eval_count", json!(700)),
+            ("prompt_eval_duration", json!(10_000_000)),
+            ("eval_count", json!(20)),
+            ("eval_duration", json!(10_000_000)),
+        ] {
+            answer[key] = value;
+        }
+        peer.send(&reply::json(200, &answer));
+    });
+    let url = node.url();
+    let config = format!(
+        "auto_optimize = false\n[[node]]\nname = \"only\"\nurl = \"{url}\"\nvram = {bytes}\n[routing]\n\
+         simple = {{ model = \"{SMALL}\" }}\nmoderate = {{ model = \"{LARGE}\" }}\ncomplex = {{ model = \"{LARGE}\" }}\n"
+    );
+    let router = super::Router::start(&["--log-format", "json"], &config);
+    router.wait_ready(1);
+    (node, router)
+}
+
+#[test]
+fn a_loaded_model_of_a_larger_class_answers_where_another_would_have_to_go_first() {
+    let (node, router) = together(1_500_000);
+    let ask = |prompt: &str| {
+        let answer = client::post(router.addr, "/api/chat", &chat("auto", prompt, false));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        told(&answer, "model").to_owned()
+    };
+    assert_eq!(ask(COMPLEX), LARGE);
+    for _ in 0..3 {
+        assert_eq!(ask(SIMPLE), LARGE);
+    }
+    assert_eq!(node.loads().len(), 1);
+    // Who names it gets it all the same, and then it is the one that is loaded; a smaller model answers nothing larger.
+    let named = client::post(router.addr, "/api/chat", &chat(SMALL, SIMPLE, false));
+    assert_eq!((named.status, ask(SIMPLE).as_str()), (200, SMALL));
+    assert_eq!(ask(COMPLEX), LARGE);
+    assert_eq!(node.loads().len(), 3);
+}
+
+#[test]
+fn a_model_that_another_answers_for_is_loaded_beside_it_where_there_is_room() {
+    let (node, router) = together(3_000_000);
+    node.set_load(std::time::Duration::from_millis(400), 200);
+    let turn = std::cell::Cell::new(0);
+    let ask = |prompt: &str| {
+        // Long enough to measure by, and never the same, so that nothing of it is in a cache.
+        turn.set(turn.get() + 1);
+        let code = format!("value_{} = 1\n", turn.get()).repeat(100);
+        let prompt = format!("{prompt}\n```\n{code}```");
+        let answer = client::post(router.addr, "/api/chat", &chat("auto", &prompt, false));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        told(&answer, "model").to_owned()
+    };
+    // Both are measured.
+    for prompt in [COMPLEX, SIMPLE, COMPLEX, SIMPLE] {
+        assert_eq!(ask(prompt), if prompt == SIMPLE { SMALL } else { LARGE });
+    }
+    // The small one is gone, as after a while without a request.
+    node.set_loaded(&[LARGE]);
+    let seen = || {
+        let loaded = router.api("/gpurouter/api/status")["nodes"][0]["loaded"].clone();
+        loaded.as_array().is_some_and(|list| list.len() == 1)
+    };
+    assert!(eventually(LIMIT, seen));
+    assert_eq!(ask(SIMPLE), LARGE);
+    assert!(eventually(LIMIT, || node.loads().len() == 3));
+    assert!(eventually(LIMIT, || ask(SIMPLE) == SMALL));
+    assert_eq!(node.loads().len(), 3);
 }

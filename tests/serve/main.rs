@@ -4,6 +4,7 @@
 mod common;
 
 mod admission;
+mod affinity;
 mod bytes;
 mod changes;
 mod classes;

@@ -430,17 +430,300 @@ fn embeddings_never_evict_a_chat_model() {
 }
 
 #[test]
-fn a_form_that_cannot_ask_for_a_window_is_refused_before_the_node_cuts_it() {
+fn a_form_that_cannot_ask_for_a_window_is_put_into_one_that_can() {
     let node = Stub::ollama(&["m"], reply::healthy);
     let router = start(&[("only", node.url())], "");
-    // The model was trained for 8192, but this form gets what the node takes by itself: 4096.
-    let long = chat("m", &"word ".repeat(8000), false);
+    // The model was trained for 8192; in this form the node would take 4096.
+    let long = chat("m", &"word ".repeat(5000), false);
     let answer = client::post(router.addr, "/v1/chat/completions", &long);
-    assert_eq!(answer.status, 400, "{}", answer.text());
-    assert_eq!(answer.json()["error"]["code"], "context_length_exceeded");
-    assert!(answer.text().contains("4096"), "{}", answer.text());
-    assert!(node.requests().is_empty());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.json()["object"], "chat.completion");
+    let sent = node.wait_request(1);
+    assert_eq!(sent.path(), "/api/chat");
+    assert_eq!(sent.json()["options"]["num_ctx"], 8192);
+    assert_eq!(sent.json()["truncate"], false);
+    record(&router, &answer);
+    let why = router.api(&format!("/gpurouter/api/why/{}", told(&answer, "id")));
+    assert!(why["timeline"].to_string().contains("/api/chat"), "{why}");
+    // A short one too, because its own form would have the model loaded again with 4096.
     let short = chat("m", "hi", false);
     let answer = client::post(router.addr, "/v1/chat/completions", &short);
     assert_eq!((answer.status, node.loads().len()), (200, 1));
+    assert_eq!(node.wait_request(2).path(), "/api/chat");
+}
+
+#[test]
+fn a_form_that_needs_no_word_of_ollama_s_is_sent_as_it_came() {
+    let node = Stub::ollama(&["m"], reply::healthy);
+    let router = start(&[("only", node.url())], "");
+    // Short, and with the context that the node takes by itself.
+    let body = chat("m", "hi", false);
+    for _ in 0..2 {
+        let answer = client::post(router.addr, "/v1/chat/completions", &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    for sent in node.requests() {
+        assert_eq!(sent.path(), "/v1/chat/completions");
+        assert_eq!(sent.body, body.to_string().into_bytes());
+    }
+}
+
+#[test]
+fn what_can_not_be_put_into_another_form_is_refused_before_the_node_cuts_it() {
+    let words = "word ".repeat(8000);
+    let completion = json!({"model": "m", "prompt": words, "stream": false});
+    let mut chosen = chat("m", &words, false);
+    chosen["tool_choice"] = json!("required");
+    let plain = chat("m", &words, false);
+    let pass = "[context]\nnum_ctx = \"pass\"\n";
+    for (path, long, rest) in [
+        ("/v1/completions", &completion, ""),
+        ("/v1/chat/completions", &chosen, ""),
+        ("/v1/chat/completions", &plain, pass),
+    ] {
+        let node = Stub::ollama(&["m"], reply::healthy);
+        let router = start(&[("only", node.url())], rest);
+        // The model was trained for 8192, but this gets what the node takes by itself: 4096.
+        let answer = client::post(router.addr, path, long);
+        assert_eq!(answer.status, 400, "{path} {rest}: {}", answer.text());
+        assert_eq!(answer.json()["error"]["code"], "context_length_exceeded");
+        assert!(answer.text().contains("4096"), "{}", answer.text());
+        assert!(node.requests().is_empty());
+        let mut short = chat("m", "hi", false);
+        short["tool_choice"] = json!("required");
+        let answer = client::post(router.addr, "/v1/chat/completions", &short);
+        assert_eq!(answer.status, 200);
+        let sent = node.wait_request(1);
+        assert_eq!(sent.path(), "/v1/chat/completions");
+        assert_eq!(sent.body, short.to_string().into_bytes());
+    }
+}
+
+#[test]
+fn the_policies_mean_the_same_for_every_form() {
+    let words = |tokens: usize| "word ".repeat(tokens);
+    // What a prompt of 2,900 words gets where nothing is loaded, and then one of 4,400.
+    for (policy, context) in [
+        ("raise-only", Some(8192)),
+        ("bucket", Some(8192)),
+        ("pin", Some(8192)),
+        // Sent as they came: what becomes of them is the client's and the node's business.
+        ("pass", None),
+    ] {
+        let node = Stub::ollama(&["m"], reply::healthy);
+        let rest = format!("[context]\nnum_ctx = \"{policy}\"\n");
+        let router = start(&[("only", node.url())], &rest);
+        let ask = |tokens| {
+            client::post(
+                router.addr,
+                "/v1/chat/completions",
+                &chat("m", &words(tokens), false),
+            )
+        };
+        let sent = |number| {
+            let request = node.wait_request(number);
+            let own = request.path() == "/api/chat";
+            let context = request.json()["options"]["num_ctx"].as_u64();
+            assert_eq!(own, context.is_some(), "{policy}");
+            context
+        };
+        for (number, tokens) in [(1, 2900), (2, 4400)] {
+            assert_eq!(ask(tokens).status, 200, "{policy}");
+            assert_eq!(sent(number), context, "{policy}");
+        }
+        assert_eq!(node.loads().len(), 1, "{policy}");
+        // The model was trained for 8192: more there is not, whatever the policy.
+        assert_eq!(ask(20_000).status, 400, "{policy}");
+    }
+}
+
+/// A node with room for so many bytes.
+fn with_room(node: &Stub, bytes: u64, rest: &str) -> super::Router {
+    let url = node.url();
+    let config = format!("{rest}\n[[node]]\nname = \"only\"\nurl = \"{url}\"\nvram = {bytes}\n");
+    let router = super::Router::start(&["--log-format", "json"], &config);
+    router.wait_ready(1);
+    router
+}
+
+/// The models that the router told the node to unload.
+fn unloaded(node: &Stub) -> Vec<String> {
+    let probes = node.probes();
+    let unloads = probes
+        .iter()
+        .filter(|probe| probe.path() == "/api/generate" && probe.json()["keep_alive"] == json!(0));
+    unloads
+        .map(|probe| {
+            probe.json()["model"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn a_request_evicts_no_priority_model_while_anything_else_can_go() {
+    let gone = |priority: &str| {
+        let node = Stub::ollama(&["kept", "other", "third"], reply::healthy);
+        let settings = format!("auto_optimize = false\npriority_models = [\"{priority}\"]");
+        // Two of them fit.
+        let router = with_room(&node, 2_600_000, &settings);
+        for (model, load_ms) in [("kept", 20), ("other", 300), ("third", 20)] {
+            node.set_load(Duration::from_millis(load_ms), 200);
+            let answer = client::post(router.addr, "/api/chat", &chat(model, "hi", false));
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+        unloaded(&node)
+    };
+    assert_eq!(gone("kept"), ["other"]);
+    // Without that the one goes which is back soonest.
+    assert_eq!(gone("none"), ["kept"]);
+}
+
+/// A verbose `/api/show` of a model of one layer: 256 bytes of KV cache for each token of context, and a few megabytes of buffers.
+fn described() -> Value {
+    let tensor = |name: &str, shape: &[u64]| json!({"name": name, "type": "F16", "shape": shape});
+    json!({"capabilities": ["completion"], "details": {"format": "gguf", "family": "llama"},
+        "model_info": {"general.architecture": "llama", "llama.block_count": 1, "llama.context_length": 8192,
+            "llama.embedding_length": 64, "llama.feed_forward_length": 128, "llama.attention.head_count": 1,
+            "llama.attention.head_count_kv": 1, "llama.vocab_size": 1000},
+        "tensors": [tensor("token_embd.weight", &[64, 1000]), tensor("output.weight", &[64, 1000]),
+            tensor("output_norm.weight", &[64]), tensor("blk.0.attn_norm.weight", &[64]), tensor("blk.0.ffn_norm.weight", &[64]),
+            tensor("blk.0.attn_q.weight", &[64, 64]), tensor("blk.0.attn_k.weight", &[64, 64]), tensor("blk.0.attn_v.weight", &[64, 64]),
+            tensor("blk.0.attn_output.weight", &[64, 64]), tensor("blk.0.ffn_gate.weight", &[64, 128]),
+            tensor("blk.0.ffn_up.weight", &[64, 128]), tensor("blk.0.ffn_down.weight", &[128, 64])]})
+}
+
+#[test]
+fn what_a_model_takes_is_estimated_from_its_header_not_from_its_file() {
+    let gone = |header: bool| {
+        let node = Stub::ollama(&["a", "b"], reply::healthy);
+        if header {
+            node.set_document("/api/show", described());
+        }
+        // Their files of 1 MB each fit together; with its buffers and caches one fills the node. Both are priority models, so that the router
+        // looks at them before anybody asks.
+        let settings = "auto_optimize = false\npriority_models = [\"a\", \"b\"]";
+        let router = with_room(&node, 2_600_000, settings);
+        let asked = || {
+            let shows = node.probes();
+            shows
+                .iter()
+                .filter(|probe| probe.path() == "/api/show" && probe.json()["verbose"] == true)
+                .count()
+        };
+        assert!(eventually(LIMIT, || asked() == 2), "{}", asked());
+        thread::sleep(Duration::from_millis(300));
+        for model in ["a", "b", "a"] {
+            let answer = client::post(router.addr, "/api/chat", &chat(model, "hi", false));
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+        assert_eq!(asked(), 2, "each is asked about once");
+        unloaded(&node)
+    };
+    assert_eq!(gone(false), [""; 0]);
+    assert_eq!(gone(true)[0], "a");
+}
+
+/// A llama-server in router mode with room for so many models: it loads on demand and throws out nothing by itself.
+fn router_mode(models: &'static [&'static str], most: usize) -> Arc<Stub> {
+    let own: Arc<std::sync::OnceLock<std::sync::Weak<Stub>>> = Arc::default();
+    let loaded: Arc<Mutex<Vec<String>>> = Arc::default();
+    let listed = move |loaded: &[String]| {
+        let data: Vec<Value> = models
+            .iter()
+            .map(|id| {
+                let here = loaded.iter().any(|name| name == id);
+                json!({"id": id, "object": "model", "owned_by": "llamacpp", "context_length": 8192,
+                    "status": {"value": if here { "loaded" } else { "unloaded" }}})
+            })
+            .collect();
+        json!({"object": "list", "data": data})
+    };
+    let stub = Arc::clone(&own);
+    let node = Stub::llama_server(models[0], move |request, peer| {
+        let model = request.json()["model"].as_str().unwrap_or("").to_owned();
+        let change = |change: &dyn Fn(&mut Vec<String>)| {
+            let mut loaded = loaded.lock().unwrap();
+            change(&mut loaded);
+            let stub = stub.get().and_then(std::sync::Weak::upgrade).unwrap();
+            stub.set_document("/v1/models", listed(&loaded));
+        };
+        match request.path() {
+            "/models/load" => {
+                thread::sleep(Duration::from_millis(200));
+                change(&|loaded| loaded.push(model.clone()));
+                assert!(loaded.lock().unwrap().len() <= most, "more than it holds");
+                peer.send(&reply::json(200, &json!({"success": true})));
+            }
+            "/models/unload" => {
+                change(&|loaded| loaded.retain(|name| *name != model));
+                peer.send(&reply::json(200, &json!({"success": true})));
+            }
+            _ => {
+                if !loaded.lock().unwrap().contains(&model) {
+                    let error = json!({"error": {"message": "model is not loaded"}});
+                    peer.send(&reply::json(500, &error));
+                    return;
+                }
+                thread::sleep(Duration::from_millis(50));
+                reply::healthy(request, peer);
+            }
+        }
+    });
+    let node = Arc::new(node);
+    own.set(Arc::downgrade(&node)).unwrap();
+    node.set_document(
+        "/props",
+        json!({"role": "router", "max_instances": most, "models_autoload": true,
+            "default_generation_settings": {"params": null, "n_ctx": 0}, "build_info": "b11669"}),
+    );
+    node.set_document("/v1/models", listed(&[]));
+    node
+}
+
+#[test]
+fn a_llama_server_in_router_mode_is_told_what_to_load_and_never_finds_a_model_missing() {
+    let node = router_mode(&["a", "b"], 1);
+    let router = start(&[("only", node.url())], "");
+    let address = router.addr;
+    let clients: Vec<_> = (0..12)
+        .map(|turn| {
+            let model = ["a", "b"][turn % 2];
+            thread::spawn(move || {
+                client::post(address, "/v1/chat/completions", &chat(model, "hi", false))
+            })
+        })
+        .collect();
+    for client in clients {
+        let answer = client.join().unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let calls = |path: &str| {
+        node.requests()
+            .iter()
+            .filter(|request| request.path() == path)
+            .count()
+    };
+    let loads = calls("/models/load");
+    assert!((2..=4).contains(&loads), "{loads} loads for two models");
+    assert_eq!(
+        calls("/models/unload"),
+        loads - 1,
+        "each makes room before the next"
+    );
+    assert_eq!(
+        metric(&router, "gpurouter_loads_total").to_string(),
+        loads.to_string()
+    );
+    // An empty request in Ollama's form is a load.
+    let waiting = json!({"model": "a", "stream": false});
+    client::post(address, "/api/chat", &chat("b", "hi", false));
+    assert_eq!(client::post(address, "/api/generate", &waiting).status, 200);
+    let last = node.requests().pop().unwrap();
+    assert_eq!(
+        (last.path(), last.json()["model"].as_str()),
+        ("/models/load", Some("a"))
+    );
 }

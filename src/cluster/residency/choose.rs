@@ -503,14 +503,9 @@ fn needs(answer: &SiteFit) -> Vec<(u32, u64)> {
         })
 }
 
-/// Whether the node loads that model when it is told to: an Ollama does; a llama-server that does not serve it already has it for loading on
-/// demand only if it tells no slots of its own (router mode).
+/// Whether the node loads that model when it is told to; a llama-server in router mode cannot load anew what it serves already.
 fn loads(node: &Node, name: &ModelName) -> bool {
-    match node.kind {
-        Some(NodeKind::Ollama) => true,
-        Some(NodeKind::LlamaServer) => node.slots.is_none() && node.loaded(name).is_none(),
-        _ => false,
-    }
+    node.loads_models() && (node.kind == Some(NodeKind::Ollama) || node.loaded(name).is_none())
 }
 
 /// `fit` asks only Ollamas whether there is room; a llama-server in router mode loads what it is asked for just so.

@@ -524,6 +524,9 @@ fn nodes_that_do_not_answer_or_load_nothing_are_told() {
 fn a_llama_server_that_loads_on_demand_is_told_to() {
     let mut router = node("a", 8192);
     router.kind = Some(NodeKind::LlamaServer);
+    let single = plan(&["llama3.1"], &[router.clone()]);
+    assert!(single.settled() && single.impossible.len() == 1);
+    router.on_demand = true;
     assert_eq!(
         steps(&plan(&["llama3.1"], &[router.clone()])),
         ["load a llama3.1:latest"]

@@ -11,8 +11,8 @@ use super::super::{Exit, read_file, usage};
 use crate::cli::Global;
 use crate::config::{self, Environment, NodeConfig, Overrides};
 use crate::render::{self, Told};
-use crate::replay::{self, Builtin, FleetNode, Report, Scenario, builtins};
-use crate::routing::WindowPolicy;
+use crate::replay::{self, Builtin, FleetNode, Report, Rules, Scenario, builtins};
+use crate::routing::{Copies, WindowPolicy};
 use crate::sim::Gpu;
 
 /// The GPU that a trace from a file runs on when nobody says otherwise.
@@ -48,6 +48,12 @@ pub struct Args {
     /// Another GPU for a node, or another node (repeatable)
     #[arg(long, value_name = "NODE=GPU")]
     with: Vec<String>,
+    /// What gpurouter makes of `num_ctx`: raise-only, bucket, pin, pass
+    #[arg(long, value_name = "POLICY", default_value = "raise-only", value_parser = window)]
+    num_ctx: WindowPolicy,
+    /// On how many nodes it loads a model at once: as-needed, one
+    #[arg(long, value_name = "COPIES", default_value = "as-needed", value_parser = copies)]
+    copies: Copies,
     /// Decides everything that is random
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -71,6 +77,18 @@ fn builtin(name: &str) -> Result<Builtin, String> {
             None => format!("no such trace ({})", known().collect::<Vec<_>>().join(", ")),
         }
     })
+}
+
+fn window(word: &str) -> Result<WindowPolicy, String> {
+    WindowPolicy::of(word).ok_or_else(|| words(WindowPolicy::ALL.map(WindowPolicy::as_str)))
+}
+
+fn copies(word: &str) -> Result<Copies, String> {
+    Copies::of(word).ok_or_else(|| words(Copies::ALL.map(Copies::as_str)))
+}
+
+fn words<const N: usize>(words: [&str; N]) -> String {
+    format!("one of {}", words.join(", "))
 }
 
 /// Runs the command.
@@ -98,12 +116,15 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     if args.export {
         return export(&scenarios);
     }
-    let policy = WindowPolicy::RaiseOnly;
+    let rules = Rules {
+        num_ctx: args.num_ctx,
+        copies: args.copies,
+    };
     let traces = scenarios
         .iter()
-        .map(|scenario| replay::replay(scenario, policy, args.seed))
+        .map(|scenario| replay::replay(scenario, rules, args.seed))
         .collect();
-    let report = Report::new(args.seed, policy, traces);
+    let report = Report::new(args.seed, rules, traces);
     if let Some(file) = &args.receipt {
         counted::receipt(global, file, &report, args.traces.len())?;
     }

@@ -12,8 +12,11 @@ mod anthropic_reply;
 mod anthropic_request;
 mod body;
 mod embeddings;
+mod native_request;
+mod ndjson;
 mod ollama_reply;
 mod ollama_request;
+mod openai_reply;
 mod reply;
 mod responses_reply;
 mod responses_request;
@@ -23,9 +26,13 @@ mod upstream;
 #[cfg(test)]
 mod tests;
 
+pub use native_request::NativeSettings;
 pub use reply::{ReplyTranslator, Unfinished};
 
 use std::fmt;
+
+use native_request::Defaults;
+use openai_reply::OpenAiReply;
 
 /// What an answer carries that only the caller can know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +65,7 @@ pub enum Form {
 /// A request in the node's words, and the way back for its answer.
 #[derive(Debug)]
 pub struct Translated {
-    /// Where the node takes it: `/v1/chat/completions`, `/v1/completions` or `/v1/embeddings`.
+    /// Where the node takes it: `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings` or `/api/chat`.
     pub path: &'static str,
     /// The JSON body for the node.
     pub body: Vec<u8>,
@@ -132,5 +139,56 @@ pub fn request(
         Form::OllamaLegacyEmbeddings => embeddings::legacy(body, model_at_node, shown_model),
         Form::Messages => anthropic_request::messages(body, model_at_node, shown_model, &stamp),
         Form::Responses => responses_request::responses(body, model_at_node, shown_model, &stamp),
+    }
+}
+
+/// The form of another API that Ollama answers, and that can be said in Ollama's own as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ForeignForm {
+    /// `POST /v1/chat/completions`.
+    ChatCompletions,
+    /// `POST /v1/messages` (Anthropic).
+    Messages,
+    /// `POST /v1/responses` (OpenAI).
+    Responses,
+}
+
+/// Says in Ollama's own form what came in another one, for what the other one has no words for ([`NativeSettings`]).
+///
+/// # Errors
+/// When the body is not of this form, or says something that only the node can judge: it is then to be sent as it came.
+pub fn to_ollama(
+    form: ForeignForm,
+    body: &[u8],
+    model_at_node: &str,
+    shown_model: &str,
+    settings: NativeSettings<'_>,
+    stamp: Stamp,
+) -> Result<Translated, TranslateError> {
+    let further = match form {
+        ForeignForm::ChatCompletions => {
+            let native = native_request::chat(body, model_at_node, settings, Defaults::OpenAi)?;
+            let reply = OpenAiReply::new(shown_model, &stamp, native.stream, native.include_usage);
+            let reply = ReplyTranslator::new(Box::new(reply), native.stream, stamp.id);
+            return Ok(to_chat(native.body, reply));
+        }
+        ForeignForm::Messages => (Form::Messages, Defaults::Model),
+        ForeignForm::Responses => (Form::Responses, Defaults::OpenAi),
+    };
+    let (form, defaults) = further;
+    match request(form, body, model_at_node, shown_model, stamp)? {
+        Action::Send(between) if between.path == "/v1/chat/completions" => {
+            let native = native_request::chat(&between.body, model_at_node, settings, defaults)?;
+            Ok(to_chat(native.body, between.reply))
+        }
+        _ => Err(TranslateError::new("it asks for no chat")),
+    }
+}
+
+fn to_chat(body: Vec<u8>, reply: ReplyTranslator) -> Translated {
+    Translated {
+        path: "/api/chat",
+        body,
+        reply: reply.of_ollama(),
     }
 }

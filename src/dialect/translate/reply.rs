@@ -4,7 +4,8 @@ use std::fmt;
 
 use super::TranslateError;
 use super::embeddings::EmbeddingsReply;
-use super::sse::{EVENT_LIMIT, EventReader};
+use super::ndjson::LineReader;
+use super::sse::{EVENT_LIMIT, EventReader, TooLong};
 use super::upstream::{CallFragment, Delta, Upstream};
 
 /// The most text of one answer that is held back (tool arguments, and for the Responses form everything, since its last event repeats the
@@ -104,8 +105,33 @@ pub(super) fn too_long() -> TranslateError {
 /// with a success status belong here; errors are told by the caller in the client's dialect.
 #[derive(Debug)]
 pub struct ReplyTranslator {
-    events: EventReader,
+    events: Events,
     flow: Flow,
+}
+
+/// How the node writes a stream.
+#[derive(Debug)]
+enum Events {
+    /// As server-sent events, the way of `OpenAI`.
+    Sse(EventReader),
+    /// As lines, the way of Ollama.
+    Lines(LineReader),
+}
+
+impl Events {
+    fn push(&mut self, piece: &[u8], event: impl FnMut(&[u8])) -> Result<(), TooLong> {
+        match self {
+            Self::Sse(reader) => reader.push(piece, event),
+            Self::Lines(reader) => reader.push(piece, event),
+        }
+    }
+
+    fn finish(&mut self, event: impl FnMut(&[u8])) {
+        match self {
+            Self::Sse(reader) => reader.finish(event),
+            Self::Lines(reader) => reader.finish(event),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -137,7 +163,7 @@ impl ReplyTranslator {
 
     fn of(kind: Kind, stream: bool, id_seed: String) -> Self {
         Self {
-            events: EventReader::default(),
+            events: Events::Sse(EventReader::default()),
             flow: Flow {
                 kind,
                 stream,
@@ -151,6 +177,13 @@ impl ReplyTranslator {
                 failed: None,
             },
         }
+    }
+
+    /// The same for an answer of Ollama's `/api/chat`.
+    pub(super) fn of_ollama(mut self) -> Self {
+        self.events = Events::Lines(LineReader::default());
+        self.flow.upstream.ollama = true;
+        self
     }
 
     /// The client asked for a stream, and the node was asked for one.
@@ -252,6 +285,12 @@ impl ReplyTranslator {
         let usage = &self.flow.upstream.usage;
         (usage.prompt, usage.completion, usage.cached)
     }
+
+    /// Nanoseconds that the node spent on the prompt and on the answer, by its own clock, as far as it reports them.
+    pub fn times(&self) -> (Option<u64>, Option<u64>) {
+        let upstream = &self.flow.upstream;
+        (upstream.prompt_ns, upstream.eval_ns)
+    }
 }
 
 impl Flow {
@@ -269,14 +308,17 @@ impl Flow {
         };
         match self.upstream.absorb(data) {
             Err(message) => self.failed = Some(message),
-            Ok(_) if self.upstream.done => self.end(elapsed_ns, out),
+            // Ollama's last line may still say something.
+            Ok(delta) if self.upstream.done && delta.is_empty() => self.end(elapsed_ns, out),
             Ok(delta) => {
                 if !delta.is_empty() {
                     self.content_seen = true;
                     self.first_content_ns.get_or_insert(elapsed_ns);
                 }
-                if let Err(error) = form.delta(delta, out) {
-                    self.failed = Some(error.message);
+                match form.delta(delta, out) {
+                    Err(error) => self.failed = Some(error.message),
+                    Ok(()) if self.upstream.done => self.end(elapsed_ns, out),
+                    Ok(()) => {}
                 }
             }
         }

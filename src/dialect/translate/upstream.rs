@@ -63,6 +63,45 @@ pub(super) struct Upstream {
     /// Seed for the ids of calls that came without one.
     pub(super) id_seed: String,
     pub(super) calls: Vec<KnownCall>,
+    /// The node answers in Ollama's own form.
+    pub(super) ollama: bool,
+}
+
+/// A line of `/api/chat`, or its whole answer.
+#[derive(Deserialize)]
+struct OllamaLine<'a> {
+    #[serde(borrow)]
+    message: Option<OllamaMessage<'a>>,
+    done: Option<bool>,
+    done_reason: Option<String>,
+    prompt_eval_count: Option<u64>,
+    prompt_eval_duration: Option<u64>,
+    eval_count: Option<u64>,
+    eval_duration: Option<u64>,
+    #[serde(borrow)]
+    logprobs: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct OllamaMessage<'a> {
+    content: Option<String>,
+    thinking: Option<String>,
+    #[serde(borrow)]
+    tool_calls: Option<Vec<OllamaCall<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct OllamaCall<'a> {
+    id: Option<String>,
+    #[serde(borrow)]
+    function: OllamaFunction<'a>,
+}
+
+#[derive(Deserialize)]
+struct OllamaFunction<'a> {
+    name: String,
+    #[serde(borrow)]
+    arguments: Option<&'a RawValue>,
 }
 
 #[derive(Debug)]
@@ -79,6 +118,9 @@ impl Upstream {
     /// # Errors
     /// The node's own error message when the event is one, or why it cannot be understood.
     pub(super) fn absorb(&mut self, data: &[u8]) -> Result<Delta, String> {
+        if self.ollama {
+            return self.absorb_line(data);
+        }
         if data.trim_ascii() == b"[DONE]" {
             self.done = true;
             return Ok(Delta::default());
@@ -125,6 +167,72 @@ impl Upstream {
             delta.logprobs = logprobs(data);
         }
         Ok(delta)
+    }
+
+    /// The same for a line of Ollama's.
+    fn absorb_line(&mut self, data: &[u8]) -> Result<Delta, String> {
+        let not_json = |error| format!("the node sent something that is not JSON: {error}");
+        let line: OllamaLine<'_> = match serde_json::from_slice(data) {
+            Ok(line) => line,
+            Err(error) => {
+                let value: Value = serde_json::from_slice(data).map_err(not_json)?;
+                return Err(error_message(&value).unwrap_or_else(|| not_json(error)));
+            }
+        };
+        if line.message.is_none() && line.done.is_none() {
+            let value: Value = serde_json::from_slice(data).map_err(not_json)?;
+            let told = error_message(&value);
+            return Err(told.unwrap_or_else(|| "the node sent a line without a message".to_owned()));
+        }
+        self.usage.prompt = line.prompt_eval_count.or(self.usage.prompt);
+        self.usage.completion = line.eval_count.or(self.usage.completion);
+        self.prompt_ns = line.prompt_eval_duration.or(self.prompt_ns);
+        self.eval_ns = line.eval_duration.or(self.eval_ns);
+        let mut delta = Delta::default();
+        if let Some(message) = line.message {
+            delta.content = message.content.unwrap_or_default();
+            delta.reasoning = message.thinking.unwrap_or_default();
+            for call in message.tool_calls.into_iter().flatten() {
+                delta.calls.push(self.whole_call(call)?);
+            }
+        }
+        delta.logprobs = line
+            .logprobs
+            .filter(|list| list.get() != "null" && list.get() != "[]")
+            .and_then(|list| RawValue::from_string(one_line(list.get())).ok());
+        if line.done == Some(true) {
+            self.done = true;
+            let reason = line.done_reason.unwrap_or_else(|| "stop".to_owned());
+            self.finish_reason = Some(if self.calls.is_empty() {
+                reason
+            } else {
+                "tool_calls".to_owned()
+            });
+        }
+        Ok(delta)
+    }
+
+    /// A call as Ollama tells it, in one piece.
+    fn whole_call(&mut self, call: OllamaCall<'_>) -> Result<CallFragment, String> {
+        let ordinal = self.calls.len();
+        if ordinal == MAX_CALLS {
+            return Err(format!("the model made more than {MAX_CALLS} tool calls"));
+        }
+        let given = call.id.filter(|id| !id.is_empty());
+        let id_given = given.is_some();
+        let id = given.unwrap_or_else(|| format!("call_{}_{ordinal}", self.id_seed));
+        self.calls.push(KnownCall {
+            index: None,
+            id: id.clone(),
+            id_given,
+        });
+        let arguments = call.function.arguments.map_or("{}", RawValue::get);
+        Ok(CallFragment {
+            ordinal,
+            id,
+            name: call.function.name,
+            arguments: one_line(arguments),
+        })
     }
 
     /// Takes what is beside the answer's text: counts and times, or an error in place of it all.

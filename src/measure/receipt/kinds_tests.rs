@@ -100,6 +100,7 @@ fn replay() -> String {
     let settings = ReplaySettings {
         seed: 3,
         num_ctx: "raise-only".to_owned(),
+        copies: "auto".to_owned(),
         traces: vec!["a".to_owned(), "b".to_owned()],
     };
     let count = |value| Figure::configured(value, Unit::Count);

@@ -7,6 +7,8 @@ mod refusal;
 pub use predict::Predicted;
 pub use refusal::Refusal;
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use predict::predict;
@@ -15,7 +17,7 @@ use refusal::refusal;
 
 use super::queue::Forecast;
 use super::target::{Target, targets};
-use super::{Complexity, Policy, RequestFacts, Speeds, Task};
+use super::{Complexity, Copies, Policy, RequestFacts, Speed, Speeds, Task};
 use crate::cluster::{Capability, ClusterSnapshot, Model, ModelName, Node, NodeState};
 
 /// What becomes of the context.
@@ -52,6 +54,10 @@ pub struct Candidate {
     /// Whether the model is in the node's memory.
     #[serde(skip)]
     pub resident: bool,
+    /// Whether it would have to be loaded at the cost of others, as far as its node's scheduler tells: something has to go for it or to be done
+    /// first, or a part of it would not be on the GPU.
+    #[serde(skip)]
+    pub costs_others: bool,
 }
 
 /// Where a request goes, and why.
@@ -69,6 +75,8 @@ pub struct Decision {
     pub reason: String,
     /// The reason as a sentence.
     pub detail: String,
+    /// The class's own model where it would have had to be loaded first, and the winner answers in its place because it is loaded.
+    pub spared: Option<Candidate>,
 }
 
 impl Decision {
@@ -114,8 +122,7 @@ impl NodeLoad {
 
 /// Decides where a request goes. `load` is parallel to the snapshot's nodes; a missing entry counts as idle.
 ///
-/// Among the nodes that have the model by full name or digest the one with the fewest predicted milliseconds wins. Where a speed was
-/// never measured there is no prediction, and nodes are ordered by resident, then free slots, then configuration order.
+/// See [`decide_by`], which also tells one model on a node from another.
 pub fn decide(
     facts: &RequestFacts,
     snapshot: &ClusterSnapshot,
@@ -123,25 +130,63 @@ pub fn decide(
     speeds: &Speeds,
     policy: &Policy,
 ) -> Result<Decision, Refusal> {
+    let of_node = |order: usize, _: &Arc<Node>, _: &Model| {
+        let known = load.get(order);
+        known.copied().unwrap_or_default()
+    };
+    decide_by(facts, snapshot, &of_node, speeds, policy)
+}
+
+/// What sending the request to a model on a node would mean, with the node's position in the snapshot.
+pub type LoadOf<'a> = &'a dyn Fn(usize, &Arc<Node>, &Model) -> NodeLoad;
+
+/// Decides where a request goes, with the load of each model on each node.
+///
+/// Among the nodes that have the model by full name or digest the one with the fewest predicted milliseconds wins. Where a speed was
+/// never measured there is no prediction, and nodes are ordered by resident, then free slots, then configuration order.
+///
+/// Of the models that a class's request may get, one that is loaded and idle wins over the class's own that would have to be loaded first, if it
+/// is configured for that class or a larger one and is sooner by what was measured; where that is not known, if the load would cost others
+/// something.
+pub fn decide_by(
+    facts: &RequestFacts,
+    snapshot: &ClusterSnapshot,
+    load: LoadOf<'_>,
+    speeds: &Speeds,
+    policy: &Policy,
+) -> Result<Decision, Refusal> {
     let wanted = targets(facts, snapshot, policy)?;
     let mut admitted: Vec<Candidate> = Vec::new();
     let mut lost: Vec<Candidate> = Vec::new();
     let mut chosen: Option<&Target> = None;
+    let mut stand_in: Option<(usize, &Target)> = None;
     let mut largest_window: Option<u64> = None;
     for target in &wanted.targets {
         let Considered {
             admitted: mut group,
             lost: out,
             window,
-        } = consider(target, facts, snapshot, load, speeds);
+        } = consider(target, facts, snapshot, load, speeds, policy.copies);
         largest_window = largest_window.max(window);
         group.retain(|new| {
             !admitted
                 .iter()
                 .any(|old| old.node == new.node && old.model == new.model)
         });
+        let of_class = target.task.is_some();
         if !group.is_empty() && chosen.is_none() {
             chosen = Some(target);
+            // The same model loaded elsewhere comes before another one.
+            let loaded = group.first().and_then(|own| {
+                let mut others = group.iter().skip(1);
+                others.position(|other| of_class && spares(own, other))
+            });
+            stand_in = loaded.map(|at| (at + 1, target));
+        } else if target.good_enough && stand_in.is_none() {
+            let best = admitted.first().zip(group.first());
+            stand_in = best
+                .is_some_and(|(own, other)| spares(own, other))
+                .then_some((admitted.len(), target));
         }
         admitted.extend(group);
         for candidate in out {
@@ -151,6 +196,16 @@ pub fn decide(
                 lost.push(candidate);
             }
         }
+    }
+    let mut spared = None;
+    if let Some((at, target)) = stand_in {
+        spared = admitted.first().cloned();
+        if let Some(own) = admitted.first_mut() {
+            own.reason = "not_loaded";
+        }
+        let winner = admitted.remove(at);
+        admitted.insert(0, winner);
+        chosen = Some(target);
     }
     let (Some(target), Some(winner)) = (chosen, admitted.first()) else {
         return Err(match largest_window {
@@ -162,9 +217,17 @@ pub fn decide(
         });
     };
     // Those that come last for a reason of their own may have been sooner.
-    let set_back = |candidate: &&Candidate| matches!(candidate.reason, "suspect" | "on_cpu");
+    let set_back =
+        |candidate: &&Candidate| matches!(candidate.reason, "suspect" | "on_cpu" | "further_copy");
     let compared = admitted.len() - admitted.iter().filter(set_back).count();
-    let (reason, detail) = explain(winner, target, compared);
+    let (reason, mut detail) = explain(winner, target, compared);
+    if let Some(own) = &spared {
+        let (other, node) = (&winner.model, &winner.node);
+        detail = format!(
+            "`{other}` on {node}: it is loaded, and `{}` on {} would have to be loaded first",
+            own.model, own.node
+        );
+    }
     admitted.extend(lost);
     Ok(Decision {
         complexity: wanted.complexity,
@@ -173,7 +236,17 @@ pub fn decide(
         candidates: admitted,
         reason,
         detail,
+        spared,
     })
+}
+
+/// Whether a model that is loaded answers in place of one that is not.
+fn spares(own: &Candidate, other: &Candidate) -> bool {
+    let sound = !matches!(other.reason, "suspect" | "on_cpu" | "partly_on_cpu");
+    let times = own.predicted.total_ms().zip(other.predicted.total_ms());
+    // Where nobody knows what would be sooner, what was configured counts for more than a load that costs nobody anything.
+    let sooner = times.map_or(own.costs_others, |(own, other)| other < own);
+    !own.resident && other.resident && other.predicted.wait_ms == Some(0) && sound && sooner
 }
 
 /// Every node's answer to one target: those that may take the request, best first, and those that may not.
@@ -181,12 +254,14 @@ fn consider(
     target: &Target,
     facts: &RequestFacts,
     snapshot: &ClusterSnapshot,
-    load: &[NodeLoad],
+    load: LoadOf<'_>,
     speeds: &Speeds,
+    copies: Copies,
 ) -> Considered {
     let digests = digests_of(&target.model, snapshot);
     let mut entries = Vec::new();
     let mut lost = Vec::new();
+    let usual = usual_answer(snapshot, speeds, |node| find(node, &target.model, &digests));
     for (order, node) in snapshot.nodes.iter().enumerate() {
         let Some(model) = find(node, &target.model, &digests) else {
             lost.push(losing(
@@ -200,8 +275,11 @@ fn consider(
             lost.push(losing(node, &model.id, reason));
             continue;
         }
-        let load = load.get(order).copied().unwrap_or_default();
-        let speed = speeds.get(&node.name, &model.name);
+        let load = load(order, node, model);
+        let speed = Speed {
+            completion_tokens: usual,
+            ..speeds.get(&node.name, &model.name)
+        };
         let resident = load
             .forecast
             .map_or_else(|| node.resident(model).is_some(), |f| !f.needs_load);
@@ -213,6 +291,10 @@ fn consider(
                 predicted: predict(facts, resident, load, &speed),
                 reason: "candidate",
                 resident,
+                costs_others: load.forecast.is_some_and(|forecast| {
+                    let waits = forecast.wait_ms != Some(0);
+                    forecast.needs_load && (forecast.evicts_ms > 0 || forecast.splits || waits)
+                }),
             },
             capable: capable(model, facts),
             too_small: model.context.filter(|window| surely_longer(facts, *window)),
@@ -254,11 +336,38 @@ fn consider(
         ..entry.candidate
     }));
     Considered {
-        admitted: rank(entries),
+        admitted: rank(entries, copies),
         lost,
         window,
     }
 }
+
+/// Tokens of a usual answer of a model, whichever node wrote it, so that a node does not seem slow that happened to write the long ones:
+/// the mean over the nodes by what they answered, none counting more than [`MOST_ANSWERS`] times.
+fn usual_answer<'a>(
+    snapshot: &'a ClusterSnapshot,
+    speeds: &Speeds,
+    find: impl Fn(&'a Node) -> Option<&'a Model>,
+) -> Option<f64> {
+    let (mut tokens, mut answers) = (0.0, 0.0);
+    for node in &snapshot.nodes {
+        let Some(model) = find(node) else { continue };
+        let speed = speeds.get(&node.name, &model.name);
+        if let Some(usual) = speed.completion_tokens {
+            let weight = f64::from(
+                u16::try_from(speed.samples)
+                    .unwrap_or(MOST_ANSWERS)
+                    .clamp(1, MOST_ANSWERS),
+            );
+            tokens += usual * weight;
+            answers += weight;
+        }
+    }
+    (answers > 0.0).then(|| tokens / answers)
+}
+
+/// Answers of a node that count in [`usual_answer`].
+const MOST_ANSWERS: u16 = 100;
 
 /// What became of one target.
 struct Considered {
@@ -285,6 +394,7 @@ fn losing(node: &Node, model: &str, reason: &'static str) -> Candidate {
         predicted: Predicted::default(),
         reason,
         resident: false,
+        costs_others: false,
     }
 }
 

@@ -2,6 +2,11 @@
 
 use super::{Candidate, Forecast, NodeLoad};
 use crate::cluster::Processor;
+use crate::routing::Copies;
+
+/// How many times the time of a load a request must wait for the copies in memory before another node loads one: a wait now and then costs
+/// less than the load, and the second copy takes memory from others.
+const SPILL_LOADS: u64 = 2;
 
 /// A node with the model, before ranking.
 pub(super) struct Entry {
@@ -29,7 +34,7 @@ fn untried(entry: &Entry) -> bool {
         })
 }
 
-/// Whether all that have the model in memory would let the request wait longer than a load takes.
+/// Whether all that have the model in memory would let the request wait longer than [`SPILL_LOADS`] loads take.
 fn spills(entries: &[Entry]) -> bool {
     let mut resident = entries
         .iter()
@@ -39,8 +44,18 @@ fn spills(entries: &[Entry]) -> bool {
         && resident.all(|entry| {
             let wait = entry.load.forecast.and_then(|forecast| forecast.wait_ms);
             wait.zip(entry.measured_load_ms)
-                .is_some_and(|(wait, load)| wait > load)
+                .is_some_and(|(wait, load)| wait > load.saturating_mul(SPILL_LOADS))
         })
+}
+
+/// Milliseconds that a load counts besides its own time when the model is in memory elsewhere: with it, a load has to save [`SPILL_LOADS`]
+/// times what it takes.
+fn another_copy(entry: &Entry) -> u64 {
+    if entry.candidate.resident {
+        return 0;
+    }
+    let load = entry.candidate.predicted.load_ms.unwrap_or(0);
+    load.saturating_mul(SPILL_LOADS - 1)
 }
 
 /// What makes a node worse than one that is in order.
@@ -76,9 +91,10 @@ impl Trouble {
 /// Orders the candidates and gives each the reason for its place.
 ///
 /// Where every time is predicted, the shortest wins, what it costs others counted in. Where some are not: nodes with the model in memory, by
-/// their predictions if all of them have one, then those where it waits least and least has to go for it, then the free ones, then configuration
-/// order. A node that was never measured is tried when the others would let the request wait longer than a load takes there.
-pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
+/// their predictions if all of them have one, then those where it waits least and least has to go for it, then the free ones, then those that
+/// have read most of the prompt before, then configuration order. A node that was never measured is tried when the others would let the request
+/// wait longer than [`SPILL_LOADS`] loads take there.
+pub(super) fn rank(mut entries: Vec<Entry>, copies: Copies) -> Vec<Candidate> {
     let some_free = entries.iter().any(|entry| !entry.full);
     let predicted = |entry: &Entry| entry.candidate.predicted.total_ms();
     let all_predicted = entries.iter().all(|entry| predicted(entry).is_some());
@@ -88,7 +104,11 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
             .filter(|entry| entry.candidate.resident == resident)
             .all(|entry| predicted(entry).is_some())
     });
-    let tries = spills(&entries);
+    let tries = copies == Copies::AsNeeded && spills(&entries);
+    let elsewhere = entries
+        .iter()
+        .any(|entry| entry.candidate.resident && entry.trouble.is_none());
+    let one_copy = elsewhere && copies == Copies::One;
     entries.sort_by_key(|entry| {
         let yields = !entry.preferred || (entry.full && some_free);
         let forecast = entry.load.forecast.unwrap_or(Forecast {
@@ -101,13 +121,16 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
         // What it costs others counts like its own time, without being part of it.
         let total = predicted(entry)
             .filter(|_| known)
-            .map(|ms| ms.saturating_add(forecast.evicts_ms));
+            .map(|ms| ms.saturating_add(forecast.evicts_ms))
+            .map(|ms| ms.saturating_add(if elsewhere { another_copy(entry) } else { 0 }));
         let free = entry.load.slots.map_or(0, |slots| {
             slots.saturating_sub(entry.load.active + entry.load.queued)
         });
         let busyness = (
             entry.full,
             entry.load.active + entry.load.queued,
+            // Of nodes that are as busy, the one that has read the beginning.
+            std::cmp::Reverse(entry.load.cached_tokens),
             std::cmp::Reverse(free),
         );
         (
@@ -120,6 +143,7 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
                 forecast.splits,
                 forecast.short,
                 yields,
+                one_copy && !resident,
             ),
             tries && !untried(entry),
             !all_predicted && !resident,
@@ -148,11 +172,12 @@ pub(super) fn rank(mut entries: Vec<Entry>) -> Vec<Candidate> {
         let reason = match best {
             None if !yields => "preferred",
             None if alone => "only_candidate",
-            None if all_predicted => "soonest",
+            None if all_predicted && !(one_copy && entry.candidate.resident) => "soonest",
             None if entry.candidate.resident => "resident",
             None => "first_free",
             Some(_) if trouble.is_some() => trouble.map_or("slower", Trouble::reason),
             Some((true, _, _)) => "not_preferred",
+            Some((_, true, _)) if one_copy && !entry.candidate.resident => "further_copy",
             Some(_) if all_predicted => "slower",
             Some((_, true, _)) if !entry.candidate.resident => "not_resident",
             Some((_, _, least)) if busy > least => "busier",

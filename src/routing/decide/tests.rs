@@ -450,7 +450,17 @@ fn the_schedulers_forecast_replaces_guesses_about_waits_and_loads() {
         "a load takes 1000 ms"
     );
     assert_eq!(
-        go(&[forecast(0, true, 0), forecast(1100, false, 0)]),
+        go(&[forecast(0, true, 0), forecast(1900, false, 0)]),
+        "b",
+        "a further copy has to save two loads"
+    );
+    assert_eq!(
+        go(&[forecast(0, true, 0), forecast(1900, true, 0)]),
+        "a",
+        "no further copy: both would load"
+    );
+    assert_eq!(
+        go(&[forecast(0, true, 0), forecast(2100, false, 0)]),
         "a",
         "spilled"
     );
@@ -473,6 +483,27 @@ fn the_schedulers_forecast_replaces_guesses_about_waits_and_loads() {
         ..idle
     };
     assert_eq!(go(&[full, forecast(60_000, true, 0)]), "b");
+}
+
+#[test]
+fn without_measurements_the_node_that_has_read_the_beginning_goes_before_the_one_that_is_listed_first()
+ {
+    let facts = asking("m");
+    let snapshot = cluster(vec![node("a", &["m"]), node("b", &["m"])]);
+    let go = |load: &[NodeLoad]| {
+        let nothing = Speeds::default();
+        let decision = decide(&facts, &snapshot, load, &nothing, &Policy::default()).unwrap();
+        decision.winner().unwrap().node.clone()
+    };
+    let slots = |slots, active, cached_tokens| NodeLoad {
+        slots: Some(slots),
+        active,
+        cached_tokens,
+        ..NodeLoad::default()
+    };
+    assert_eq!(go(&[slots(2, 0, 0), slots(2, 0, 0)]), "a");
+    assert_eq!(go(&[slots(2, 0, 0), slots(2, 0, 300)]), "b");
+    assert_eq!(go(&[slots(2, 0, 0), slots(2, 1, 300)]), "a", "it is busier");
 }
 
 /// Two nodes that have the model in memory; `a` is the faster one and comes first.
@@ -539,7 +570,7 @@ fn a_suspect_node_is_tried_last() {
 }
 
 #[test]
-fn a_node_that_was_never_measured_is_tried_when_the_others_make_it_wait_longer_than_a_load() {
+fn a_node_that_was_never_measured_is_tried_when_the_others_make_it_wait_longer_than_two_loads() {
     let snapshot = cluster(vec![node("a", &["m"]), node("b", &["m"])]);
     let speeds = speeds(&[("a", "m", speed(1000.0, 50.0))]);
     let go = |wait_ms, other: NodeLoad| {
@@ -548,14 +579,40 @@ fn a_node_that_was_never_measured_is_tried_when_the_others_make_it_wait_longer_t
         decision.unwrap().winner().unwrap().node.clone()
     };
     let idle = forecast(0, true, 0);
-    assert_eq!(go(900, idle), "a", "a load takes 1000 ms");
-    assert_eq!(go(1100, idle), "b");
+    assert_eq!(go(1900, idle), "a", "a load takes 1000 ms");
+    assert_eq!(go(2100, idle), "b");
     assert_eq!(
-        go(1100, forecast(0, true, 500)),
+        go(2100, forecast(0, true, 500)),
         "a",
         "others would pay for the try"
     );
-    assert_eq!(go(1100, forecast(10, true, 0)), "a", "it has other work");
+    assert_eq!(go(2100, forecast(10, true, 0)), "a", "it has other work");
+}
+
+#[test]
+fn a_node_that_wrote_the_long_answers_does_not_seem_slow() {
+    let snapshot = cluster(vec![node("a", &["m"]), node("b", &["m"])]);
+    let wrote = |decode: f64, tokens: f64, samples| Speed {
+        completion_tokens: Some(tokens),
+        samples,
+        ..speed(1000.0, decode)
+    };
+    let speeds = speeds(&[
+        ("a", "m", wrote(100.0, 900.0, 1)),
+        ("b", "m", wrote(50.0, 90.0, 8)),
+    ]);
+    let load = [forecast(0, false, 0), forecast(0, false, 0)];
+    let facts = RequestFacts {
+        max_tokens: None,
+        ..asking("m")
+    };
+    let decision = decide(&facts, &snapshot, &load, &speeds, &Policy::default()).unwrap();
+    let times: Vec<_> = decision
+        .admitted()
+        .map(|c| (c.node.as_str(), c.predicted.decode_ms))
+        .collect();
+    // (900 + 8 x 90) / 9 tokens.
+    assert_eq!(times, [("a", Some(1800)), ("b", Some(3600))]);
 }
 
 #[test]
@@ -606,4 +663,159 @@ fn without_speeds_a_request_goes_where_it_waits_least_and_least_has_to_go() {
     );
     assert_eq!(go([forecast(0, true, 4000), forecast(0, true, 3000)]), "b");
     assert_eq!(go([forecast(0, true, 0), forecast(0, true, 0)]), "a");
+}
+
+#[test]
+fn with_one_copy_requests_wait_for_it_as_long_as_its_node_is_in_order() {
+    let snapshot = cluster(vec![node("a", &["m"]), node("b", &["m"])]);
+    let fast = speed(1000.0, 50.0);
+    let speeds = speeds(&[("a", "m", fast), ("b", "m", fast)]);
+    let one = Policy {
+        copies: Copies::One,
+        ..Policy::default()
+    };
+    let go = |policy: &Policy, speeds: &Speeds, load: &[NodeLoad]| {
+        let decision = decide(&asking("m"), &snapshot, load, speeds, policy).unwrap();
+        let candidates = decision.admitted().map(|c| (c.node.clone(), c.reason));
+        candidates.collect::<Vec<_>>()
+    };
+    let of = |a: (&str, &'static str), b: (&str, &'static str)| {
+        vec![(a.0.to_owned(), a.1), (b.0.to_owned(), b.1)]
+    };
+    let long = [forecast(60_000, false, 0), forecast(0, true, 0)];
+    assert_eq!(
+        go(&Policy::default(), &speeds, &long),
+        of(("b", "soonest"), ("a", "slower"))
+    );
+    assert_eq!(
+        go(&one, &speeds, &long),
+        of(("a", "resident"), ("b", "further_copy"))
+    );
+    let cold = [forecast(60_000, true, 0), forecast(0, true, 0)];
+    assert_eq!(
+        go(&one, &speeds, &cold),
+        of(("b", "soonest"), ("a", "slower")),
+        "there is none yet"
+    );
+    let mut stuck = speeds.clone();
+    stuck.suspect.insert("a".to_owned());
+    assert_eq!(
+        go(&one, &stuck, &long),
+        of(("b", "soonest"), ("a", "suspect"))
+    );
+}
+
+/// What a model on a node would mean.
+#[derive(Clone, Copy)]
+enum State {
+    Loaded,
+    /// So many milliseconds before its turn comes.
+    Busy(u64),
+    /// There is room for it.
+    ToLoad,
+    /// Something has to go for it.
+    ToSwitch,
+}
+
+type Row = (&'static str, &'static str, State);
+
+fn forecast_of(rows: &[Row]) -> impl Fn(usize, &Arc<Node>, &Model) -> NodeLoad {
+    |_, node, model| {
+        let row = rows
+            .iter()
+            .find(|(name, id, _)| *name == node.name && *id == model.id);
+        let forecast = row.map(|(_, _, state)| Forecast {
+            needs_load: matches!(state, State::ToLoad | State::ToSwitch),
+            wait_ms: Some(if let State::Busy(ms) = state { *ms } else { 0 }),
+            evicts_ms: if matches!(state, State::ToSwitch) {
+                3000
+            } else {
+                0
+            },
+            possible: true,
+            ..Forecast::default()
+        });
+        NodeLoad {
+            forecast,
+            ..NodeLoad::default()
+        }
+    }
+}
+
+#[test]
+fn a_loaded_model_of_a_larger_class_answers_before_the_classs_own_is_loaded() {
+    use State::{Busy, Loaded, ToLoad, ToSwitch};
+    let snapshot = cluster(vec![
+        node("gpu0", &["small", "big"]),
+        node("gpu1", &["small"]),
+    ]);
+    let simple = saying("hello");
+    let told = |rows: &[Row], speeds: &Speeds, facts: &RequestFacts| {
+        let decided = decide_by(facts, &snapshot, &forecast_of(rows), speeds, &by_class()).unwrap();
+        let winner = decided.winner().unwrap().clone();
+        let spared = decided
+            .spared
+            .map(|own| format!("{} on {}", own.model, own.node));
+        (
+            format!("{} on {}", winner.model, winner.node),
+            spared,
+            decided.detail,
+        )
+    };
+    let unknown = Speeds::default();
+    let rows = [
+        ("gpu0", "small", ToSwitch),
+        ("gpu0", "big", Loaded),
+        ("gpu1", "small", ToSwitch),
+    ];
+    let (winner, spared, detail) = told(&rows, &unknown, &simple);
+    assert_eq!(
+        (winner.as_str(), spared.as_deref()),
+        ("big on gpu0", Some("small on gpu1"))
+    );
+    assert!(
+        detail.contains("`small` on gpu1 would have to be loaded first"),
+        "{detail}"
+    );
+    // The same model loaded elsewhere comes before another one.
+    let rows = [
+        ("gpu0", "small", Loaded),
+        ("gpu0", "big", Loaded),
+        ("gpu1", "small", ToSwitch),
+    ];
+    assert_eq!(told(&rows, &unknown, &simple).0, "small on gpu0");
+    // Its own model answers where it is loaded, is being loaded, or can be loaded at nobody's cost; and where the other one is at work or is
+    // not loaded either.
+    for (own, other) in [
+        (Loaded, Loaded),
+        (Busy(900), Loaded),
+        (ToLoad, Loaded),
+        (ToSwitch, Busy(5000)),
+        (ToSwitch, ToLoad),
+    ] {
+        let rows = [("gpu0", "big", other), ("gpu1", "small", own)];
+        let (winner, spared, _) = told(&rows, &unknown, &simple);
+        assert_eq!((winner.as_str(), spared), ("small on gpu1", None));
+    }
+    // A smaller one is not good enough.
+    let hard =
+        saying("Design a distributed, fault-tolerant architecture and prove that it is correct");
+    let rows = [("gpu0", "big", ToSwitch), ("gpu1", "small", Loaded)];
+    assert_eq!(told(&rows, &unknown, &hard).0, "big on gpu0");
+    // Where times are measured they decide: 1 s of loading and 2 s of a fast answer beat 12 s of a slow one.
+    let rows = [("gpu0", "big", Loaded), ("gpu1", "small", ToLoad)];
+    let measured = |big| {
+        speeds(&[
+            ("gpu0", "big", big),
+            ("gpu1", "small", speed(1000.0, 100.0)),
+        ])
+    };
+    assert_eq!(
+        told(&rows, &measured(speed(500.0, 10.0)), &simple).0,
+        "small on gpu1"
+    );
+    assert_eq!(
+        told(&rows, &measured(speed(2000.0, 90.0)), &simple).0,
+        "big on gpu0"
+    );
 }

@@ -4,10 +4,10 @@ use super::ModelId;
 use super::NodeQueue;
 use super::candidates::Candidate;
 use super::models::Known;
-use crate::routing::window::{self, ContextNeed, WindowPolicy};
+use crate::routing::window::{self, ContextNeed, MOST_GROWTH, WindowPolicy};
 
-/// A load that replaces a copy with too small a context takes at most this many times the context that was wished for.
-const MOST_GROWTH: u32 = 4;
+/// Contexts that are no step of the ladder are multiples of this.
+const GRAIN: u32 = 1024;
 
 impl NodeQueue {
     /// The context that a candidate wishes for, as far as it fits into so many bytes; at least what it needs.
@@ -66,19 +66,38 @@ impl NodeQueue {
             // It was wished for before.
             return grow(known, base, window::bucket(wished).max(wished), room).max(wished);
         }
-        let spare = spare - self.reserved(now, candidate.model, spare);
-        let budget = if replaced { spare } else { spare / 2 };
+        let left = spare - self.reserved(now, candidate.model, spare);
+        let budget = if replaced || self.nobody_needs(candidate.model, spare) {
+            left
+        } else {
+            left / 2
+        };
         let times = if replaced {
             MOST_GROWTH
         } else {
             candidate.need.growth
         };
-        grow(
-            known,
-            base,
-            base.saturating_mul(times),
-            needed.saturating_add(budget),
-        )
+        let most = base.saturating_mul(times);
+        let room = needed.saturating_add(budget);
+        let step = grow(known, base, most, room);
+        if times < MOST_GROWTH
+            || !self.memory.is_told()
+            || window::bucket(step.saturating_add(1)) > most
+        {
+            return step;
+        }
+        // The ladder ends where the memory does: what is sure to grow takes the rest (of memory that is sure to be there).
+        let all = known.largest_context(room).unwrap_or(0).min(most);
+        step.max(all / GRAIN * GRAIN)
+    }
+
+    /// Whether every model that is known here and not in memory is larger than what would be left over. What a learned capacity leaves over may
+    /// not be there.
+    fn nobody_needs(&self, model: ModelId, spare: u64) -> bool {
+        let mut others = self.models.absent(model).peekable();
+        self.memory.is_told()
+            && others.peek().is_some()
+            && others.all(|known| known.bytes(0).is_some_and(|bytes| bytes > spare))
     }
 
     /// Bytes to leave for models that were used lately and would fit beside the one that is loaded.

@@ -1,9 +1,11 @@
 //! What happens to a node, as the queue is told.
 
+use std::sync::Arc;
+
 use super::models::Pin;
 use super::{
-    Action, Active, ModelId, NodeQueue, Occupied, QueueFull, Refused, Request, RequestId, Resident,
-    Seen, Settings, Waiting,
+    Action, Active, Footprint, ModelId, NodeQueue, Occupied, QueueFull, Refused, Request,
+    RequestId, Resident, Seen, Settings, Waiting,
 };
 
 impl NodeQueue {
@@ -93,7 +95,7 @@ impl NodeQueue {
         };
         let known = self.models.know(loading.model);
         known.load_ms = Some(load_ms);
-        known.changed_at = now;
+        known.changed_at = Some(now);
         if context > 0 && context < loading.context {
             known.ceiling = Some(context);
             let ceiling = context;
@@ -169,7 +171,8 @@ impl NodeQueue {
             queue
                 .models
                 .known(model)
-                .is_some_and(|known| known.changed_at >= as_of)
+                .and_then(|known| known.changed_at)
+                .is_some_and(|changed| changed >= as_of)
         };
         let gone: Vec<ModelId> = self
             .models
@@ -266,6 +269,16 @@ impl NodeQueue {
     /// How a model is pinned from now on.
     pub fn pin(&mut self, model: ModelId, pin: Pin) {
         self.models.know(model).pin = pin;
+    }
+
+    /// More is known of a model's size.
+    pub fn describe(&mut self, model: ModelId, footprint: Arc<Footprint>) {
+        for waiting in &mut self.waiting {
+            if waiting.request.model == model {
+                waiting.request.footprint = Arc::clone(&footprint);
+            }
+        }
+        self.models.know(model).footprint = footprint;
     }
 
     /// The settings have changed, or more is known of the node. What waits and what runs stays.

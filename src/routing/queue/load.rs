@@ -7,7 +7,7 @@ use super::{Action, Loading, ModelId, NodeQueue, Switch, hold, quantum};
 impl NodeQueue {
     /// Loads what is waited for, or closes what has to go for it.
     pub(super) fn plan_load(&mut self, now: u64, actions: &mut Vec<Action>) {
-        if self.loading.is_some() {
+        if self.loading.is_some() || self.claimed {
             return;
         }
         self.refuse_impossible(actions);

@@ -43,6 +43,11 @@ impl Memory {
         }
     }
 
+    /// Whether the capacity was told, not learned.
+    pub(super) fn is_told(&self) -> bool {
+        self.capacity.is_some()
+    }
+
     /// The most bytes there can be, as far as is known.
     pub(super) fn most_bytes(&self) -> Option<u64> {
         self.capacity.or_else(|| {

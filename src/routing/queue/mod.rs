@@ -31,13 +31,14 @@
 //!
 //! *Contexts.* A load takes the context that its waiting requests wish for, a step of the ladder of [`super::window`], and more out of memory
 //! that would be left over anyway: out of half of it as many times the wish as the requests are likely to grow to, out of all of it when the
-//! model is loaded again because it was too small, out of nothing of what models that were used lately and are not in memory would need. So a
+//! model is loaded again because it was too small or when no other model that is known here would fit into it, out of nothing of what models that were used lately and are not in memory would need. So a
 //! client whose context grows with its conversation rarely causes a load.
 //!
 //! *Memory* is never over-committed knowingly. An unknown capacity is learned from what was seen in memory together and from what the
 //! node threw out by itself.
 
 mod candidates;
+mod claim;
 mod contexts;
 mod events;
 mod fair;
@@ -158,6 +159,8 @@ pub struct NodeQueue {
     fair: Fair,
     loading: Option<Loading>,
     switch: Option<Switch>,
+    /// Somebody changes what is in memory himself: see [`NodeQueue::claim`].
+    claimed: bool,
     /// The request that a finished load was made for: it starts first.
     first: Option<RequestId>,
     /// By lane: until when it has had its way against others, and has to be content with what they leave.
@@ -178,6 +181,7 @@ impl NodeQueue {
             fair: Fair::new(settings.shares),
             loading: None,
             switch: None,
+            claimed: false,
             first: None,
             had_its_way: [0; Lane::COUNT],
             wake: None,
@@ -268,6 +272,13 @@ impl NodeQueue {
     /// Usable bytes, when they are told or an upper bound was learned.
     pub fn capacity(&self) -> Option<u64> {
         self.memory.most_bytes()
+    }
+
+    /// The largest context with which a model fits into the node's memory by itself, as far as both are known; `None` also when not even the
+    /// smallest does.
+    pub fn largest_context(&self, model: ModelId) -> Option<u32> {
+        let bytes = self.capacity()?;
+        self.models.known(model)?.largest_context(bytes)
     }
 
     /// Milliseconds that the last load of a model took here.

@@ -77,7 +77,7 @@ pub(super) struct Known {
     /// The node gives it no more than this.
     pub(super) ceiling: Option<u32>,
     /// When it left the memory, or was last changed there, by our doing.
-    pub(super) changed_at: u64,
+    pub(super) changed_at: Option<u64>,
     pub(super) embeds: bool,
     pub(super) pin: Pin,
 }
@@ -219,7 +219,7 @@ impl Models {
     /// Takes a model out of memory by our doing.
     pub(super) fn evict(&mut self, now: u64, model: ModelId) {
         self.residents.remove(&model);
-        self.know(model).changed_at = now;
+        self.know(model).changed_at = Some(now);
     }
 
     /// A model is no longer there, by somebody else's doing.
@@ -261,6 +261,14 @@ impl Models {
 
     pub(super) fn pin(&self, model: ModelId) -> Pin {
         self.known(model).map_or(Pin::No, |known| known.pin)
+    }
+
+    /// What is known of the models that are not in memory, one left out.
+    pub(super) fn absent(&self, without: ModelId) -> impl Iterator<Item = &Known> {
+        self.known
+            .iter()
+            .filter(move |(id, _)| **id != without && !self.residents.contains_key(id))
+            .map(|(_, known)| known)
     }
 
     /// Models that were asked for lately and are not in memory, the latest first.

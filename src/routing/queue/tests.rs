@@ -400,6 +400,41 @@ fn growth_leaves_room_for_what_was_used_lately() {
 }
 
 #[test]
+fn memory_that_no_other_model_fits_into_is_all_for_growth() {
+    // 3 GiB: 2 and 0.25 for 4,096 tokens leave 0.75; the step to 8,192 takes 0.25, the one to 16,384 another 0.5.
+    let three = |capacity| {
+        Node::with(Settings {
+            capacity,
+            ..settings()
+        })
+    };
+    let mut alone = three(Some(3 * GIB));
+    let (_, actions) = alone.ask(0, &growing(4096));
+    assert_eq!(load(&actions).1, 10 * 1024, "half of it: others may come");
+    let mut node = three(Some(3 * GIB));
+    node.hold(0, &asking(2, 2));
+    let (_, actions) = node.ask(400_000, &growing(4096));
+    assert_eq!(load(&actions).1, 16_384, "the other one does not fit in");
+    let mut node = three(Some(3 * GIB + GIB / 8));
+    node.hold(0, &asking(2, 2));
+    let (_, actions) = node.ask(400_000, &growing(6000));
+    assert_eq!(
+        load(&actions).1,
+        18 * 1024,
+        "the next step is too much: what is left, for what is sure to grow"
+    );
+    let mut node = three(Some(4 * GIB));
+    node.hold(0, &asking(2, 1));
+    let (_, actions) = node.ask(400_000, &asking(1, 2));
+    assert_eq!(
+        load(&actions).1,
+        4096,
+        "all are in memory: half of the 256 MiB is kept for models to come"
+    );
+    assert_eq!(node.holds(), [2]);
+}
+
+#[test]
 fn what_a_node_showed_of_a_model_corrects_the_estimate() {
     let mut node = Node::with(Settings {
         policy: WindowPolicy::Bucket,
@@ -725,3 +760,76 @@ fn a_request_joins_the_load_that_others_wait_for() {
 
 #[path = "lane_tests.rs"]
 mod lanes;
+
+#[test]
+fn whoever_changes_what_is_in_memory_has_the_one_load_to_himself() {
+    let mut node = Node::new();
+    node.hold(0, &asking(1, 2));
+    node.hold(10_000, &asking(2, 2));
+    assert!(node.queue.claim());
+    // Requests for what is in memory flow, and none causes a load.
+    let (busy, started) = node.ask(20_000, &asking(1, 2));
+    assert_eq!(ids(&started), [busy]);
+    let (waits, nothing) = node.ask(20_000, &asking(3, 2));
+    assert_eq!(nothing, []);
+    assert!(!node.queue.take_out(20_000, ModelId(1)), "it is at work");
+    assert!(node.queue.take_out(20_000, ModelId(2)));
+    assert_eq!(node.holds(), [1]);
+    // What goes is not revived meanwhile, and who asks for what comes joins its load.
+    let (gone, nothing) = node.ask(20_000, &asking(2, 2));
+    assert_eq!(nothing, []);
+    node.queue.put_in(20_000, ModelId(4), 8192, false);
+    let (joined, nothing) = node.ask(20_500, &asking(4, 2));
+    assert_eq!(
+        (nothing, node.queue.at_work(ModelId(4))),
+        (Vec::new(), true)
+    );
+    assert_eq!(ids(&node.loaded(23_000, 3000)), [joined]);
+    assert_eq!(node.holds(), [1, 4]);
+    node.queue.give_back();
+    let actions = node.queue.step(23_000);
+    assert_eq!(load(&actions).0, 2, "its hold ends first");
+    let started = node.loaded(25_000, 2000);
+    assert_eq!(ids(&started), [gone]);
+    assert!(started.iter().any(|action| matches!(
+        action,
+        Action::Load {
+            model: ModelId(3),
+            ..
+        }
+    )));
+    assert_eq!(ids(&node.loaded(27_000, 2000)), [waits]);
+}
+
+#[test]
+fn a_claim_waits_for_the_load_that_is_under_way() {
+    let mut node = Node::new();
+    let (id, actions) = node.ask(0, &asking(1, 2));
+    assert_eq!(load(&actions).0, 1);
+    assert!(!node.queue.claim());
+    let (other, nothing) = node.ask(100, &asking(2, 2));
+    assert_eq!(nothing, []);
+    assert_eq!(ids(&node.loaded(2000, 2000)), [id]);
+    assert!(node.queue.claim(), "no further load begins before it");
+    node.queue.put_in(2000, ModelId(3), 0, false);
+    assert_eq!(node.queue.load_failed(false), [], "nobody waited for it");
+    node.queue.give_back();
+    assert_eq!(load(&node.queue.step(2100)).0, 2);
+    assert_eq!(ids(&node.loaded(4000, 1900)), [other]);
+}
+
+#[test]
+fn a_look_at_the_very_start_counts_for_a_model_of_which_something_is_known() {
+    let mut node = Node::new();
+    let size = Footprint::linear(GIB, 0, None);
+    node.queue.describe(ModelId(1), Arc::new(size));
+    let seen = Seen {
+        model: ModelId(1),
+        context: 4096,
+        occupied: None,
+        expires_at: None,
+        embeds: false,
+    };
+    node.queue.observed(0, 0, &[seen]);
+    assert_eq!(node.holds(), [1]);
+}

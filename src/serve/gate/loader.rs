@@ -9,7 +9,10 @@ use super::state::LoadError;
 use crate::backend::{Failure, LoadCall, LoadFailure, Prober};
 use crate::cluster::{LoadedModel, ModelName, Node};
 use crate::config::LogLevel;
-use crate::serve::{Log, Router};
+use crate::serve::{Log, Reservation, Router};
+
+/// Time between two looks whether memory that is promised to another load is free.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A load that a scheduler has decided.
 #[derive(Debug, Clone)]
@@ -20,6 +23,8 @@ pub(super) struct Order {
     pub(super) call: LoadCall,
     /// The context that it has to have; 0: any.
     pub(super) at_least: u32,
+    /// Bytes of GPU memory that it takes, where that is known.
+    pub(super) bytes: Option<u64>,
     /// Models that have to go first, as the node calls them.
     pub(super) evict: Vec<String>,
 }
@@ -49,6 +54,13 @@ impl Loader {
         self.router.get_or_init(|| Arc::downgrade(router));
     }
 
+    /// A model is in use of which only the file's size is known.
+    pub(super) fn wants_sizes(&self) {
+        if let Some(router) = self.router() {
+            router.describer.wake();
+        }
+    }
+
     /// Carries out an order in a thread of its own.
     pub(super) fn carry_out(gate: &Arc<Gate>, order: &Arc<Order>) {
         let own = Arc::clone(gate);
@@ -72,6 +84,15 @@ impl Loader {
 
     fn run(&self, gate: &Arc<Gate>, order: &Order) {
         let (node, call) = (&order.node, &order.call);
+        let promise = match self.promise(gate, order) {
+            Ok(promise) => promise,
+            Err(text) => return failed(gate, order, text),
+        };
+        let promise = promise.and_then(|promise| {
+            let model = ModelName::new(&call.model);
+            self.router()?
+                .keep_promise(&node.name, order.number, &model, promise)
+        });
         for gone in &order.evict {
             // One that stays all the same is seen afterwards.
             if let Err(error) = self.prober.evict(node, gone) {
@@ -79,6 +100,10 @@ impl Loader {
                 self.log.event(LogLevel::Warning, &text);
             }
         }
+        let before = self
+            .router()
+            .map(|router| router.snapshot())
+            .unwrap_or_default();
         let began = Instant::now();
         let (result, held) = self.load(order);
         let took = began.elapsed();
@@ -127,7 +152,7 @@ impl Loader {
                     timed_out: matches!(error, LoadFailure::Failed(Failure::Timeout(_))),
                 };
                 let memory = error.out_of_memory();
-                gate.change(|state, _| state.load_failed(order, told, memory));
+                gate.change(|state, _| state.load_failed(order.number, told, memory));
                 // Afterwards: a node that is down starts anew, and whoever waits would cause another load.
                 if let LoadFailure::Failed(Failure::Connect(text)) = &error
                     && let Some(router) = self.router()
@@ -138,6 +163,27 @@ impl Loader {
         }
         if let Some(router) = self.router() {
             router.poke(&node.name);
+            // From then on the node itself tells what it holds.
+            router.seen_anew(&[node.name.as_str()], &before);
+            router.forget_promise(&node.name, order.number);
+        }
+        drop(promise);
+    }
+
+    /// Reserves the memory that the load takes, so that nobody else plans with it; waits while it is promised to another load.
+    fn promise(&self, gate: &Gate, order: &Order) -> Result<Option<Reservation>, String> {
+        let Some((router, bytes)) = self.router().zip(order.bytes) else {
+            return Ok(None);
+        };
+        let until = self.limit.map(|limit| Instant::now() + limit);
+        loop {
+            match router.promise_load(&order.node, bytes, &order.evict) {
+                Ok(promise) => return Ok(promise),
+                Err(why) if until.is_some_and(|until| Instant::now() >= until) => return Err(why),
+                // The node was lost meanwhile.
+                Err(why) if !gate.awaits(order.number) => return Err(why),
+                Err(_) => thread::sleep(LOOK),
+            }
         }
     }
 
@@ -181,7 +227,7 @@ fn failed(gate: &Arc<Gate>, order: &Order, text: String) {
         code: "load_failed",
         timed_out: false,
     };
-    gate.change(|state, _| state.load_failed(order, error, false));
+    gate.change(|state, _| state.load_failed(order.number, error, false));
 }
 
 /// A load whose thread has not come to its end; a panic must not leave anybody waiting.

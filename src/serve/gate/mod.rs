@@ -2,25 +2,27 @@
 //!
 //! One mutex for each node, held for arithmetic only. A waiting request's own thread watches its client and keeps the scheduler's time.
 
+mod claim;
 pub(super) mod figures;
 mod loader;
 mod state;
 
+pub(super) use claim::{Claim, ClaimedLoad};
 pub(super) use loader::Loader;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::asked::Asked;
-use crate::cluster::{Model, Node, NodeState};
+use crate::cluster::{Model, ModelName, Node, NodeState};
 use crate::config::Config;
 use crate::routing::queue::{Lane, RequestId, Shares};
 use crate::routing::window::{RunnerEdit, TooLong, Window};
 use crate::routing::{NodeLoad, Speed, WindowPolicy};
 use loader::Order;
-pub(super) use state::{Refusal, written};
-use state::{State, Verdict};
+use state::{LoadError, Promised, State, Verdict};
+pub(super) use state::{Measured, Refusal, written};
 
 /// How often a waiting request looks whether its client is still there.
 const LOOK: Duration = Duration::from_millis(20);
@@ -65,6 +67,9 @@ impl Rules {
     }
 }
 
+/// Models that are to stay in memory: a request evicts one of them only when nothing else is left to evict.
+pub(super) type Pins = BTreeSet<ModelName>;
+
 /// What was counted of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Counts {
@@ -97,15 +102,17 @@ pub(super) struct LoadUnderWay {
 #[derive(Debug)]
 pub(super) struct Gates {
     by_node: Mutex<HashMap<String, Arc<Gate>>>,
+    pins: Mutex<Arc<Pins>>,
     rules: Rules,
     loader: Arc<Loader>,
     began: Instant,
 }
 
 impl Gates {
-    pub(super) fn new(rules: Rules, loader: Arc<Loader>) -> Self {
+    pub(super) fn new(rules: Rules, pins: Pins, loader: Arc<Loader>) -> Self {
         Self {
             by_node: Mutex::default(),
+            pins: Mutex::new(Arc::new(pins)),
             rules,
             loader,
             began: Instant::now(),
@@ -114,12 +121,13 @@ impl Gates {
 
     /// The gate of a node.
     pub(super) fn gate(&self, node: &Arc<Node>) -> Arc<Gate> {
+        let pins = Arc::clone(&lock(&self.pins));
         let mut gates = lock(&self.by_node);
         if let Some(gate) = gates.get(&node.name) {
             return Arc::clone(gate);
         }
         let gate = Arc::new(Gate {
-            state: Mutex::new(State::new(self.rules, Arc::clone(node))),
+            state: Mutex::new(State::new(self.rules, pins, Arc::clone(node))),
             changed: Condvar::new(),
             loader: Arc::clone(&self.loader),
             began: self.began,
@@ -166,13 +174,33 @@ impl Gates {
         millis(self.began.elapsed())
     }
 
+    /// These models are to stay in memory from now on.
+    pub(super) fn pin(&self, pins: Pins) {
+        let pins = Arc::new(pins);
+        *lock(&self.pins) = Arc::clone(&pins);
+        let gates: Vec<Arc<Gate>> = lock(&self.by_node).values().map(Arc::clone).collect();
+        for gate in gates {
+            gate.change(|state, _| state.pin(&pins));
+        }
+    }
+
+    /// The memory for a node's models was measured.
+    pub(super) fn measured(&self, node: &Arc<Node>, measured: Measured) {
+        let gate = self.gate(node);
+        gate.change(|state, _| state.measured(measured));
+    }
+
     /// Takes in a look at a node that began at `began`.
     pub(super) fn observed(&self, node: &Arc<Node>, began: Instant) {
         let gate = self.gate(node);
         let as_of = millis(began.saturating_duration_since(self.began));
-        gate.change(|state, now| {
+        let lacks_sizes = gate.change(|state, now| {
             state.observed(now, as_of, node);
+            state.lacks_sizes()
         });
+        if lacks_sizes {
+            self.loader.wants_sizes();
+        }
     }
 }
 
@@ -227,6 +255,23 @@ impl Gate {
         }
     }
 
+    /// Some models that were asked for or seen here and of which only the file's size is known.
+    pub(super) fn without_sizes(&self) -> Vec<Model> {
+        self.state().without_sizes()
+    }
+
+    /// What was found out of a model's size: bytes by context, as it is asked for with so many requests at once; none where nobody knows.
+    pub(super) fn sized(
+        self: &Arc<Self>,
+        model: &Model,
+        sizes: impl FnOnce(u32) -> Vec<(u32, u64)>,
+    ) {
+        let parallel = self.state().parallel();
+        // An estimate takes a moment; the lock is not held over it.
+        let points = sizes(parallel);
+        self.change(|state, _| state.sized(model, points));
+    }
+
     /// What sending the request here would mean.
     pub(super) fn forecast(
         &self,
@@ -239,6 +284,27 @@ impl Gate {
         let mut state = self.state();
         state.follow(node);
         state.forecast(now, model, asked, speed)
+    }
+
+    /// What is in flight and waiting.
+    pub(super) fn load(&self, node: &Arc<Node>) -> NodeLoad {
+        self.state().load(node)
+    }
+
+    /// Has the model of a request loaded that is answered by another, if it can be loaded at once and nothing has to go for it.
+    pub(super) fn load_ahead(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        model: &Model,
+        asked: &Asked,
+        speed: &Speed,
+    ) {
+        let now = self.now();
+        let mut state = self.state();
+        state.follow(node);
+        let orders = state.load_ahead(now, model, asked, speed);
+        drop(state);
+        self.carry_out(orders);
     }
 
     /// Waits until the node takes the request.
@@ -256,6 +322,9 @@ impl Gate {
         let now = self.now();
         state.follow(node);
         let id = state.arrive(now, model, asked, speed)?;
+        if state.lacks_sizes() {
+            self.loader.wants_sizes();
+        }
         let orders = state.pump(now);
         if orders.is_empty()
             && let Some(verdict) = state.verdict(id)
@@ -333,17 +402,20 @@ impl Gate {
                 let started = state.started(id, asked, context, now.saturating_sub(arrived));
                 drop(state);
                 // Gives the slot back where it turns out to be of no use.
-                let permit = Permit {
+                let mut permit = Permit {
                     gate: Arc::clone(self),
                     id,
                     answering: false,
                     waited_ms: None,
+                    promised: None,
+                    cached: None,
                 };
-                let (window, runner) = started.map_err(NotAdmitted::TooLong)?;
+                let started = started.map_err(NotAdmitted::TooLong)?;
+                permit.promised = started.promised;
                 Ok(Admitted {
                     permit,
-                    window,
-                    runner,
+                    window: started.window,
+                    runner: started.runner,
                     loaded,
                 })
             }
@@ -370,6 +442,8 @@ pub(super) struct Permit {
     id: RequestId,
     answering: bool,
     waited_ms: Option<u64>,
+    promised: Option<Promised>,
+    cached: Option<u64>,
 }
 
 impl Permit {
@@ -389,13 +463,28 @@ impl Permit {
     pub(super) fn waited(&mut self, ms: Option<u64>) {
         self.waited_ms = ms;
     }
+
+    /// Whether the name of a conversation let expect something of the node's cache.
+    pub(super) fn was_promised(&self) -> bool {
+        self.promised.is_some()
+    }
+
+    /// So many tokens of the prompt the node had in its cache, where that is known.
+    pub(super) fn cached(&mut self, tokens: Option<u64>) {
+        self.cached = tokens;
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let waited = self.waited_ms;
-        self.gate
-            .change(|state, now| state.finished(now, self.id, waited));
+        let found = self.promised.zip(self.cached);
+        self.gate.change(|state, now| {
+            if let Some((promised, cached)) = found {
+                state.found(promised, cached);
+            }
+            state.finished(now, self.id, waited);
+        });
     }
 }
 

@@ -1,9 +1,12 @@
 //! What a gate's mutex guards: the scheduler, the names behind its numbers, and what was learned of the node's models.
 
+mod capacity;
+mod claims;
 mod loads;
 mod models;
 mod needs;
 
+pub(in crate::serve) use capacity::Measured;
 pub(in crate::serve) use loads::written;
 
 use std::collections::HashMap;
@@ -12,13 +15,14 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::loader::Order;
-use super::{Counts, LoadUnderWay, NotAdmitted, Rules};
-use crate::cluster::{Model, Node, NodeKind};
+use super::{Counts, LoadUnderWay, NotAdmitted, Pins, Rules};
+use crate::cluster::{Model, Node};
 use crate::routing::queue::{Action, ModelId, NodeQueue, Refused, RequestId, Residency, Settings};
 use crate::routing::window::{self, Limits, RunnerEdit, RunnerOptions, TooLong, Window};
-use crate::routing::{Affinity, NodeLoad, Speed};
+use crate::routing::{Affinity, Likely, NodeLoad, Speed};
 use crate::serve::asked::Asked;
 use crate::vram::Basis;
+use capacity::Capacity;
 use models::Known;
 
 /// What Ollama takes for an absent `num_ctx` on a card below 24 GiB, until the node shows what it takes itself.
@@ -53,6 +57,24 @@ pub(super) enum Verdict {
     Refused(Refusal),
 }
 
+/// How a request is sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Started {
+    /// `None` on a node whose contexts are its own business.
+    pub(super) window: Option<Window>,
+    pub(super) runner: RunnerEdit,
+    /// What is to be compared with the node's own count.
+    pub(super) promised: Option<Promised>,
+}
+
+/// What the name of a conversation let expect of a node's cache.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Promised {
+    model: ModelId,
+    /// Tokens, at most.
+    most: u64,
+}
+
 /// A request that waits.
 #[derive(Debug)]
 struct Waiter {
@@ -71,6 +93,10 @@ pub(super) struct State {
     node: Arc<Node>,
     queue: NodeQueue,
     settings: Settings,
+    /// Models that are to stay in memory.
+    pins: Arc<Pins>,
+    /// Memory for the node's models as it was measured.
+    capacity: Capacity,
     by_key: HashMap<String, ModelId>,
     /// By number. As many as the node ever listed.
     models: Vec<Known>,
@@ -86,11 +112,13 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(rules: Rules, node: Arc<Node>) -> Self {
-        let settings = settings(&rules, &node);
-        Self {
+    pub(super) fn new(rules: Rules, pins: Arc<Pins>, node: Arc<Node>) -> Self {
+        let settings = settings(&rules, &node, &Capacity::default());
+        let mut state = Self {
             queue: NodeQueue::new(settings.clone()),
             settings,
+            pins,
+            capacity: Capacity::default(),
             rules,
             node,
             by_key: HashMap::new(),
@@ -102,7 +130,9 @@ impl State {
             load: 0,
             last_error: None,
             counts: Counts::default(),
-        }
+        };
+        state.pin_listed();
+        state
     }
 
     /// What the node is may have become known, or have changed.
@@ -110,12 +140,33 @@ impl State {
         if Arc::ptr_eq(node, &self.node) {
             return;
         }
-        let settings = settings(&self.rules, node);
+        self.node = Arc::clone(node);
+        self.settle();
+        self.pin_listed();
+    }
+
+    /// Tells the scheduler what the node is by now.
+    fn settle(&mut self) {
+        let settings = settings(&self.rules, &self.node, &self.capacity);
         if settings != self.settings {
             self.queue.tell(settings.clone());
             self.settings = settings;
         }
-        self.node = Arc::clone(node);
+    }
+
+    /// The memory for the node's models was measured.
+    pub(super) fn measured(&mut self, measured: Measured) {
+        // What is being loaded shows in the driver's figures before the node tells of it.
+        if self.queue.loading().is_some() {
+            return;
+        }
+        let had_gpu = !self.capacity.no_gpu();
+        if self.capacity.measured(measured) {
+            self.settle();
+        }
+        if had_gpu == self.capacity.no_gpu() {
+            self.size_anew();
+        }
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -265,19 +316,24 @@ impl State {
         asked: &Asked,
         context: u32,
         waited_ms: u64,
-    ) -> Result<(Option<Window>, RunnerEdit), TooLong> {
+    ) -> Result<Started, TooLong> {
         if let Some((starts, waited)) = self.counts.waits.get_mut(asked.lane.index()) {
             *starts += 1;
             *waited = waited.saturating_add(waited_ms);
         }
+        let mut started = Started::default();
         let Some(model) = self.forget(id) else {
-            return Ok((None, RunnerEdit::Untouched));
+            return Ok(started);
         };
         let slots = self.queue.slots().unwrap_or(1);
         let slots = usize::try_from(slots).unwrap_or(usize::MAX);
-        self.affinity.sent(&model, &asked.prefix, slots);
-        if !self.managed() {
-            return Ok((None, RunnerEdit::Untouched));
+        let prompt = asked.remembered();
+        if let Likely::Session { most, .. } = self.affinity.likely(&model, &prompt) {
+            started.promised = Some(Promised { model, most });
+        }
+        self.affinity.sent(&model, &prompt, slots);
+        if !self.managed() || self.node.on_demand {
+            return Ok(started);
         }
         let (automatic, ours) = self
             .known(model)
@@ -313,12 +369,12 @@ impl State {
             self.counts.avoided += 1;
             self.counts.avoided_ms += avoided.ms.unwrap_or(0);
         }
-        let runner = if asked.settable {
-            window::runner_options(self.rules.policy, &asked.runner, ours.as_ref())
-        } else {
-            RunnerEdit::Untouched
-        };
-        Ok((window, runner))
+        if asked.settable {
+            started.runner =
+                window::runner_options(self.rules.policy, &asked.runner, ours.as_ref());
+        }
+        started.window = window;
+        Ok(started)
     }
 
     /// The first piece of an answer came; true when somebody may start because of it.
@@ -331,6 +387,11 @@ impl State {
         self.queue.finished(now, id, waited_ms);
     }
 
+    /// So many tokens of a prompt were in the node's cache.
+    pub(super) fn found(&mut self, promised: Promised, cached: u64) {
+        self.affinity.found(&promised.model, cached, promised.most);
+    }
+
     /// The thread of a waiting request ends: its client has left, or it waited too long.
     pub(super) fn cancel(&mut self, now: u64, id: RequestId) {
         let started = self.decided(id);
@@ -341,9 +402,18 @@ impl State {
     }
 }
 
-/// What is known of a node before anything was seen of it.
-fn settings(rules: &Rules, node: &Node) -> Settings {
-    let managed = node.kind == Some(NodeKind::Ollama);
+/// What is known of a node.
+fn settings(rules: &Rules, node: &Node, capacity: &Capacity) -> Settings {
+    let managed = node.loads_models();
+    let capacity = match capacity.now() {
+        Measured::Bytes(bytes) => Some(bytes),
+        Measured::NoGpu => None,
+        // Until somebody has looked.
+        Measured::Unknown => node
+            .vram_bytes
+            .filter(|bytes| *bytes > 0)
+            .map(|bytes| rules.memory.usable(bytes, Basis::Api)),
+    };
     Settings {
         residency: if managed {
             Residency::Managed
@@ -351,16 +421,14 @@ fn settings(rules: &Rules, node: &Node) -> Settings {
             Residency::Fixed
         },
         policy: rules.policy,
-        capacity: node
-            .vram_bytes
-            .filter(|_| managed)
-            .map(|bytes| rules.memory.usable(bytes, Basis::Api)),
-        most_models: None,
+        capacity: capacity.filter(|_| managed),
+        most_models: node.most_models.filter(|_| managed),
         slots: rules.slots.or(node.slots),
         // Whoever arrives is in it until the scheduler has said whether it starts at once: [`State::over_full`].
         queue: rules.queue.saturating_add(1),
         shares: rules.shares,
-        cpu_loads: rules.cpu_loads,
+        // A llama-server puts its models where it was told to when it was started.
+        cpu_loads: rules.cpu_loads && !node.on_demand,
     }
 }
 

@@ -33,7 +33,7 @@ fn gate(slots: u32, queue: u32) -> (Arc<Gate>, Arc<Node>, Model) {
         ..Model::default()
     };
     let node = Arc::new(node);
-    let gates = Gates::new(rules, loader);
+    let gates = Gates::new(rules, Pins::new(), loader);
     (gates.gate(&node), node, model)
 }
 
@@ -52,6 +52,7 @@ fn asked() -> Asked {
         runner: RunnerOptions::default(),
         keep_alive: None,
         prefix: Vec::new(),
+        session: None,
     }
 }
 

@@ -21,7 +21,8 @@ pub(super) fn receipt(
 ) -> anyhow::Result<()> {
     let settings = ReplaySettings {
         seed: replayed.seed,
-        num_ctx: word(&replayed.num_ctx),
+        num_ctx: word(&replayed.rules.num_ctx),
+        copies: word(&replayed.rules.copies),
         traces: replayed
             .traces
             .iter()

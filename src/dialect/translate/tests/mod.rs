@@ -2,6 +2,7 @@
 
 mod embeddings;
 mod messages;
+mod native;
 mod ollama;
 mod properties;
 mod responses;

@@ -67,6 +67,7 @@ impl State {
             node: Arc::clone(&self.node),
             call,
             at_least: context,
+            bytes: self.queue.loading_bytes(),
             evict,
         })
     }
@@ -102,11 +103,11 @@ impl State {
     /// A load did not work.
     pub(in crate::serve::gate) fn load_failed(
         &mut self,
-        order: &Order,
+        number: u64,
         error: LoadError,
         out_of_memory: bool,
     ) {
-        if order.number != self.load || self.queue.loading().is_none() {
+        if number != self.load || self.queue.loading().is_none() {
             return;
         }
         self.counts.failed += 1;
@@ -128,7 +129,7 @@ impl State {
             self.load += 1;
             self.affinity = Affinity::default();
             for known in &mut self.models {
-                known.options = None;
+                known.lost();
             }
             return;
         }
@@ -163,7 +164,7 @@ impl State {
         }
     }
 
-    fn seen(&mut self, now: u64, loaded: &LoadedModel) -> Seen {
+    pub(super) fn seen(&mut self, now: u64, loaded: &LoadedModel) -> Seen {
         let model = self.number_of_loaded(loaded);
         let occupied = loaded
             .vram_bytes

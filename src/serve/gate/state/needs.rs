@@ -7,19 +7,17 @@ use crate::cluster::Model;
 use crate::routing::queue::{ModelId, Request, RequestId, Residency};
 use crate::routing::speed::{Load, Work};
 use crate::routing::window::{self, ContextNeed, Limits, TooLong, Wanted};
-use crate::routing::{NodeLoad, Speed};
+use crate::routing::{Likely, NodeLoad, Speed};
 use crate::serve::asked::{Asked, BLOCK_TOKENS};
+use crate::serve::gate::loader::Order;
 
 impl State {
     pub(super) fn limits(&self, model: ModelId, automatic: Option<u32>) -> Limits {
         let known = self.known(model);
-        let capacity = self.queue.capacity();
         Limits {
             trained: known.and_then(|known| known.trained),
             // What is larger than the node even with the smallest context is split anyway; then nothing limits it here.
-            fits: capacity
-                .zip(known)
-                .and_then(|(bytes, known)| known.footprint.largest_context(bytes)),
+            fits: self.queue.largest_context(model),
             automatic,
             pinned: None,
         }
@@ -36,7 +34,11 @@ impl State {
         asked: &Asked,
         usual: Option<u64>,
     ) -> Result<ContextNeed, TooLong> {
-        if !self.managed() || (asked.embeds && !(asked.settable && asked.num_ctx.is_some())) {
+        // A llama-server in router mode loads each model with the context that it was started with.
+        if !self.managed()
+            || self.node.on_demand
+            || (asked.embeds && !(asked.settable && asked.num_ctx.is_some()))
+        {
             return Ok(ContextNeed::ANY);
         }
         let wanted = asked.wanted(usual, asked.settable);
@@ -86,11 +88,11 @@ impl State {
     }
 
     fn cached_tokens(&self, model: ModelId, asked: &Asked) -> u64 {
-        if asked.prefix.is_empty() {
-            return 0;
+        match self.affinity.likely(&model, &asked.remembered()) {
+            Likely::Nothing => 0,
+            Likely::Blocks(blocks) => (blocks as u64 * BLOCK_TOKENS).min(asked.prompt_tokens),
+            Likely::Session { expected, .. } => expected,
         }
-        let blocks = self.affinity.cached_blocks(&model, &asked.prefix) as u64;
-        (blocks * BLOCK_TOKENS).min(asked.prompt_tokens)
     }
 
     fn work_ms(
@@ -113,6 +115,33 @@ impl State {
             crowded: self.queue.active() > 0,
         };
         speed.estimate(&work).map(|range| rounded(range.centre))
+    }
+
+    /// Loads a model as if the request had come for it, without a request that waits; nothing where that would cost anybody anything.
+    pub(in crate::serve::gate) fn load_ahead(
+        &mut self,
+        now: u64,
+        model: &Model,
+        asked: &Asked,
+        speed: &Speed,
+    ) -> Vec<Order> {
+        let id = RequestId(self.next);
+        let Ok(request) = self.request(id, model, asked, speed) else {
+            return Vec::new();
+        };
+        let forecast = self.queue.forecast(now, &request);
+        let free = forecast.possible && forecast.wait_ms == Some(0) && forecast.evicts_ms == 0;
+        if !forecast.needs_load || !free || forecast.splits {
+            return Vec::new();
+        }
+        self.next += 1;
+        if self.queue.arrive(now, request).is_err() {
+            return Vec::new();
+        }
+        let orders = self.pump(now);
+        // The load goes on, as it does when a client leaves.
+        self.queue.cancelled(id);
+        orders
     }
 
     pub(in crate::serve::gate) fn forecast(
