@@ -440,8 +440,8 @@ Register-ArgumentCompleter -Native -CommandName 'gpurouter' -ScriptBlock {
         'gpurouter;bench;replay' {
             [CompletionResult]::new('--trace', '--trace', [CompletionResultType]::ParameterName, 'A trace that comes with gpurouter (repeatable)')
             [CompletionResult]::new('--with', '--with', [CompletionResultType]::ParameterName, 'Another GPU for a node, or another node (repeatable)')
-            [CompletionResult]::new('--num-ctx', '--num-ctx', [CompletionResultType]::ParameterName, 'What gpurouter makes of `num_ctx`: raise-only, bucket, pin, pass')
-            [CompletionResult]::new('--copies', '--copies', [CompletionResultType]::ParameterName, 'On how many nodes it loads a model at once: as-needed, one')
+            [CompletionResult]::new('--num-ctx', '--num-ctx', [CompletionResultType]::ParameterName, 'Its `num_ctx`: raise-only, bucket, pin or pass')
+            [CompletionResult]::new('--copies', '--copies', [CompletionResultType]::ParameterName, 'Nodes that hold a model: as-needed or one')
             [CompletionResult]::new('--seed', '--seed', [CompletionResultType]::ParameterName, 'Decides everything that is random')
             [CompletionResult]::new('--receipt', '--receipt', [CompletionResultType]::ParameterName, 'Write what was counted and the report as JSON lines')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]')

@@ -419,8 +419,8 @@ set edit:completion:arg-completer[gpurouter] = {|@words|
         &'gpurouter;bench;replay'= {
             cand --trace 'A trace that comes with gpurouter (repeatable)'
             cand --with 'Another GPU for a node, or another node (repeatable)'
-            cand --num-ctx 'What gpurouter makes of `num_ctx`: raise-only, bucket, pin, pass'
-            cand --copies 'On how many nodes it loads a model at once: as-needed, one'
+            cand --num-ctx 'Its `num_ctx`: raise-only, bucket, pin or pass'
+            cand --copies 'Nodes that hold a model: as-needed or one'
             cand --seed 'Decides everything that is random'
             cand --receipt 'Write what was counted and the report as JSON lines'
             cand --config 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]'

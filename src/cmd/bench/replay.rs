@@ -48,10 +48,10 @@ pub struct Args {
     /// Another GPU for a node, or another node (repeatable)
     #[arg(long, value_name = "NODE=GPU")]
     with: Vec<String>,
-    /// What gpurouter makes of `num_ctx`: raise-only, bucket, pin, pass
+    /// Its `num_ctx`: raise-only, bucket, pin or pass
     #[arg(long, value_name = "POLICY", default_value = "raise-only", value_parser = window)]
     num_ctx: WindowPolicy,
-    /// On how many nodes it loads a model at once: as-needed, one
+    /// Nodes that hold a model: as-needed or one
     #[arg(long, value_name = "COPIES", default_value = "as-needed", value_parser = copies)]
     copies: Copies,
     /// Decides everything that is random
