@@ -738,3 +738,25 @@ fn a_llama_server_in_router_mode_is_told_what_to_load_and_never_finds_a_model_mi
         ("/models/load", Some("a"))
     );
 }
+
+#[test]
+fn a_llama_server_in_router_mode_has_its_priority_model_loaded_by_the_cycle_and_keeps_it() {
+    let node = router_mode(&["llama3.2:1b", "a", "b"], 2);
+    let settings = "priority_models = [\"llama3.2:1b\"]";
+    let router = with_room(&node, 8 << 30, settings);
+    let calls = |path: &str| -> Vec<String> {
+        let requests = node.requests();
+        let calls = requests.iter().filter(|request| request.path() == path);
+        calls
+            .map(|request| request.json()["model"].as_str().unwrap_or("").to_owned())
+            .collect()
+    };
+    assert!(eventually(LIMIT, || calls("/models/load") == ["llama3.2:1b"]));
+    for model in ["a", "b", "llama3.2:1b"] {
+        let path = "/v1/chat/completions";
+        let answer = client::post(router.addr, path, &chat(model, "hi", false));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    assert_eq!(calls("/models/load"), ["llama3.2:1b", "a", "b"]);
+    assert_eq!(calls("/models/unload"), ["a"]);
+}
