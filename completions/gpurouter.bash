@@ -79,6 +79,9 @@ _gpurouter() {
             gpurouter__subcmd__bench,roi)
                 cmd="gpurouter__subcmd__bench__subcmd__roi"
                 ;;
+            gpurouter__subcmd__bench,soak)
+                cmd="gpurouter__subcmd__bench__subcmd__soak"
+                ;;
             *)
                 ;;
         esac
@@ -146,7 +149,7 @@ _gpurouter() {
             return 0
             ;;
         gpurouter__subcmd__bench)
-            opts="-v -q -h -V --recompute --config --node --gpus --json --verbose --quiet --help --version live roi cost proxy alloc replay"
+            opts="-v -q -h -V --recompute --config --node --gpus --json --verbose --quiet --help --version live roi cost proxy alloc replay soak"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -176,7 +179,7 @@ _gpurouter() {
             return 0
             ;;
         gpurouter__subcmd__bench__subcmd__alloc)
-            opts="-v -q -h -V --count --iterations --seed --config --node --gpus --json --verbose --quiet --help --version"
+            opts="-v -q -h -V --count --iterations --seed --receipt --config --node --gpus --json --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -191,6 +194,10 @@ _gpurouter() {
                     return 0
                     ;;
                 --seed)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --receipt)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -346,7 +353,7 @@ _gpurouter() {
             return 0
             ;;
         gpurouter__subcmd__bench__subcmd__proxy)
-            opts="-v -q -h -V --against --pid --upstream-port --rounds --duration --requests --patience --streams --threads --only --quick --print-nginx --print-haproxy --hold --config --node --gpus --json --verbose --quiet --help --version"
+            opts="-v -q -h -V --against --pid --upstream-port --rounds --duration --requests --patience --streams --threads --only --quick --print-nginx --print-haproxy --hold --receipt --config --node --gpus --json --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -392,6 +399,10 @@ _gpurouter() {
                     COMPREPLY=($(compgen -W "latency streams rates idle departures cuts" -- "${cur}"))
                     return 0
                     ;;
+                --receipt)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -412,7 +423,7 @@ _gpurouter() {
             return 0
             ;;
         gpurouter__subcmd__bench__subcmd__replay)
-            opts="-v -q -h -V --trace --list --with --num-ctx --copies --seed --export --config --node --gpus --json --verbose --quiet --help --version"
+            opts="-v -q -h -V --trace --list --with --num-ctx --copies --seed --export --receipt --config --node --gpus --json --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -435,6 +446,10 @@ _gpurouter() {
                     return 0
                     ;;
                 --seed)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --receipt)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -549,6 +564,60 @@ _gpurouter() {
                     return 0
                     ;;
                 --life)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --receipt)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --gpus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        gpurouter__subcmd__bench__subcmd__soak)
+            opts="-v -q -h -V --url --duration --rps --timeout --connections --pid --receipt --config --node --gpus --json --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --duration)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rps)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --connections)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pid)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -203,21 +203,22 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s v -l verbose
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s q -l quiet -d 'Say only what went wrong'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s h -l help -d 'Print help'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand why" -s V -l version -d 'Print version'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -l recompute -d 'Recompute a receipt\'s report (`-`: stdin) and compare' -r -F
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -l node -d 'A node, instead of the configured ones (repeatable)' -r
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -l gpus -d 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB' -r
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -l json -d 'Print one JSON document instead of text'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -s v -l verbose -d 'Say more (repeatable)'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -s q -l quiet -d 'Say only what went wrong'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -s h -l help -d 'Print help'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -s V -l version -d 'Print version'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -f -a "live" -d 'Your requests: what you have today against the router'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -f -a "roi" -d 'What faster answers are worth: time, API, energy, hardware'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -f -a "cost" -d 'What a number of tokens costs at an API'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -f -a "proxy" -d 'What the router itself costs, beside other proxies'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -f -a "alloc" -d 'How fast models are placed on simulated GPUs'
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay" -f -a "replay" -d 'Traces over simulated nodes, without and with gpurouter'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay soak" -l recompute -d 'Recompute a receipt\'s report (`-`: stdin) and compare' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay soak" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay soak" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay soak" -l gpus -d 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay soak" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay soak" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay soak" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay soak" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay soak" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay soak" -f -a "live" -d 'Your requests: what you have today against the router'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay soak" -f -a "roi" -d 'What faster answers are worth: time, API, energy, hardware'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay soak" -f -a "cost" -d 'What a number of tokens costs at an API'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay soak" -f -a "proxy" -d 'What the router itself costs, beside other proxies'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay soak" -f -a "alloc" -d 'How fast models are placed on simulated GPUs'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay soak" -f -a "replay" -d 'Traces over simulated nodes, without and with gpurouter'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and not __fish_seen_subcommand_from live roi cost proxy alloc replay soak" -f -a "soak" -d 'A constant rate of requests, for as long as you like'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l today -d 'What you have today: the address of an Ollama, of a server with OpenAI\'s API, or of another proxy [default: the first node, directly]' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l model -d 'Its model [default: the one in memory, or largest]' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from live" -l routed -d 'The router [default: the running one, else its own]' -r
@@ -308,6 +309,7 @@ rates\t'Requests per second and their processor time'
 idle\t'Memory, threads, idle streams'
 departures\t'Clients that leave'
 cuts\t'An upstream that is cut'"
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from proxy" -l receipt -d 'Write observations and report as JSON lines' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from proxy" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from proxy" -l node -d 'A node, instead of the configured ones (repeatable)' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from proxy" -l gpus -d 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB' -r
@@ -323,6 +325,7 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_se
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l count -d 'Simulated GPUs' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l iterations -d 'Decisions of each kind' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l seed -d 'Of the GPUs and models' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l receipt -d 'Write every decision\'s time and the report as JSON lines' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l node -d 'A node, instead of the configured ones (repeatable)' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -l gpus -d 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB' -r
@@ -333,9 +336,10 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_se
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from alloc" -s V -l version -d 'Print version'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l trace -d 'A trace that comes with gpurouter (repeatable)' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l with -d 'Another GPU for a node, or another node (repeatable)' -r
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l num-ctx -d 'What gpurouter makes of `num_ctx`: raise-only, bucket, pin, pass' -r
-complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l copies -d 'On how many nodes it loads a model at once: as-needed, one' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l num-ctx -d 'Its `num_ctx`: raise-only, bucket, pin or pass' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l copies -d 'Nodes that hold a model: as-needed or one' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l seed -d 'Decides everything that is random' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l receipt -d 'Write what was counted and the report as JSON lines' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l node -d 'A node, instead of the configured ones (repeatable)' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -l gpus -d 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB' -r
@@ -346,6 +350,21 @@ complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_se
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -s q -l quiet -d 'Say only what went wrong'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -s h -l help -d 'Print help'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from replay" -s V -l version -d 'Print version'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l url -d 'What to ask for [default: /health of the configured router]' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l duration -d 'How long' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l rps -d 'Requests per second' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l timeout -d 'When a request counts as failed' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l connections -d 'Connections, kept open; a request that finds none free is sent late' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l pid -d 'The server\'s process [default: the one that listens there]' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l receipt -d 'Write observations and report as JSON lines' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l config -d 'Configuration file [default: $GPUROUTER_CONFIG, else ./gpurouter.toml, ~/.config/gpurouter/config.toml, /etc/gpurouter/config.toml, else none]' -r -F
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l node -d 'A node, instead of the configured ones (repeatable)' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l gpus -d 'GPUs of this machine, told instead of looked for: a JSON file, or sizes such as 24GiB,8GiB' -r
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -l json -d 'Print one JSON document instead of text'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -s v -l verbose -d 'Say more (repeatable)'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -s q -l quiet -d 'Say only what went wrong'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -s h -l help -d 'Print help'
+complete -c gpurouter -n "__fish_gpurouter_using_subcommand bench; and __fish_seen_subcommand_from soak" -s V -l version -d 'Print version'
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand sim" -l gpu -d 'GPU of a node, or cpu (repeatable)' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand sim" -l listen -d 'Of the first node; the others follow; 0 is any' -r
 complete -c gpurouter -n "__fish_gpurouter_using_subcommand sim" -l model -d 'A model that every node has, with its size (repeatable)' -r

@@ -557,10 +557,28 @@ fn two_requests_at_once_to_two_nodes_take_half_as_long() {
         format!("gpu0={}", one.urls[0]),
         format!("gpu1={}", two.urls[0]),
     );
-    let mut args = vec!["live", "--concurrent", "--quick", "--json"];
+    let mut args = vec![
+        "live",
+        "--concurrent",
+        "--quick",
+        "--json",
+        "--receipt",
+        "r.jsonl",
+    ];
     args.extend(nodes(&one, &two));
     let document = json(done(&run(&scratch, &args)).as_bytes());
     holds("bench-concurrent.json", &document);
+    let again = run(&scratch, &["--recompute", "r.jsonl", "--json"]);
+    let again = json(done(&again).as_bytes());
+    assert_eq!(
+        (&again["holds"], &again["report"]),
+        (&true.into(), &document)
+    );
+    let text = done(&run(&scratch, &["--recompute", "r.jsonl"]));
+    assert!(
+        text.contains("through gpurouter") && text.contains("2 observations"),
+        "{text}"
+    );
     for way in ["direct", "routed"] {
         let of = |name: &str| figure(&document, &format!("/figures/{way}/{name}"));
         // One after the other takes both waits, at once the longer one and what a busy machine adds.
@@ -570,7 +588,7 @@ fn two_requests_at_once_to_two_nodes_take_half_as_long() {
         );
         assert!((1.2..2.1).contains(&of("ratio")), "{document}");
     }
-    assert_eq!(document["figures"]["on_two_nodes"], 1);
+    assert_eq!(figure(&document, "/figures/on_two_nodes"), 1.0);
 }
 
 #[test]
@@ -615,6 +633,21 @@ fn bench_alone_says_what_it_would_measure() {
         text.lines().count() < 24 && text.lines().all(|line| line.chars().count() <= 80),
         "{text}"
     );
+    // Twelve nodes with long names are still one screen.
+    let long = format!("--node=the-first-of-many-nodes={}", sim.urls[0]);
+    let down = (0..11).map(|number| {
+        format!(
+            "--node=another-node-of-many-{number}=http://a-long-name-of-a-host.invalid:114{number:02}"
+        )
+    });
+    let many: Vec<String> = std::iter::once(long).chain(down).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let text = done(&run(&scratch, &many));
+    assert!(
+        text.lines().count() < 24 && text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
+    assert!(text.contains("and 6 more"), "{text}");
     let document = json(done(&run(&scratch, &["--json", "--node", &sim.urls[0]])).as_bytes());
     holds("bench-overview.json", &document);
     // No node: that is what it says.
@@ -674,11 +707,30 @@ fn placement_is_measured() {
     let scratch = Scratch::new();
     let output = run(
         &scratch,
-        &["alloc", "--count", "16", "--iterations", "50", "--json"],
+        &[
+            "alloc",
+            "--count",
+            "16",
+            "--iterations",
+            "1050",
+            "--json",
+            "--receipt",
+            "r.jsonl",
+        ],
     );
     let document = json(&output.stdout);
     holds("bench-alloc.json", &document);
-    assert_eq!(document["figures"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        document["figures"]["kinds"].as_array().map(Vec::len),
+        Some(2)
+    );
+    let again = json(done(&run(&scratch, &["--recompute", "r.jsonl", "--json"])).as_bytes());
+    assert_eq!(
+        (&again["holds"], &again["report"]),
+        (&true.into(), &document)
+    );
+    // Two batches of each kind: all 1,050 times are in the receipt.
+    assert_eq!(again["observations"], 4);
     let text = out(&run(&scratch, &["alloc", "--iterations", "20"]));
     assert!(text.contains("the p99 is"), "{text}");
 }
@@ -704,11 +756,20 @@ fn nonsense_is_refused() {
             vec!["live", "--timeout", "1ms"],
             "a time-out is 100 ms to a day",
         ),
-        (vec!["alloc", "--receipt", "x"], "unexpected argument"),
-        (vec!["replay", "--receipt", "x"], "unexpected argument"),
-        (vec!["proxy", "--receipt", "x"], "unexpected argument"),
         (
-            vec!["live", "--concurrent", "--receipt", "x"],
+            vec!["alloc", "--receipt", bad, "--iterations", "10"],
+            "never written over",
+        ),
+        (
+            vec!["replay", "--receipt", bad, "--trace", "aider"],
+            "never written over",
+        ),
+        (
+            vec!["replay", "--receipt", "x", "--list"],
+            "cannot be used with",
+        ),
+        (
+            vec!["proxy", "--receipt", "x", "--hold"],
             "cannot be used with",
         ),
     ] {

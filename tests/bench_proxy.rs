@@ -119,9 +119,34 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
+/// The receipt `r.jsonl` holds, and gives the same report.
+fn recomputed(scratch: &Scratch, document: &Value) {
+    let again = |more: &[&str]| {
+        command(scratch)
+            .args(["bench", "--recompute", "r.jsonl"])
+            .args(more)
+            .output()
+            .expect("the binary that cargo built")
+    };
+    let verdict = json(&again(&["--json"]).stdout);
+    assert_eq!(
+        (&verdict["holds"], &verdict["report"]),
+        (&true.into(), document)
+    );
+    let table = text(&again(&[]).stdout);
+    let begins = document["date"].as_str().expect("a date");
+    assert!(
+        table.starts_with(begins) && table.contains("the receipt holds"),
+        "{table}"
+    );
+}
+
 #[test]
 fn a_quick_run_measures_everything_there_is() {
-    let output = run(&["--quick", "--json"]);
+    let scratch = Scratch::new();
+    let output = bench(&scratch, &["--quick", "--json", "--receipt", "r.jsonl"])
+        .output()
+        .expect("the binary that cargo built");
     let told = text(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{told}");
     assert!(
@@ -130,6 +155,7 @@ fn a_quick_run_measures_everything_there_is() {
     );
     let document = json(&output.stdout);
     holds(&document);
+    recomputed(&scratch, &document);
     assert_eq!(
         (document["schema"].as_u64(), &document["kind"]),
         (Some(1), &"proxy".into())
@@ -357,7 +383,15 @@ fn configurations_name_the_ports_and_help_fits_a_terminal() {
 #[test]
 fn a_stop_reports_the_rounds_that_are_complete() {
     let scratch = Scratch::new();
-    let args = ["--only", "cuts", "--rounds", "10000", "--json"];
+    let args = [
+        "--only",
+        "cuts",
+        "--rounds",
+        "10000",
+        "--json",
+        "--receipt",
+        "r.jsonl",
+    ];
     let mut child = bench(&scratch, &args)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -388,4 +422,5 @@ fn a_stop_reports_the_rounds_that_are_complete() {
     let completed = document["figures"]["completed"].as_u64().expect("a number");
     assert!((1..10_000).contains(&completed), "{completed}");
     assert_eq!(document["figures"]["warnings"][0]["code"], "stopped");
+    recomputed(&scratch, &document);
 }

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use gpurouter::measure::{
-    Bench, Class, Document, Figure, Header, LiveSettings, Machine, Observation, Outcome,
-    PairedSettings, Policy, Random, Recorder, SCHEMA, Temperature, Unit, bootstrap_mean, check,
-    geometric_mean, mean, quantile, report, wilson,
+    Bench, Class, Document, Figure, Header, LiveSettings, Machine, Observation, Observations,
+    Outcome, PairedSettings, Policy, Random, Recorder, SCHEMA, Temperature, Unit, bootstrap_mean,
+    check, geometric_mean, mean, quantile, report, wilson,
 };
 use serde_json::Value;
 
@@ -174,7 +174,7 @@ fn observations() -> Vec<Observation> {
     observations
 }
 
-fn receipt(observations: &mut [Observation]) -> Vec<u8> {
+fn receipt(observations: &[Observation]) -> Vec<u8> {
     let header = Header {
         schema: SCHEMA,
         version: "0.1.0".to_owned(),
@@ -204,10 +204,10 @@ fn receipt(observations: &mut [Observation]) -> Vec<u8> {
     };
     let mut out = Vec::new();
     let mut recorder = Recorder::start(&mut out, &header).unwrap();
-    for observation in observations.iter_mut() {
+    for observation in observations {
         recorder.observe(observation).unwrap();
     }
-    let figures = report(&header.bench, observations).unwrap();
+    let figures = report(&header.bench, &Observations::Live(observations.to_vec())).unwrap();
     recorder.finish(&Document::new(&header, figures)).unwrap();
     out
 }
@@ -229,7 +229,7 @@ fn other_program(receipt: &[u8], name: &str) -> Option<(i32, String)> {
 
 #[test]
 fn another_program_recomputes_a_live_receipt() {
-    let bytes = receipt(&mut observations());
+    let bytes = receipt(&observations());
     assert_eq!(check(&bytes).unwrap().findings, []);
     let Some((code, told)) = other_program(&bytes, "live") else {
         eprintln!("skipped: there is no python3");

@@ -141,3 +141,78 @@ fn two_real_nodes_answer_at_once() {
         "{document}"
     );
 }
+
+/// An Ollama with a GPU (a software one will do: the row is about the comparison, not about its outcome).
+#[test]
+#[expect(
+    clippy::print_stdout,
+    reason = "whoever runs the test with --nocapture sees the figure it was about"
+)]
+fn e32_a_real_gpu_against_the_cpu_of_the_same_node() {
+    let Some([gpu, _cpu]) =
+        common::fleet::gpu_and_cpu("e32_a_real_gpu_against_the_cpu_of_the_same_node")
+    else {
+        return;
+    };
+    let scratch = Scratch::new();
+    scratch.write("set.txt", "Write a docstring\nName three colours\n");
+    let node = format!("--node={}", gpu.url());
+    let args = [
+        "live",
+        "--cpu",
+        "--prompts",
+        "set.txt",
+        "--runs=1",
+        "--max-tokens=16",
+        "--json",
+        "--receipt",
+        "r.jsonl",
+        &node,
+    ];
+    let document = json(printed(&bench(&scratch, &args)).as_bytes());
+    let settings = &document["settings"];
+    assert!(
+        settings["today"]
+            .as_str()
+            .is_some_and(|today| today.contains("num_gpu 0")),
+        "{settings}"
+    );
+    let warm = &document["figures"]["warm"];
+    for side in ["today", "routed"] {
+        assert_eq!(warm[side]["failures"], 0, "{warm}");
+        assert!(
+            warm[side]["decode_speed"]["value"].as_f64() > Some(0.0),
+            "{warm}"
+        );
+    }
+    let ratio = warm["end_to_end"]["ratio"]["value"].as_f64();
+    println!("the GPU is {ratio:?} times as fast as the CPU");
+    assert!(ratio > Some(0.0), "{warm}");
+    let again = printed(&bench(&scratch, &["--recompute", "r.jsonl"]));
+    assert!(again.contains("the receipt holds"), "{again}");
+}
+
+#[test]
+fn f50_a_loaded_real_model_answers_in_less_than_five_seconds() {
+    let Some(fleet) = Fleet::shared("f50_a_loaded_real_model_answers_in_less_than_five_seconds")
+    else {
+        return;
+    };
+    let scratch = Scratch::new();
+    let node = format!("--node={}", fleet.ollama[0].url());
+    let args = [
+        "live",
+        "--quick",
+        "--max-tokens=8",
+        "--routed-model=tiny",
+        "--json",
+        &node,
+    ];
+    let document = json(printed(&bench(&scratch, &args)).as_bytes());
+    let routed = &document["figures"]["warm"]["routed"];
+    let p95 = routed["total_p95"]["value"].as_f64();
+    assert!(
+        p95 > Some(0.0) && p95 < Some(5_000.0) && routed["failures"] == 0,
+        "{routed}"
+    );
+}

@@ -119,6 +119,50 @@ fn nobody_starves_and_nobody_is_lost() {
 }
 
 #[test]
+#[expect(
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "whoever runs the test with --nocapture sees the figures it was about; they are counts"
+)]
+fn times_of_held_out_requests_are_predicted_and_the_ranges_hold_what_they_say() {
+    // `batch` makes four of five requests by itself: the others have to hold without it, too.
+    for seed in SEEDS {
+        let report = report(seed);
+        let of = |some: &dyn Fn(&str) -> bool| {
+            let mut all = [0, 0, 0];
+            for trace in report.traces.iter().filter(|trace| some(&trace.trace)) {
+                let one = ours(trace).predictions.unwrap();
+                for (sum, part) in
+                    all.iter_mut()
+                        .zip([one.made, one.within_20_percent, one.in_range])
+                {
+                    *sum += part;
+                }
+            }
+            let [made, close, held] = all.map(|count| count as f64);
+            (close / made, held / made, made)
+        };
+        let totals = report.totals.predictions;
+        assert!(totals.made > 4000, "{totals:?}");
+        for (which, (close, held, made)) in [
+            ("all", of(&|_| true)),
+            ("all but batch", of(&|name| name != "batch")),
+        ] {
+            println!(
+                "seed {seed}, {which}: {made} predictions, {:.1} % within 20 %, {:.1} % in range",
+                100.0 * close,
+                100.0 * held
+            );
+            assert!(close >= 0.9, "seed {seed}, {which}: {close}");
+            assert!(
+                (0.75..=0.85).contains(&held),
+                "seed {seed}, {which}: {held}"
+            );
+        }
+    }
+}
+
+#[test]
 fn no_prompt_is_cut() {
     let report = report(0);
     assert!(
@@ -266,6 +310,44 @@ fn a_trace_that_was_exported_is_replayed() {
     let total = |report: &Value| report["policies"][1]["lanes"][0]["total_ms"]["p95"].as_u64();
     assert!(total(&faster) < total(&recorded));
     std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn a_receipt_gives_the_same_table_and_says_what_nobody_measured() {
+    let directory = std::env::temp_dir().join(format!("gpurouter-receipts-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = |name: &str| directory.join(name).to_str().unwrap().to_owned();
+    let (_, trace, _) = gpurouter(&["bench", "replay", "--trace", "team", "--export"]);
+    std::fs::write(file("team.jsonl"), trace).unwrap();
+    for (name, arguments, tag) in [
+        ("all", vec![], "configured"),
+        ("one", vec!["--trace", "team"], "configured"),
+        ("own", vec![file("team.jsonl").leak() as &str], "derived"),
+    ] {
+        let receipt = file(&format!("{name}.receipt"));
+        let arguments = [&["bench", "replay", "--receipt", &receipt][..], &arguments].concat();
+        let (code, table, errors) = gpurouter(&arguments);
+        assert_eq!((code, errors.as_str()), (0, ""), "{name}");
+        let (code, again, _) = gpurouter(&["bench", "--recompute", &receipt]);
+        assert_eq!(code, 0, "{again}");
+        assert!(again.starts_with(&table), "{again}\n{table}");
+        assert!(again.contains("the receipt holds"), "{again}");
+        let (_, document, _) = gpurouter(&["bench", "--recompute", &receipt, "--json"]);
+        let document: Value = serde_json::from_str(&document).unwrap();
+        let report = &document["report"];
+        let schema = |name: &str| {
+            let path = format!("{}/tests/schemas/{name}.json", env!("CARGO_MANIFEST_DIR"));
+            std::fs::read_to_string(path).unwrap()
+        };
+        let figure = format!("\"allOf\": [{}]", schema("bench-figure"));
+        let schema = schema("bench-replay").replace("\"$ref\": \"bench-figure.json\"", &figure);
+        let schema: Value = serde_json::from_str(&schema).unwrap();
+        let validator = jsonschema::draft202012::new(&schema).unwrap();
+        assert!(validator.is_valid(report), "{report}");
+        let loads = &report["figures"]["traces"][0]["policies"][1]["loads"];
+        assert_eq!(loads["tag"], tag, "{name}");
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]

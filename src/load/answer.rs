@@ -14,6 +14,8 @@ pub(super) struct Answer {
     /// The head, or the line of a chunk's size, as far as it came.
     line: Vec<u8>,
     status: u16,
+    /// Whether the sender closes the connection after it.
+    closes: bool,
     body: u64,
     /// Whether pieces carry times.
     stamped: bool,
@@ -46,6 +48,7 @@ impl Answer {
             state: State::Head,
             line: Vec::new(),
             status: 0,
+            closes: false,
             body: 0,
             stamped,
             unread: Vec::new(),
@@ -125,6 +128,8 @@ impl Answer {
             .get(9..12)
             .and_then(|code| std::str::from_utf8(code).ok());
         self.status = status.and_then(|code| code.parse().ok()).unwrap_or(0);
+        self.closes = header(&self.line, "connection")
+            .is_some_and(|value| value.eq_ignore_ascii_case("close"));
         let chunked = header(&self.line, "transfer-encoding")
             .is_some_and(|value| value.to_ascii_lowercase().ends_with("chunked"));
         let length = header(&self.line, "content-length").map(str::parse);
@@ -187,6 +192,11 @@ impl Answer {
         self.state == State::UntilClose
     }
 
+    /// Whether the sender closes the connection after it.
+    pub(super) fn closes(&self) -> bool {
+        self.closes
+    }
+
     /// Whether its status is 200.
     pub(super) fn ok(&self) -> bool {
         self.status == 200
@@ -232,6 +242,7 @@ impl Answer {
         self.line.clear();
         self.unread.clear();
         self.status = 0;
+        self.closes = false;
         self.body = 0;
     }
 }
@@ -296,8 +307,11 @@ mod tests {
         let mut answer = Answer::new(false);
         answer.push(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;x=y\r\na\r\n0\r\nTrailer: 1\r\n\r\n");
         assert!(answer.whole() && answer.ok() && answer.body() == 1);
+        assert!(!answer.closes());
         answer.clear();
         assert!(!answer.whole() && !answer.ok() && answer.body() == 0);
+        answer.push(b"HTTP/1.1 204 No Content\r\nconnection: Close\r\n\r\n");
+        assert!(answer.whole() && answer.closes() && answer.status() == 204);
     }
 
     proptest! {

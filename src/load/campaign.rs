@@ -50,8 +50,15 @@ pub struct Campaign<'a> {
 }
 
 impl Campaign<'_> {
-    /// Measures. A round that was not completed leaves nothing.
-    pub fn run(&self, tell: &mut dyn FnMut(&Progress)) -> Vec<Observation> {
+    /// Measures. `keep` gets what was seen as soon as it counts: a round that was not completed leaves nothing.
+    ///
+    /// # Errors
+    /// Of `keep`, which ends the run.
+    pub fn run(
+        &self,
+        tell: &mut dyn FnMut(&Progress),
+        keep: &mut dyn FnMut(Vec<Observation>) -> io::Result<()>,
+    ) -> io::Result<()> {
         let begun = Instant::now();
         let mut seen = vec![busy(0, Moment::Start, begun)];
         let (mut done, mut patience) = (Duration::ZERO, self.plan.patience);
@@ -67,6 +74,7 @@ impl Campaign<'_> {
                 done += self.plan.time_of_idle();
             }
         }
+        keep(seen)?;
         for round in 0..self.plan.rounds {
             let mut found = Vec::new();
             for step in self.plan.steps() {
@@ -81,17 +89,14 @@ impl Campaign<'_> {
             if self.stopped() {
                 break;
             }
-            seen.extend(found);
-            seen.push(busy(round, Moment::End, begun));
+            found.push(busy(round, Moment::End, begun));
+            keep(found)?;
         }
         if self.plan.has(Part::Idle) {
-            seen.extend(
-                self.lanes
-                    .iter()
-                    .filter_map(|lane| memory(lane, Moment::End)),
-            );
+            let held = self.lanes.iter();
+            keep(held.filter_map(|lane| memory(lane, Moment::End)).collect())?;
         }
-        seen
+        Ok(())
     }
 
     fn stopped(&self) -> bool {

@@ -92,6 +92,13 @@ impl Processes {
         all
     }
 
+    /// Open descriptors added up; `None` where this user may not look.
+    pub(super) fn descriptors(&self) -> Option<u64> {
+        let each = self.all().into_iter().map(descriptors);
+        let sum = each.sum::<Option<u64>>();
+        sum.filter(|count| *count > 0)
+    }
+
     /// Memory and threads.
     pub(super) fn held(&self) -> Option<Held> {
         let mut sum = Held {
@@ -221,6 +228,11 @@ fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+fn descriptors(pid: u32) -> Option<u64> {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    Some(files.count() as u64)
+}
+
 /// Whether a process has one of these sockets open.
 fn holds(pid: u32, sockets: &[String]) -> bool {
     let files = fs::read_dir(format!("/proc/{pid}/fd"))
@@ -346,6 +358,7 @@ mod tests {
         let found = Processes::listening(socket.local_addr().unwrap()).unwrap();
         assert_eq!(found.roots(), [std::process::id()]);
         assert!(found.name().is_some());
+        assert!(found.descriptors().unwrap() >= 4, "0 to 2 and the socket");
         let held = found.held().unwrap();
         assert!(held.rss > 1_000_000 && held.threads >= 1, "{held:?}");
         let pids = found.all();

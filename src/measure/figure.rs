@@ -49,6 +49,12 @@ pub enum Unit {
     Ratio,
     /// A part of a whole, 0 to 1.
     Share,
+    /// A part of a whole, 0 to 100.
+    Percent,
+    /// Events per second.
+    PerSecond,
+    /// Bytes.
+    Bytes,
     /// Milliseconds.
     Milliseconds,
     /// Seconds.

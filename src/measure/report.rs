@@ -2,10 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::alloc::{AllocReport, AllocSettings, alloc};
+use super::concurrent::{ConcurrentReport, ConcurrentSettings, concurrent};
 use super::cost::{CostInputs, CostReport, cost};
-use super::paired::{LiveSettings, Observation, PairedReport, PairingError, live_report};
+use super::observations::Observations;
+use super::paired::{LiveSettings, PairedReport, PairingError, live_report};
+use super::proxy;
 use super::receipt::{Header, Machine};
+use super::replayed::{ReplayReport, ReplaySettings, replayed};
 use super::roi::{RoiInputs, RoiReport, roi};
+use super::soak::{SoakReport, SoakSettings, soak};
 
 /// A kind of benchmark with everything that was set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,16 +28,16 @@ pub enum Bench {
     Cost(CostInputs),
     /// Requests of a trace under two policies.
     Live(LiveSettings),
-}
-
-impl Bench {
-    /// Whether it observes anything; otherwise its report follows from its settings.
-    pub fn observes(&self) -> bool {
-        match self {
-            Self::Live(_) => true,
-            Self::Roi(_) | Self::Cost(_) => false,
-        }
-    }
+    /// The router beside other proxies.
+    Proxy(proxy::Settings),
+    /// Places for models on simulated GPUs.
+    Alloc(AllocSettings),
+    /// Two requests at once.
+    Concurrent(ConcurrentSettings),
+    /// A constant rate of requests for a long time.
+    Soak(SoakSettings),
+    /// Traces over simulated nodes.
+    Replay(ReplaySettings),
 }
 
 /// What a benchmark found.
@@ -44,14 +50,38 @@ pub enum Report {
     Cost(CostReport),
     /// Of [`Bench::Live`].
     Live(Box<PairedReport>),
+    /// Of [`Bench::Proxy`].
+    Proxy(Box<proxy::Report>),
+    /// Of [`Bench::Alloc`].
+    Alloc(AllocReport),
+    /// Of [`Bench::Concurrent`].
+    Concurrent(Box<ConcurrentReport>),
+    /// Of [`Bench::Soak`].
+    Soak(Box<SoakReport>),
+    /// Of [`Bench::Replay`].
+    Replay(Box<ReplayReport>),
 }
 
-/// Computes the report of a benchmark from its settings and what was observed, and from nothing else.
-pub fn report(bench: &Bench, observations: &[Observation]) -> Result<Report, PairingError> {
-    Ok(match bench {
-        Bench::Roi(inputs) => Report::Roi(Box::new(roi(inputs))),
-        Bench::Cost(inputs) => Report::Cost(cost(inputs)),
-        Bench::Live(settings) => Report::Live(Box::new(live_report(observations, settings)?)),
+/// Computes the report of a benchmark from its settings and what was observed, and from nothing else; observations of another kind are none.
+pub fn report(bench: &Bench, observations: &Observations) -> Result<Report, PairingError> {
+    Ok(match (bench, observations) {
+        (Bench::Roi(inputs), _) => Report::Roi(Box::new(roi(inputs))),
+        (Bench::Cost(inputs), _) => Report::Cost(cost(inputs)),
+        (Bench::Live(settings), Observations::Live(all)) => {
+            Report::Live(Box::new(live_report(all, settings)?))
+        }
+        (Bench::Proxy(settings), Observations::Proxy(all)) => {
+            Report::Proxy(Box::new(proxy::report(settings, all)))
+        }
+        (Bench::Alloc(settings), Observations::Alloc(all)) => Report::Alloc(alloc(settings, all)),
+        (Bench::Concurrent(settings), Observations::Concurrent(all)) => {
+            Report::Concurrent(Box::new(concurrent(settings, all)))
+        }
+        (Bench::Soak(settings), Observations::Soak(all)) => {
+            Report::Soak(Box::new(soak(settings, all)))
+        }
+        (Bench::Replay(_), Observations::Replay(all)) => Report::Replay(Box::new(replayed(all))),
+        (bench, _) => report(bench, &Observations::of(bench))?,
     })
 }
 

@@ -11,7 +11,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-pub use bench::{ProxyRun, bench, chart, proxy, verdict};
+pub use bench::{bench, chart, verdict};
 pub use estimate::{counted, estimate, verification};
 pub use fit::fit;
 pub use optimize::{optimize, told};

@@ -106,7 +106,8 @@ fn totals(out: &mut dyn Write, totals: &Value) -> io::Result<()> {
         text(&totals["loads_over_optimum_mean"]),
         percent(&totals["fewer_loads_percent"]),
         totals["starved"]
-    )
+    )?;
+    predictions(out, &totals["predictions"])
 }
 
 fn details(out: &mut dyn Write, trace: &Value) -> io::Result<()> {
@@ -163,10 +164,28 @@ fn details(out: &mut dyn Write, trace: &Value) -> io::Result<()> {
     }
     writeln!(
         out,
-        "\n{} reloads avoided, {} s of them; {} of {} times predicted within 20 %",
+        "\n{} reloads avoided, {} s of them",
         ours["reloads_avoided"],
         seconds(&ours["avoided_ms"]),
-        ours["predictions"]["within_20_percent"],
-        ours["predictions"]["made"]
+    )?;
+    predictions(out, &ours["predictions"])
+}
+
+/// Of requests that were held out: what was predicted of them before they were sent, by what earlier answers had shown.
+fn predictions(out: &mut dyn Write, predictions: &Value) -> io::Result<()> {
+    let made = predictions["made"].as_f64().filter(|made| *made > 0.0);
+    let share = |name: &str| {
+        let part = predictions[name].as_f64().zip(made);
+        part.map_or_else(
+            || "-".to_owned(),
+            |(part, made)| format!("{:.1} %", 100.0 * part / made),
+        )
+    };
+    writeln!(
+        out,
+        "Of {} times foretold, {} came within 20 %, {} in their 80 % range.",
+        predictions["made"],
+        share("within_20_percent"),
+        share("in_range")
     )
 }

@@ -98,6 +98,8 @@ pub struct Predictions {
     pub made: u64,
     /// So many came within a fifth.
     pub within_20_percent: u64,
+    /// So many lay in the range that should hold 80 %.
+    pub in_range: u64,
 }
 
 /// Waits against what the scheduler promises.
@@ -169,6 +171,8 @@ pub struct Totals {
     pub starved: u64,
     /// Prompts cut without a word, without a router and with it.
     pub truncated: [u64; 2],
+    /// How well times were predicted.
+    pub predictions: Predictions,
 }
 
 impl Report {
@@ -241,8 +245,9 @@ impl PolicyReport {
                 longest_wait_ms: report.wait_ms.max,
             }),
             predictions: Some(Predictions {
-                made: counted.close.1,
-                within_20_percent: counted.close.0,
+                made: counted.predicted.made,
+                within_20_percent: counted.predicted.close,
+                in_range: counted.predicted.in_range,
             }),
             ..report
         }
@@ -352,6 +357,9 @@ impl Totals {
                 .map(of)
                 .sum()
         };
+        let predicted = |of: &dyn Fn(Predictions) -> u64| {
+            sum("gpurouter", &|report| report.predictions.map_or(0, of))
+        };
         Self {
             requests: sum("plain", &|report| report.requests),
             plain_loads: loads("plain", &all),
@@ -368,6 +376,11 @@ impl Totals {
                 sum("plain", &|report| report.truncated),
                 sum("gpurouter", &|report| report.truncated),
             ],
+            predictions: Predictions {
+                made: predicted(&|predictions| predictions.made),
+                within_20_percent: predicted(&|predictions| predictions.within_20_percent),
+                in_range: predicted(&|predictions| predictions.in_range),
+            },
         }
     }
 }

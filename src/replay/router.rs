@@ -16,7 +16,7 @@ use crate::cluster::{ClusterSnapshot, ModelName, NodeState};
 use crate::routing::queue::{
     Action, Footprint, Lane, ModelId, NodeQueue, Pin, Request, RequestId, Settings, longest_wait,
 };
-use crate::routing::speed::{Load, Work};
+use crate::routing::speed::{Load, Range, Work};
 use crate::routing::window::{self, Wanted};
 use crate::routing::{
     Affinity, Learner, Observation, Policy, Remembered, RequestFacts, Speeds, Task, WindowPolicy,
@@ -39,10 +39,20 @@ pub(super) struct Counted {
     pub(super) avoided_ms: u64,
     /// Models that it evicted.
     pub(super) evicted: u64,
-    /// Requests whose prediction came within a fifth of the real time, of those that had one.
-    pub(super) close: (u64, u64),
+    /// How well times were predicted.
+    pub(super) predicted: Predicted,
     /// Requests that waited longer than promised.
     pub(super) starved: u64,
+}
+
+/// Requests whose time was predicted after [`OBSERVED`] answers.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Predicted {
+    pub(super) made: u64,
+    /// The prediction came within a fifth of the real time.
+    pub(super) close: u64,
+    /// The real time lay in the range that should hold 80 %.
+    pub(super) in_range: u64,
 }
 
 /// A request on its way.
@@ -56,7 +66,18 @@ struct Sent {
     ahead: u64,
     arrived: Duration,
     /// What the answer was expected to take from its start, and when it started.
-    expected: Option<(f64, Duration)>,
+    expected: Option<(Range, Duration)>,
+    begun: Option<Begun>,
+}
+
+/// A request that a node works on.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    node: usize,
+    /// The node worked on others when it began.
+    beside: bool,
+    /// It did at any time since.
+    crowded: bool,
 }
 
 /// How long a request waited in a node's queue.
@@ -297,6 +318,7 @@ impl Router {
                     ahead,
                     arrived: world.now,
                     expected: None,
+                    begun: None,
                 },
             );
             self.pump(world, node);
@@ -401,6 +423,11 @@ impl Router {
         let place = (node, model);
         let cached = self.affinity.cached_blocks(&place, &asked.prefix) as u64 * u64::from(BLOCK);
         let prompt = u64::from(asked.tokens_in);
+        // Its own slot is taken already.
+        let crowded = self
+            .queues
+            .get(node)
+            .is_some_and(|queue| queue.active() > 1);
         let name = self
             .snapshot
             .nodes
@@ -417,9 +444,15 @@ impl Router {
                     prompt_tokens: prompt,
                     answer_tokens: u64::from(asked.tokens_out),
                     load: Load::No,
+                    crowded,
                 })
             })
-            .map(|range| (range.centre, world.now));
+            .map(|range| (range, world.now));
+        sent.begun = Some(Begun {
+            node,
+            beside: crowded,
+            crowded,
+        });
         let slots = self
             .queues
             .get(node)
@@ -436,6 +469,13 @@ impl Router {
         } else {
             Some(context).filter(|context| *context > 0)
         };
+        if crowded {
+            for other in self.sent.values_mut() {
+                if let Some(begun) = other.begun.as_mut().filter(|begun| begun.node == node) {
+                    begun.crowded = true;
+                }
+            }
+        }
         if !world.submit(node, request, num_ctx) {
             let now = ms(world.now);
             self.with(node, |queue| queue.finished(now, id_of(request), None));
@@ -457,16 +497,18 @@ impl Router {
         if let Some(sent) = self.sent.remove(&request) {
             if let Some((expected, from)) = sent.expected {
                 let real = world.now.saturating_sub(from).as_secs_f64() * 1000.0;
-                self.counted.close.1 += 1;
-                self.counted.close.0 += u64::from((expected / real - 1.0).abs() <= 0.2);
+                let predicted = &mut self.counted.predicted;
+                predicted.made += 1;
+                predicted.close += u64::from((expected.centre / real - 1.0).abs() <= 0.2);
+                predicted.in_range += u64::from((expected.low..=expected.high).contains(&real));
             }
             let model = sent.request.model.0 as usize;
-            self.learn(node, model, told);
+            self.learn(node, model, told, sent.begun);
         }
         self.pump(world, node);
     }
 
-    fn learn(&mut self, node: usize, model: usize, told: &Counters) {
+    fn learn(&mut self, node: usize, model: usize, told: &Counters, begun: Option<Begun>) {
         let (Some(name), Some(model)) = (self.snapshot.nodes.get(node), self.names.get(model))
         else {
             return;
@@ -485,7 +527,8 @@ impl Router {
                 answer_tokens: told.answer_tokens.into(),
                 decode_ms: milliseconds(told.answer),
                 load: None,
-                crowded: false,
+                crowded: begun.is_some_and(|begun| begun.crowded),
+                began_crowded: begun.is_some_and(|begun| begun.beside),
             },
         );
         self.renew(node, model.clone());

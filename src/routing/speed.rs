@@ -56,6 +56,9 @@ pub struct Speed {
     /// What real times were of predicted ones: the middle 80 %, as factors around 1.
     #[serde(skip)]
     pub spread: Option<Range>,
+    /// The same while the node worked on other requests as well; `None` until it was seen often enough.
+    #[serde(skip)]
+    pub spread_crowded: Option<Range>,
 }
 
 /// A middle and the range that holds 80 % of what happens.
@@ -80,6 +83,8 @@ pub struct Work {
     pub answer_tokens: u64,
     /// Whether the model has to be loaded.
     pub load: Load,
+    /// Whether the node works on other requests at the same time.
+    pub crowded: bool,
 }
 
 /// Whether a model has to be loaded.
@@ -148,7 +153,8 @@ impl Speed {
         let answer = self.prefill_ms(work.uncached_tokens)?
             + self.decode_ms(work.answer_tokens, work.prompt_tokens)?;
         let load = self.load(work.load)?;
-        let spread = self.spread.unwrap_or(Range {
+        let crowded = self.spread_crowded.filter(|_| work.crowded);
+        let spread = crowded.or(self.spread).unwrap_or(Range {
             centre: 1.0,
             low: 1.0,
             high: 1.0,

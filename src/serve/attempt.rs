@@ -138,7 +138,10 @@ impl Turn<'_, '_> {
         };
         x.draft.record.timings.queue_ms = Some(millis(waiting.elapsed()));
         if let Some(sent) = &mut x.sent {
-            sent.decided(admitted.as_ref().and_then(|admitted| admitted.window));
+            // Its own slot is taken already.
+            let beside = x.router.active(node) > 1;
+            let window = admitted.as_ref().and_then(|admitted| admitted.window);
+            sent.decided(window, beside);
         }
         let settings = admitted
             .as_ref()

@@ -275,6 +275,7 @@ mod tests {
         decode_ms: Some(1000.0),
         load: None,
         crowded: false,
+        began_crowded: false,
     };
 
     #[test]

@@ -63,6 +63,7 @@ struct Series {
     node: Option<String>,
     model: String,
     tier: String,
+    plan: &'static str,
     outcome: &'static str,
     status: u16,
     reason: String,
@@ -79,6 +80,7 @@ impl Series {
             node: record.node.clone(),
             model: record.model.clone().unwrap_or_default(),
             tier: record.tier.clone().unwrap_or_default(),
+            plan: record.plan.unwrap_or_default(),
             outcome: record.outcome.as_str(),
             status: record.status,
             reason: record.reason.clone(),
@@ -131,6 +133,7 @@ impl Counted {
             record.node.as_deref().unwrap_or_default(),
             record.model.as_deref().unwrap_or_default(),
             record.tier.as_deref().unwrap_or_default(),
+            record.plan.unwrap_or_default(),
             record.outcome.as_str(),
             &record.reason,
         ] {
@@ -168,6 +171,7 @@ impl Families {
         let node = series.node.as_deref().unwrap_or_default();
         let (model, tier) = (series.model.as_str(), series.tier.as_str());
         let place = labels(&[("node", node), ("model", model), ("tier", tier)]);
+        let planned = labels(&[("plan", series.plan)]);
         let request = labels(&[
             ("dialect", series.dialect),
             ("node", node),
@@ -183,7 +187,7 @@ impl Families {
         }
         for (phase, histogram) in PHASES.iter().zip(&series.durations) {
             if histogram.count > 0 {
-                let key = format!("phase=\"{phase}\",{place}");
+                let key = format!("phase=\"{phase}\",{planned},{place}");
                 self.durations.entry(key).or_default().add(histogram);
             }
         }

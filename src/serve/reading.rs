@@ -27,6 +27,8 @@ pub(super) struct Sent {
     max_tokens: Option<u64>,
     /// The context that it is answered with, as far as that is decided here; `None`: the node's own.
     num_ctx: Option<u64>,
+    /// Whether the node works on other requests when it begins.
+    beside: bool,
 }
 
 impl Sent {
@@ -41,11 +43,13 @@ impl Sent {
             one_text: parsed.one_prompt(),
             max_tokens: parsed.max_tokens(),
             num_ctx: parsed.num_ctx().filter(|tokens| *tokens > 0),
+            beside: false,
         }
     }
 
-    /// Which window the scheduler gave it.
-    pub(super) fn decided(&mut self, window: Option<Window>) {
+    /// Which window the scheduler gave it, and whether the node is at work on others.
+    pub(super) fn decided(&mut self, window: Option<Window>, beside: bool) {
+        self.beside = beside;
         if let Some(context) = window.and_then(|window| window.context) {
             self.num_ctx = Some(context.into());
         }
@@ -95,10 +99,12 @@ pub(super) fn check(
         x.router.measurements.counted_cached(&place);
     }
     let seen = Observation {
+        began_crowded: sent.beside,
         // Its own slot is still taken.
-        crowded: snapshot
-            .node(&node.name)
-            .is_some_and(|node| x.router.active(node) > 1),
+        crowded: sent.beside
+            || snapshot
+                .node(&node.name)
+                .is_some_and(|node| x.router.active(node) > 1),
         ..observation(
             usage,
             &sent,

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use clap::CommandFactory;
 use gpurouter::cli::Cli;
 use gpurouter::measure::{
-    Bench, Class, Document, Figure, Header, LiveSettings, Machine, Observation, Outcome,
-    PairedSettings, Policy, Recorder, SCHEMA, Temperature, Unit, report,
+    Bench, Class, Document, Figure, Header, LiveSettings, Machine, Observation, Observations,
+    Outcome, PairedSettings, Policy, Recorder, SCHEMA, Temperature, Unit, report,
 };
 use serde_json::{Value, json};
 
@@ -488,7 +488,7 @@ fn live(failed: &[u64]) -> String {
     for pair in 0..200_u64 {
         for (policy, factor) in [(Policy::Today, 2.0), (Policy::Routed, 1.0)] {
             let total = factor * f64::from(u32::try_from(100 + pair).unwrap());
-            let mut observation = Observation {
+            let observation = Observation {
                 n: 0,
                 pair,
                 request: pair,
@@ -510,11 +510,11 @@ fn live(failed: &[u64]) -> String {
                 passed: Some(policy == Policy::Today || !failed.contains(&pair)),
                 energy_j: None,
             };
-            recorder.observe(&mut observation).unwrap();
+            recorder.observe(&observation).unwrap();
             observations.push(observation);
         }
     }
-    let figures = report(&header.bench, &observations).unwrap();
+    let figures = report(&header.bench, &Observations::Live(observations)).unwrap();
     recorder.finish(&Document::new(&header, figures)).unwrap();
     String::from_utf8(out).unwrap()
 }

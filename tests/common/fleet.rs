@@ -306,6 +306,11 @@ fn programs(test: &str) -> Option<Programs> {
     })
 }
 
+/// The load generator wrk; `None` where nobody named one.
+pub fn wrk(test: &str) -> Option<PathBuf> {
+    named(test, ["GPUROUTER_TEST_WRK"]).map(|[wrk]| wrk)
+}
+
 /// The programs that these variables name.
 fn named<const N: usize>(test: &str, variables: [&str; N]) -> Option<[PathBuf; N]> {
     let value = |variable| std::env::var_os(variable).filter(|value| !value.is_empty());

@@ -1,6 +1,6 @@
 #!/bin/bash
-# real-servers.sh get DIR    brings the real parts into DIR: llama/, ollama/, tiny.gguf, tiny-embed.gguf; and ollama-gpu/, an
-#                            Ollama that puts its models on a software GPU, with its llama-vulkan/
+# real-servers.sh get DIR    brings the real parts into DIR: llama/, ollama/, tiny.gguf, tiny-embed.gguf; ollama-gpu/, an Ollama
+#                            that puts its models on a software GPU, with its llama-vulkan/; and the load generator wrk/
 # real-servers.sh up DIR     starts two Ollamas (models tiny and tiny-embed) and two llama-servers (solo; tiny-embed) on free
 #                            loopback ports; their addresses are then in DIR/run/env as OLLAMA_1, OLLAMA_2, LLAMA_1, LLAMA_2
 # real-servers.sh down DIR   stops exactly those
@@ -26,6 +26,7 @@ get() {
   mkdir -p "$dir/ollama-gpu/bin"
   cp --remove-destination "$ollama" "$dir/ollama-gpu/bin/ollama"
   "$here/get-ollama.sh" "$dir/ollama-gpu" "$dir/llama-vulkan"
+  "$here/get-wrk.sh" "$dir/wrk"
 }
 
 # start NAME COMMAND...: runs it with its output in NAME.log and prints the address that it says it listens on.

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::io;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
-use serde_json::json;
 
-use super::{Exit, machine};
+use super::{Exit, Run};
 use crate::cli::Global;
 use crate::cluster::{Demand, Layers, Need, Room, Rules, place};
-use crate::measure::{self, Figure, Random, Unit, quantile};
-use crate::render;
+use crate::measure::{AllocObservation, AllocSettings, Bench, Known, Random, Report};
 use crate::vram::{
     Header, Metadata, Offload, Runtime, Settings, Shape, Subject, Tensor, TensorType, Value,
     estimate,
@@ -24,6 +24,8 @@ const CARDS: [u64; 6] = [8, 12, 16, 24, 48, 80];
 const LIMIT_MS: f64 = 10.0;
 /// Decisions before the first one that counts.
 const WARM_UP: u32 = 100;
+/// Decisions that are told at once.
+const BATCH: usize = 1000;
 
 /// Flags of `bench alloc`.
 #[derive(Debug, clap::Args)]
@@ -46,101 +48,29 @@ pub struct Args {
     /// Of the GPUs and models
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-}
-
-/// What is known of the models of one kind of decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
-    Size,
-    Layers,
-}
-
-/// How long the decisions of a kind took.
-struct Took {
-    known: Known,
-    per_second: Figure,
-    p50: Figure,
-    p99: Figure,
-    max: Figure,
-    /// Decisions that found GPUs.
-    placed: u32,
+    /// Write every decision's time and the report as JSON lines
+    #[arg(long, value_name = "FILE")]
+    receipt: Option<PathBuf>,
 }
 
 /// Runs the command.
 pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let models = models()?;
-    let kinds = [Known::Size, Known::Layers];
-    let took = kinds.map(|known| measure(args, &models, known));
-    let fast = took
-        .iter()
-        .all(|took| took.p99.value().is_some_and(|ms| ms < LIMIT_MS));
-    if global.json {
-        let kinds: Vec<_> = took
-            .iter()
-            .map(|took| {
-                json!({
-                    "known": took.known.as_str(), "per_second": took.per_second, "p50": took.p50, "p99": took.p99,
-                    "max": took.max, "placed": took.placed,
-                })
-            })
-            .collect();
-        render::json(&json!({
-            "schema": measure::SCHEMA, "version": env!("CARGO_PKG_VERSION"), "machine": machine::with_gpus(global),
-            "kind": "alloc",
-            "settings": { "count": args.count, "iterations": args.iterations, "seed": args.seed, "limit_ms": LIMIT_MS },
-            "figures": kinds, "below_limit": fast,
-        }))?;
-    } else {
-        render::line(&format!(
-            "{} simulated GPUs of 8 to 80 GiB, {} decisions of each kind{}",
-            args.count,
-            args.iterations,
-            if cfg!(debug_assertions) {
-                ", an unoptimised build"
-            } else {
-                ""
-            }
-        ))?;
-        render::line(&format!(
-            "{:<22}{:>12}{:>10}{:>10}{:>10}  TAG",
-            "MODEL KNOWN BY", "PER SECOND", "P50", "P99", "MAX"
-        ))?;
-        for took in &took {
-            render::line(&took.line())?;
-        }
-        let verdict = if fast { "below" } else { "NOT below" };
-        render::line(&format!("the p99 is {verdict} {LIMIT_MS} ms"))?;
+    let settings = AllocSettings {
+        count: args.count,
+        iterations: args.iterations,
+        seed: args.seed,
+        limit_ms: LIMIT_MS,
+        optimised: !cfg!(debug_assertions),
+    };
+    let mut run = Run::start(global, Bench::Alloc(settings), args.receipt.as_deref())?;
+    for known in Known::ALL {
+        measure(args, &models, known, &mut |batch| run.observe(&batch))
+            .context("cannot write the receipt")?;
     }
-    Ok(if fast { Exit::Yes } else { Exit::No })
-}
-
-impl Known {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Size => "size",
-            Self::Layers => "layers",
-        }
-    }
-}
-
-impl Took {
-    fn line(&self) -> String {
-        let time = |figure: Figure| match figure.value() {
-            Some(ms) if ms < 1.0 => format!("{:.1} us", ms * 1000.0),
-            Some(ms) => format!("{ms:.2} ms"),
-            None => "n/a".to_owned(),
-        };
-        let rate = self
-            .per_second
-            .value()
-            .map_or_else(|| "n/a".to_owned(), |rate| format!("{rate:.0}"));
-        format!(
-            "{:<22}{rate:>12}{:>10}{:>10}{:>10}  measured",
-            self.known.as_str(),
-            time(self.p50),
-            time(self.p99),
-            time(self.max)
-        )
+    match run.finish(global)? {
+        Report::Alloc(report) if report.below_limit => Ok(Exit::Yes),
+        _ => Ok(Exit::No),
     }
 }
 
@@ -151,10 +81,20 @@ struct Model {
     bytes: u64,
 }
 
-fn measure(args: &Args, models: &[Model], known: Known) -> Took {
+/// Decides, and tells the decisions batch by batch.
+fn measure(
+    args: &Args,
+    models: &[Model],
+    known: Known,
+    tell: &mut dyn FnMut(AllocObservation) -> io::Result<()>,
+) -> io::Result<()> {
     let mut random = Random::new(args.seed);
-    let mut times = Vec::with_capacity(usize::try_from(args.iterations).unwrap_or(0));
-    let mut placed = 0;
+    let none = || AllocObservation {
+        known,
+        placed: 0,
+        times_ns: Vec::with_capacity(BATCH),
+    };
+    let mut batch = none();
     for iteration in 0..args.iterations.saturating_add(WARM_UP) {
         let rooms = rooms(args.count, &mut random);
         let Some(model) = models.get(random.below(models.len())) else {
@@ -164,26 +104,19 @@ fn measure(args: &Args, models: &[Model], known: Known) -> Took {
         let found = black_box(decide(model, &rooms, known));
         let elapsed = start.elapsed();
         if iteration >= WARM_UP {
-            placed += u32::from(found);
-            times.push(elapsed.as_secs_f64() * 1000.0);
+            batch.placed += u32::from(found);
+            batch
+                .times_ns
+                .push(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
+        }
+        if batch.times_ns.len() == BATCH {
+            tell(std::mem::replace(&mut batch, none()))?;
         }
     }
-    let at = |share| {
-        quantile(&times, share).map_or(Figure::unknown(Unit::Milliseconds), |ms| {
-            Figure::measured(ms, Unit::Milliseconds)
-        })
-    };
-    Took {
-        known,
-        per_second: Figure::measured(
-            f64::from(args.iterations) * 1000.0 / times.iter().sum::<f64>(),
-            Unit::Count,
-        ),
-        p50: at(0.5),
-        p99: at(0.99),
-        max: at(1.0),
-        placed,
+    if batch.times_ns.is_empty() {
+        return Ok(());
     }
+    tell(batch)
 }
 
 /// Finds the place; whether there is one on GPUs.

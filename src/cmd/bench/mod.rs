@@ -13,15 +13,22 @@ mod receipt;
 mod recompute;
 pub mod replay;
 pub mod roi;
+mod run;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub mod soak;
 
-use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
+
+use anyhow::Context;
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::Exit;
 use crate::cli::Global;
-use crate::measure::{self, Document, Header};
-use crate::render;
+use crate::measure::{self, Bench as Kind, Header};
+use run::Run;
 
 /// Flags of `bench`.
 #[derive(Debug, clap::Args)]
@@ -68,6 +75,9 @@ pub enum Bench {
     Alloc(alloc::Args),
     /// Traces over simulated nodes, without and with gpurouter
     Replay(replay::Args),
+    /// A constant rate of requests, for as long as you like
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    Soak(soak::Args),
 }
 
 /// Runs the command.
@@ -79,23 +89,25 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         )),
         (None, None) => overview::run(global),
         (Some(Bench::Roi(args)), None) => {
-            let header = header(global, roi::inputs(global, args)?);
-            tell(global, &header, args.receipt.as_ref())
+            let inputs = roi::inputs(global, args)?;
+            tell(global, inputs, args.receipt.as_deref())
         }
         (Some(Bench::Cost(args)), None) => {
-            let header = header(global, cost::inputs(global, args)?);
-            tell(global, &header, args.receipt.as_ref())
+            let inputs = cost::inputs(global, args)?;
+            tell(global, inputs, args.receipt.as_deref())
         }
         #[cfg(any(target_os = "linux", target_os = "android"))]
         (Some(Bench::Proxy(args)), None) => proxy::run(global, args),
         (Some(Bench::Live(args)), None) => live::run(global, args),
         (Some(Bench::Alloc(args)), None) => alloc::run(global, args),
         (Some(Bench::Replay(args)), None) => replay::run(global, args),
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        (Some(Bench::Soak(args)), None) => soak::run(global, args),
     }
 }
 
 /// The header of a benchmark that begins now on this machine.
-fn header(global: &Global, bench: measure::Bench) -> Header {
+fn header(global: &Global, bench: Kind) -> Header {
     Header {
         schema: measure::SCHEMA,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -106,16 +118,19 @@ fn header(global: &Global, bench: measure::Bench) -> Header {
 }
 
 /// Reports a benchmark that observes nothing, and writes its receipt.
-fn tell(global: &Global, header: &Header, file: Option<&PathBuf>) -> anyhow::Result<Exit> {
-    let figures = measure::report(&header.bench, &[])?;
-    let document = Document::new(header, figures);
-    if let Some(file) = file {
-        receipt::start(file, header)?.finish(&document)?;
-    }
-    if global.json {
-        render::json(&document)?;
-    } else {
-        render::bench(&mut io::stdout().lock(), &header.bench, &document.figures)?;
-    }
+fn tell(global: &Global, bench: Kind, file: Option<&Path>) -> anyhow::Result<Exit> {
+    Run::start(global, bench, file)?.finish(global)?;
     Ok(Exit::Yes)
+}
+
+/// A flag that the first signal sets; the second one ends the program at once.
+fn stopped_by_signals() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .context("cannot watch for signals")?;
+    }
+    debug_assert!(!stop.load(Ordering::Relaxed));
+    Ok(stop)
 }

@@ -54,6 +54,9 @@ struct Plan {
     seconds: Option<f64>,
 }
 
+/// Most nodes that are listed: with them it is one screen of 24 lines.
+const MOST_NODES: usize = 6;
+
 const STOP: &str = "Ctrl-C ends a run and reports the complete pairs; a second one, at once";
 
 /// Runs the command.
@@ -119,6 +122,12 @@ struct Speed {
     decode: f64,
 }
 
+/// What a time is told for while nothing was measured: not this machine's speed, and said so.
+const EXAMPLE: Speed = Speed {
+    prefill: 1000.0,
+    decode: 50.0,
+};
+
 impl Speed {
     fn of(status: &Value, config: &Config, node: &Node) -> Option<Self> {
         let model = sides::usual_model(config, node)?;
@@ -178,32 +187,37 @@ fn plans(speed: Option<Speed>) -> Vec<Plan> {
 fn tell(out: &mut dyn Write, document: &Document<'_>) -> io::Result<()> {
     writeln!(
         out,
-        "{:<12}{:<28}{:<14}{:<8}MODELS",
+        "{:<16}{:<24}{:<13}{:<14}MODELS",
         "NODE", "ADDRESS", "KIND", "STATE"
     )?;
-    for node in &document.nodes {
+    for node in document.nodes.iter().take(MOST_NODES) {
+        let address = node.url.strip_prefix("http://").unwrap_or(node.url);
         writeln!(
             out,
-            "{:<12}{:<28}{:<14}{:<8}{}, {} in memory",
-            node.name,
-            node.url,
+            "{:<16}{:<24}{:<13}{:<14}{}, {} loaded",
+            short(node.name, 15),
+            short(address, 23),
             node.kind.unwrap_or("unknown"),
             node.state,
-            node.models,
-            node.loaded
+            node.models.min(999),
+            node.loaded.min(99)
         )?;
+    }
+    match document.nodes.len().saturating_sub(MOST_NODES) {
+        0 => {}
+        more => writeln!(out, "and {more} more; gpurouter status shows them all")?,
     }
     writeln!(out)?;
     let today = document.today.as_ref().map_or_else(String::new, |today| {
         format!(
             "node {} directly, {}",
-            today.node,
-            today.model.unwrap_or("no model for text")
+            short(today.node, 15),
+            short(today.model.unwrap_or("no model for text"), 36)
         )
     });
     let routed = document.router.map_or_else(
         || "gpurouter, started for the run".to_owned(),
-        |url| format!("gpurouter, running at {url}"),
+        |url| format!("gpurouter, running at {}", short(url, 40)),
     );
     writeln!(
         out,
@@ -229,6 +243,16 @@ fn tell(out: &mut dyn Write, document: &Document<'_>) -> io::Result<()> {
     )?;
     writeln!(
         out,
+        "{:<22}{:<37}{:>8}  1 min",
+        "bench soak", "whether the router stays as it is", "no node"
+    )?;
+    writeln!(
+        out,
+        "{:<22}{:<37}{:>8}  seconds",
+        "bench replay", "what another GPU would change", "no node"
+    )?;
+    writeln!(
+        out,
         "{:<22}{:<37}{:>8}  none",
         "bench roi, bench cost", "what that is worth, from your numbers", "none"
     )?;
@@ -236,7 +260,14 @@ fn tell(out: &mut dyn Write, document: &Document<'_>) -> io::Result<()> {
     if document.plans.iter().any(|plan| plan.seconds.is_none()) {
         writeln!(
             out,
-            "Times are unknown until a running router has answered some requests."
+            "Times are unknown until a running router has answered some requests. A model\nthat reads {:.0} and writes {:.0} tokens/s would take at most {}.",
+            EXAMPLE.prefill,
+            EXAMPLE.decode,
+            plans(Some(EXAMPLE))
+                .iter()
+                .filter_map(|plan| plan.seconds.map(time))
+                .collect::<Vec<_>>()
+                .join(" and ")
         )?;
     } else {
         writeln!(
@@ -245,6 +276,16 @@ fn tell(out: &mut dyn Write, document: &Document<'_>) -> io::Result<()> {
         )?;
     }
     writeln!(out, "{STOP}.")
+}
+
+/// A text, cut where it is longer than its column.
+fn short(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let mut cut: String = text.chars().take(most.saturating_sub(1)).collect();
+    cut.push('~');
+    cut
 }
 
 /// A duration, rounded for a plan.
@@ -263,10 +304,7 @@ mod tests {
     #[test]
     fn known_speeds_give_a_time_and_unknown_ones_none() {
         assert!(plans(None).iter().all(|plan| plan.seconds.is_none()));
-        let known = plans(Some(Speed {
-            prefill: 1000.0,
-            decode: 50.0,
-        }));
+        let known = plans(Some(EXAMPLE));
         let seconds: Vec<f64> = known.iter().filter_map(|plan| plan.seconds).collect();
         assert_eq!(seconds.len(), 2);
         assert!(

@@ -49,7 +49,7 @@ pub(super) fn run(global: &Global, file: &Path) -> anyhow::Result<Exit> {
         })?;
     } else {
         let mut out = io::stdout().lock();
-        render::bench(&mut out, &receipt.header.bench, &document.figures)?;
+        render::bench(&mut out, &receipt.header, &document.figures)?;
         render::verdict(&mut out, receipt, &checked.findings)?;
     }
     Ok(if holds { Exit::Yes } else { Exit::No })

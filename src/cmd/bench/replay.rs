@@ -1,5 +1,7 @@
 //! `gpurouter bench replay`: traces in virtual time over simulated nodes, without a router and with gpurouter.
 
+mod counted;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -46,10 +48,10 @@ pub struct Args {
     /// Another GPU for a node, or another node (repeatable)
     #[arg(long, value_name = "NODE=GPU")]
     with: Vec<String>,
-    /// What gpurouter makes of `num_ctx`: raise-only, bucket, pin, pass
+    /// Its `num_ctx`: raise-only, bucket, pin or pass
     #[arg(long, value_name = "POLICY", default_value = "raise-only", value_parser = window)]
     num_ctx: WindowPolicy,
-    /// On how many nodes it loads a model at once: as-needed, one
+    /// Nodes that hold a model: as-needed or one
     #[arg(long, value_name = "COPIES", default_value = "as-needed", value_parser = copies)]
     copies: Copies,
     /// Decides everything that is random
@@ -58,6 +60,9 @@ pub struct Args {
     /// Print the trace itself, as JSON lines
     #[arg(long)]
     export: bool,
+    /// Write what was counted and the report as JSON lines
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "export"])]
+    receipt: Option<PathBuf>,
 }
 
 fn builtin(name: &str) -> Result<Builtin, String> {
@@ -120,6 +125,9 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         .map(|scenario| replay::replay(scenario, rules, args.seed))
         .collect();
     let report = Report::new(args.seed, rules, traces);
+    if let Some(file) = &args.receipt {
+        counted::receipt(global, file, &report, args.traces.len())?;
+    }
     if global.json {
         render::json(&report)?;
     } else {

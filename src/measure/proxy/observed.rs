@@ -37,6 +37,7 @@ pub enum Window {
 
 /// Something that answers requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Target {
     /// Its name in the report.
     pub name: String,
@@ -50,19 +51,19 @@ pub struct Target {
 
 /// One measurement of one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Observation {
     /// The round, from 0. What is looked at once in a run has round 0.
     pub round: u32,
     /// The target's name; [`super::MACHINE`] for what concerns all of them.
     pub target: String,
     /// What was seen.
-    #[serde(flatten)]
     pub seen: Seen,
 }
 
 /// What a measurement saw. Times are in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "seen", rename_all = "snake_case")]
+#[serde(tag = "what", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Seen {
     /// One request after another over one connection.
     Latency {
@@ -220,6 +221,7 @@ pub enum End {
 
 /// A number of times, summed up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Times {
     /// How many there were.
     pub count: u64,

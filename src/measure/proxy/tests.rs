@@ -455,7 +455,7 @@ fn a_report_follows_from_stored_observations() {
         .collect();
     assert_eq!(
         lines[0],
-        r#"{"round":0,"target":"direct","seen":"latency","case":"small","times":{"count":100,"p50_ns":10000,"p99_ns":20000}}"#
+        r#"{"round":0,"target":"direct","seen":{"what":"latency","case":"small","times":{"count":100,"p50_ns":10000,"p99_ns":20000}}}"#
     );
     let read: Vec<Observation> = lines
         .iter()

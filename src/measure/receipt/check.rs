@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::read::{Receipt, ReceiptError};
-use crate::measure::paired::Observation;
-use crate::measure::report::{Bench, Document, Report, report};
+use crate::measure::observations::Observations;
+use crate::measure::report::{Document, Report, report};
 
 /// How far two numbers may differ as a share of the larger one and still be the same: logarithms of different C libraries differ in the last bits.
 const SAME_NUMBER: f64 = 1e-12;
@@ -96,17 +96,19 @@ pub fn check(bytes: &[u8]) -> Result<Checked, ReceiptError> {
     })
 }
 
-/// The observations of pairs that were observed under both policies.
-fn whole_pairs(receipt: &Receipt) -> Vec<Observation> {
-    if !matches!(receipt.header.bench, Bench::Live(_)) {
+/// The observations from which a report follows although the run did not end: of pairs those that were observed under both policies.
+fn whole_pairs(receipt: &Receipt) -> Observations {
+    let Observations::Live(all) = &receipt.observations else {
         return receipt.observations.clone();
-    }
+    };
     let mut counts: HashMap<u64, u32> = HashMap::new();
-    for observation in &receipt.observations {
+    for observation in all {
         *counts.entry(observation.pair).or_default() += 1;
     }
-    let whole = |observation: &&Observation| counts.get(&observation.pair) != Some(&1);
-    receipt.observations.iter().filter(whole).cloned().collect()
+    let whole = all
+        .iter()
+        .filter(|observation| counts.get(&observation.pair) != Some(&1));
+    Observations::Live(whole.cloned().collect())
 }
 
 /// Every place where two documents differ.

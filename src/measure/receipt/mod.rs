@@ -4,7 +4,8 @@
 //! observation, numbered from 0. The last line holds the report and the SHA-256 digest of all bytes before it, which
 //! `head -n -1 FILE | sha256sum` prints as well. Every line is written when it is known, so that what a crash leaves behind is still of use.
 //!
-//! A further kind of benchmark is a variant of [`Bench`] and of [`Report`](super::Report); observations of another shape are a variant of [`Line`].
+//! A further kind of benchmark is a variant of [`Bench`], of [`Report`](super::Report) and, where it observes anything, of
+//! [`Observations`](super::Observations) and of [`Observed`].
 
 mod check;
 mod read;
@@ -20,7 +21,7 @@ use ring::digest::{Context, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::paired::Observation;
+use super::observations::Observed;
 use super::report::Bench;
 
 /// The version of the format that is written and read.
@@ -75,11 +76,18 @@ pub struct Closing {
 }
 
 /// A line of a receipt.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+enum Line {
+    Frame(Frame),
+    Observed(Observed),
+}
+
+/// The first line and the last one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "kebab-case")]
-enum Line {
+enum Frame {
     Header(Box<Header>),
-    Request(Observation),
     Report(Closing),
 }
 
@@ -105,5 +113,7 @@ impl Seal {
     }
 }
 
+#[cfg(test)]
+mod kinds_tests;
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{Closing, Header, Line, MAX_OBSERVATIONS, SCHEMA, Seal};
-use crate::measure::paired::{Observation, PairingError};
+use super::{Closing, Frame, Header, Line, MAX_OBSERVATIONS, SCHEMA, Seal};
+use crate::measure::observations::{Observations, Observed};
+use crate::measure::paired::PairingError;
 
 /// A receipt as it was read. That its lines are well formed does not mean that they are true.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,7 +14,7 @@ pub struct Receipt {
     /// What was measured, how, where and when.
     pub header: Header,
     /// What was observed, in the order of observation.
-    pub observations: Vec<Observation>,
+    pub observations: Observations,
     /// The report; `None` when the run did not end.
     pub closing: Option<Closing>,
     /// SHA-256 of what comes before the report.
@@ -61,6 +62,8 @@ pub enum Problem {
     TooMany,
     /// Its kind of benchmark has no observations.
     NoObservations,
+    /// It is an observation of another kind of benchmark.
+    OtherKind,
 }
 
 impl ReceiptError {
@@ -70,7 +73,7 @@ impl ReceiptError {
             Self::Pairing(_) => true,
             Self::Line { problem, .. } => matches!(
                 problem,
-                Problem::Order { .. } | Problem::Header | Problem::AfterReport
+                Problem::Order { .. } | Problem::Header | Problem::AfterReport | Problem::OtherKind
             ),
             Self::Empty | Self::Schema { .. } => false,
         }
@@ -102,6 +105,7 @@ impl fmt::Display for Problem {
             }
             Self::TooMany => write!(f, "more than {MAX_OBSERVATIONS} observations"),
             Self::NoObservations => write!(f, "this kind of benchmark has no observations"),
+            Self::OtherKind => write!(f, "an observation of another kind of benchmark"),
         }
     }
 }
@@ -119,9 +123,10 @@ impl Receipt {
         };
         let mut seal = Seal::new();
         seal.add(first);
+        let header = header(first)?;
         let mut receipt = Self {
-            header: header(first)?,
-            observations: Vec::new(),
+            observations: Observations::of(&header.bench),
+            header,
             closing: None,
             sha256: String::new(),
         };
@@ -134,39 +139,50 @@ impl Receipt {
                 return Err(at(Problem::AfterReport));
             }
             match parse(text).map_err(at)? {
-                Line::Header(_) => return Err(at(Problem::Header)),
-                Line::Request(observation) => {
-                    receipt.add(observation).map_err(at)?;
+                Line::Frame(Frame::Header(_)) => return Err(at(Problem::Header)),
+                Line::Frame(Frame::Report(closing)) => receipt.closing = Some(closing),
+                Line::Observed(observed) => {
+                    receipt.add(observed).map_err(at)?;
                     seal.add(text);
                 }
-                Line::Report(closing) => receipt.closing = Some(closing),
             }
         }
         receipt.sha256 = seal.hex();
         Ok(receipt)
     }
 
-    fn add(&mut self, observation: Observation) -> Result<(), Problem> {
-        let expected = self.observations.len() as u64;
-        if !self.header.bench.observes() {
+    fn add(&mut self, observed: Observed) -> Result<(), Problem> {
+        let (expected, found) = (self.observations.len() as u64, observed.n());
+        if self.observations == Observations::None {
             return Err(Problem::NoObservations);
         }
-        if observation.n != expected {
-            return Err(Problem::Order {
-                expected,
-                found: observation.n,
-            });
+        if found != expected {
+            return Err(Problem::Order { expected, found });
         }
         if expected == MAX_OBSERVATIONS {
             return Err(Problem::TooMany);
         }
-        self.observations.push(observation);
-        Ok(())
+        if self.observations.add(observed) {
+            Ok(())
+        } else {
+            Err(Problem::OtherKind)
+        }
     }
 }
 
+/// A line by what it says it is: the first and the last one frame the observations.
 fn parse(line: &[u8]) -> Result<Line, Problem> {
-    serde_json::from_slice(line).map_err(|error| Problem::Malformed(error.to_string()))
+    #[derive(serde::Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        line: Option<std::borrow::Cow<'a, str>>,
+    }
+    let told = |error: serde_json::Error| Problem::Malformed(error.to_string());
+    let named: Named<'_> = serde_json::from_slice(line).map_err(told)?;
+    Ok(match named.line.as_deref() {
+        Some("header" | "report") => Line::Frame(serde_json::from_slice(line).map_err(told)?),
+        _ => Line::Observed(serde_json::from_slice(line).map_err(told)?),
+    })
 }
 
 /// The header. Its version is looked at first, because a later format may have other fields.
@@ -179,8 +195,8 @@ fn header(line: &[u8]) -> Result<Header, ReceiptError> {
             found: schema.to_string(),
         }),
         _ => match parse(line).map_err(at)? {
-            Line::Header(header) => Ok(*header),
-            Line::Request(_) | Line::Report(_) => Err(at(Problem::Header)),
+            Line::Frame(Frame::Header(header)) => Ok(*header),
+            Line::Frame(Frame::Report(_)) | Line::Observed(_) => Err(at(Problem::Header)),
         },
     }
 }

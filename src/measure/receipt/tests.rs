@@ -5,13 +5,16 @@ use serde_json::json;
 use super::*;
 use crate::measure::cost::Price;
 use crate::measure::figure::{Figure, Unit};
-use crate::measure::paired::{Class, LiveSettings, Outcome, PairedSettings, Policy, Temperature};
+use crate::measure::observations::{Observable, Observations};
+use crate::measure::paired::{
+    Class, LiveSettings, Observation, Outcome, PairedSettings, Policy, Temperature,
+};
 use crate::measure::report::{Document, report};
 use crate::measure::roi::{
     Attention, Evidence, Hardware, PayingApi, Power, RoiInputs, Rounding, Workload,
 };
 
-fn header(bench: Bench) -> Header {
+pub(super) fn header(bench: Bench) -> Header {
     Header {
         schema: SCHEMA,
         version: "0.1.0".to_owned(),
@@ -121,24 +124,26 @@ fn observed() -> Vec<Observation> {
 }
 
 /// A receipt as a run writes it.
-fn written(bench: Bench, mut observations: Vec<Observation>) -> String {
+pub(super) fn written<T: Observable>(bench: Bench, seen: &[T]) -> String {
     let header = header(bench);
     let mut out = Vec::new();
     let mut recorder = Recorder::start(&mut out, &header).unwrap();
-    for observation in &mut observations {
-        recorder.observe(observation).unwrap();
+    let mut observations = Observations::of(&header.bench);
+    for (n, one) in (0..).zip(seen) {
+        recorder.observe(one).unwrap();
+        assert!(observations.add(one.line(n)));
     }
     let figures = report(&header.bench, &observations).unwrap();
     recorder.finish(&Document::new(&header, figures)).unwrap();
     String::from_utf8(out).unwrap()
 }
 
-fn holds(text: &str) -> bool {
+pub(super) fn holds(text: &str) -> bool {
     check(text.as_bytes()).is_ok_and(|checked| checked.findings.is_empty())
 }
 
 /// The text with the digest of its changed lines, as somebody would write it who wants the change to go unseen.
-fn resealed(text: &str) -> String {
+pub(super) fn resealed(text: &str) -> String {
     let (lines, last) = text.trim_end().rsplit_once('\n').unwrap();
     let lines = format!("{lines}\n");
     let mut seal = Seal::new();
@@ -195,7 +200,7 @@ fn mutations(value: &Value) -> Vec<(&'static str, Value)> {
 }
 
 /// Calls `seen` with the receipt changed at one place, for every place of every line and every change, and what was done.
-fn each_change(text: &str, mut seen: impl FnMut(&str, &str)) {
+pub(super) fn each_change(text: &str, mut seen: impl FnMut(&str, &str)) {
     let lines: Vec<&str> = text.lines().collect();
     for (index, line) in lines.iter().enumerate() {
         let mut tell = |done: &str, changed: &Value| {
@@ -239,9 +244,9 @@ fn samples() -> [String; 3] {
         price: Price::of_the_sources(),
     });
     [
-        written(live(), observed()),
-        written(roi(), Vec::new()),
-        written(cost, Vec::new()),
+        written(live(), &observed()),
+        written::<Observation>(roi(), &[]),
+        written::<Observation>(cost, &[]),
     ]
 }
 
@@ -255,7 +260,10 @@ fn what_was_written_holds() {
         assert_eq!(stored.report, serde_json::to_value(&document).unwrap());
     }
     let receipt = Receipt::read(samples()[0].as_bytes()).unwrap();
-    let ns: Vec<u64> = receipt.observations.iter().map(|one| one.n).collect();
+    let Observations::Live(all) = &receipt.observations else {
+        panic!("{receipt:?}");
+    };
+    let ns: Vec<u64> = all.iter().map(|one| one.n).collect();
     assert_eq!(ns, [0, 1, 2, 3, 4, 5, 6, 7]);
 }
 
@@ -408,7 +416,7 @@ proptest::proptest! {
 
     #[test]
     fn no_changed_byte_is_unseen(place in 0_usize..10_000, byte in proptest::prelude::any::<u8>()) {
-        let text = written(live(), observed());
+        let text = written(live(), &observed());
         let mut bytes = text.clone().into_bytes();
         let place = place % bytes.len();
         proptest::prop_assume!(bytes[place] != byte);

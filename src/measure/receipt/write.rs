@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use super::{Closing, Header, Line, Seal};
-use crate::measure::paired::Observation;
+use super::{Closing, Frame, Header, Line, Seal};
+use crate::measure::observations::Observable;
 use crate::measure::report::Document;
 
 /// Writes a receipt; each line is whole and flushed before the next thing is measured.
@@ -21,24 +21,24 @@ impl<W: Write> Recorder<W> {
             seal: Seal::new(),
             observations: 0,
         };
-        recorder.write(&Line::Header(Box::new(header.clone())))?;
+        recorder.write(&Line::Frame(Frame::Header(Box::new(header.clone()))))?;
         Ok(recorder)
     }
 
     /// Numbers an observation and writes it.
-    pub fn observe(&mut self, observation: &mut Observation) -> io::Result<()> {
-        observation.n = self.observations;
+    pub fn observe(&mut self, observation: &impl Observable) -> io::Result<()> {
+        let line = observation.line(self.observations);
         self.observations += 1;
-        self.write(&Line::Request(observation.clone()))
+        self.write(&Line::Observed(line))
     }
 
     /// Writes the report. Without it the receipt says that the run did not end.
     pub fn finish(mut self, document: &Document<'_>) -> io::Result<()> {
-        self.write(&Line::Report(Closing {
+        self.write(&Line::Frame(Frame::Report(Closing {
             observations: self.observations,
             sha256: self.seal.hex(),
             report: serde_json::to_value(document)?,
-        }))
+        })))
     }
 
     fn write(&mut self, line: &Line) -> io::Result<()> {

@@ -56,6 +56,9 @@ pub(super) fn text(figure: Figure) -> String {
         Unit::Ratio if value.abs() < 9.995 => format!("{value:.2}x"),
         Unit::Ratio => format!("{}x", grouped(value, 1)),
         Unit::Share => format!("{:.1} %", value * 100.0),
+        Unit::Percent => format!("{value:.1} %"),
+        Unit::PerSecond => format!("{}/s", grouped_trimmed(value, 1)),
+        Unit::Bytes => bytes(value),
         Unit::Count | Unit::Tokens | Unit::Days => grouped_trimmed(value, 1),
         Unit::Milliseconds if value.abs() < 10.0 => format!("{value:.2} ms"),
         Unit::Milliseconds if value.abs() < 10_000.0 => format!("{value:.0} ms"),
@@ -75,6 +78,16 @@ pub(super) fn text(figure: Figure) -> String {
         | Unit::MoneyPerHour
         | Unit::MoneyPerKilowattHour
         | Unit::MoneyPerMillionTokens => grouped(value, 2),
+    }
+}
+
+/// A size or a change of one, in the unit that a person reads at a glance.
+fn bytes(value: f64) -> String {
+    const MIB: f64 = 1_048_576.0;
+    match value.abs() {
+        size if size < 1024.0 => format!("{value:.0} B"),
+        size if size < MIB => format!("{:.0} KiB", value / 1024.0),
+        _ => format!("{} MiB", grouped(value / MIB, 1)),
     }
 }
 
@@ -148,6 +161,10 @@ mod tests {
             (259.167, Unit::Hours, "259.17 h"),
             (612.4, Unit::Milliseconds, "612 ms"),
             (61_240.0, Unit::Milliseconds, "61.2 s"),
+            (91.4, Unit::Percent, "91.4 %"),
+            (50.0, Unit::PerSecond, "50/s"),
+            (-512.0, Unit::Bytes, "-512 B"),
+            (10_485_760.0, Unit::Bytes, "10.0 MiB"),
         ];
         for (value, unit, text) in cases {
             assert_eq!(said(value, unit), text);

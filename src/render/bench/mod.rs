@@ -1,26 +1,36 @@
 //! Reports of benchmarks as text of 80 columns.
 
+mod few;
 mod figure;
 mod live;
 mod proxy;
 mod roi;
+mod soak;
 
 use std::io::{self, Write};
 
-use crate::measure::{Bench, CostInputs, CostReport, Finding, PriceBasis, Receipt, Report};
+use crate::measure::{Bench, CostInputs, CostReport, Finding, Header, PriceBasis, Receipt, Report};
 
 use figure::{Currency, trimmed};
-pub use proxy::{ProxyRun, proxy};
 
 /// Most findings that are told one by one.
 const MOST_FINDINGS: usize = 12;
 
 /// A report for a person.
-pub fn bench(out: &mut dyn Write, bench: &Bench, report: &Report) -> io::Result<()> {
-    match (bench, report) {
+pub fn bench(out: &mut dyn Write, header: &Header, report: &Report) -> io::Result<()> {
+    match (&header.bench, report) {
         (Bench::Roi(inputs), Report::Roi(report)) => roi::roi(out, inputs, report),
         (Bench::Cost(inputs), Report::Cost(report)) => cost(out, inputs, report),
         (Bench::Live(settings), Report::Live(report)) => live::live(out, settings, report),
+        (Bench::Proxy(settings), Report::Proxy(report)) => {
+            proxy::proxy(out, header, settings, report)
+        }
+        (Bench::Alloc(settings), Report::Alloc(report)) => few::alloc(out, settings, report),
+        (Bench::Concurrent(settings), Report::Concurrent(report)) => {
+            few::concurrent(out, settings, report)
+        }
+        (Bench::Soak(settings), Report::Soak(report)) => soak::soak(out, header, settings, report),
+        (Bench::Replay(settings), Report::Replay(report)) => few::replay(out, settings, report),
         // `measure::report` returns the kind that it was asked for.
         _ => Ok(()),
     }
@@ -30,7 +40,7 @@ pub fn bench(out: &mut dyn Write, bench: &Bench, report: &Report) -> io::Result<
 pub fn chart(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     match report {
         Report::Live(report) => live::chart(out, report),
-        Report::Roi(_) | Report::Cost(_) => Ok(()),
+        _ => Ok(()),
     }
 }
 
@@ -41,6 +51,7 @@ pub fn verdict(out: &mut dyn Write, receipt: &Receipt, findings: &[Finding]) -> 
     if findings.is_empty() {
         let source = match observations {
             0 => "its settings".to_owned(),
+            1 => "its one observation".to_owned(),
             count => format!("its {count} observations"),
         };
         let told = format!("the receipt holds: the same report follows from {source}");
@@ -132,6 +143,23 @@ fn price_of(basis: &PriceBasis) -> String {
         PriceBasis::Sheet { model, as_of: None } => format!("{model}, without a date"),
         PriceBasis::None => "no API price is configured".to_owned(),
     }
+}
+
+/// The machine that a benchmark ran on, in a few words.
+fn machine_of(header: &Header) -> String {
+    let machine = &header.machine;
+    let cores = machine
+        .cores
+        .map_or_else(String::new, |cores| format!("{cores} x "));
+    let cpu = machine.cpu.as_deref().unwrap_or("an unknown processor");
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let memory = machine.memory_bytes.map_or_else(String::new, |bytes| {
+        format!(", {:.0} GiB", bytes as f64 / 1_073_741_824.0)
+    });
+    format!(
+        "{}, gpurouter {} on {cores}{cpu}{memory}, {}/{}",
+        header.date, header.version, machine.os, machine.arch
+    )
 }
 
 /// A label, a value, and where the value comes from.

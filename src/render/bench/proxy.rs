@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use super::figure::grouped;
-use super::sentence;
-use crate::measure::Machine;
+use super::{machine_of, sentence};
+use crate::measure::Header;
 use crate::measure::proxy::{
     DIRECT, End, Figure, ROUTER, Ratio, Report, STREAMS, Section, Settings, Spread, Unit, Window,
 };
@@ -16,22 +16,14 @@ const CELL: usize = 10;
 const OTHERS: usize = 2;
 const UNKNOWN: &str = "n/a";
 
-/// What a report is a report of.
-#[derive(Debug, Clone, Copy)]
-pub struct ProxyRun<'a> {
-    /// The version of the program.
-    pub version: &'a str,
-    /// When it began.
-    pub date: &'a str,
-    /// Where it ran.
-    pub machine: &'a Machine,
-    /// What was measured.
-    pub settings: &'a Settings,
-}
-
 /// The report for a person.
-pub fn proxy(out: &mut dyn Write, run: ProxyRun<'_>, report: &Report) -> io::Result<()> {
-    sentence(out, "", &heading(run, report))?;
+pub(super) fn proxy(
+    out: &mut dyn Write,
+    header: &Header,
+    settings: &Settings,
+    report: &Report,
+) -> io::Result<()> {
+    sentence(out, "", &heading(header, settings, report))?;
     let others: Vec<&str> = report
         .targets
         .iter()
@@ -44,23 +36,14 @@ pub fn proxy(out: &mut dyn Write, run: ProxyRun<'_>, report: &Report) -> io::Res
     }
     for others in tables {
         writeln!(out)?;
-        table(out, run.settings, report, others)?;
+        table(out, settings, report, others)?;
     }
     writeln!(out)?;
-    notes(out, run.settings, report)
+    notes(out, settings, report)
 }
 
-fn heading(run: ProxyRun<'_>, report: &Report) -> String {
-    let machine = run.machine;
-    let cores = machine
-        .cores
-        .map_or_else(String::new, |cores| format!("{cores} x "));
-    let cpu = machine.cpu.as_deref().unwrap_or("an unknown processor");
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let memory = machine.memory_bytes.map_or_else(String::new, |bytes| {
-        format!(", {:.0} GiB", bytes as f64 / 1_073_741_824.0)
-    });
-    let window = match run.settings.window {
+fn heading(header: &Header, settings: &Settings, report: &Report) -> String {
+    let window = match settings.window {
         Window::Ms(ms) => format!("windows of {ms} ms"),
         Window::Requests(count) => format!("windows of {count} requests"),
     };
@@ -97,8 +80,9 @@ fn heading(run: ProxyRun<'_>, report: &Report) -> String {
         many => format!(", {many} measurements were repeated for them"),
     };
     format!(
-        "{}, gpurouter {} on {cores}{cpu}{memory}, {}/{}: {} {rounds}, {window}{took}; {others}{again}.",
-        run.date, run.version, machine.os, machine.arch, report.completed,
+        "{}: {} {rounds}, {window}{took}; {others}{again}.",
+        machine_of(header),
+        report.completed,
     )
 }
 
@@ -321,6 +305,7 @@ fn brief(value: f64) -> String {
 mod tests {
     use super::*;
     use crate::measure::proxy::{Case, Observation, Seen, Target, Times, report};
+    use crate::measure::{Bench, Machine};
 
     fn settings(names: &[&str]) -> Settings {
         let target = |name: &&str| Target {
@@ -392,14 +377,16 @@ mod tests {
             memory_bytes: Some(25_000_000_000),
             gpus: None,
         };
-        let run = ProxyRun {
-            version: "0.1.0",
-            date: "2026-11-21T04:58:50Z",
-            machine: &machine,
-            settings: &settings,
+        let header = Header {
+            schema: 1,
+            version: "0.1.0".to_owned(),
+            date: "2026-11-21T04:58:50Z".to_owned(),
+            machine,
+            bench: Bench::Proxy(settings.clone()),
         };
         let mut out = Vec::new();
-        proxy(&mut out, run, &report(&settings, &observations)).unwrap();
+        let report = report(&settings, &observations);
+        proxy(&mut out, &header, &settings, &report).unwrap();
         String::from_utf8(out).unwrap()
     }
 

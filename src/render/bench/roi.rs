@@ -105,7 +105,11 @@ impl Told<'_> {
         let worth = match report.time.basis {
             Basis::NotCounted => return Ok(()),
             Basis::Sources => {
-                "the sources' arithmetic: every waited second is a paid one".to_owned()
+                let rounded = match inputs.rounding {
+                    Rounding::Source => ", rounded at every step as they do",
+                    Rounding::Exact => "",
+                };
+                format!("the sources' arithmetic: every waited second is a paid one{rounded}")
             }
             Basis::Configured => {
                 let hours = self.duration(report.time.hours);
@@ -118,7 +122,7 @@ impl Told<'_> {
         let rate = self.currency.text(inputs.rate);
         let value = format!("{} a year at {rate}", self.money(report.time.money));
         row(out, "value of the time", &value, report.time.money)?;
-        writeln!(out, "{:<22}{worth}", "")
+        sentence(out, &" ".repeat(22), &worth)
     }
 
     /// The lines of a year, where anything was said about one of them.

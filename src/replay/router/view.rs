@@ -131,6 +131,7 @@ impl Router {
                     prompt_tokens: prompt,
                     answer_tokens: answer,
                     load: Load::No,
+                    crowded: queue.active() > 0,
                 })
             })
             .map(|range| rounded(range.centre));

@@ -288,7 +288,7 @@ fn consider(
                 node: node.name.clone(),
                 model: model.id.clone(),
                 admitted: true,
-                predicted: predict(facts, resident, load, speed),
+                predicted: predict(facts, resident, load, &speed),
                 reason: "candidate",
                 resident,
                 costs_others: load.forecast.is_some_and(|forecast| {

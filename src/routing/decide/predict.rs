@@ -36,10 +36,15 @@ pub(super) fn predict(
     facts: &RequestFacts,
     resident: bool,
     load: NodeLoad,
-    speed: Speed,
+    speed: &Speed,
 ) -> Predicted {
     let uncached = facts.prompt_tokens.saturating_sub(load.cached_tokens);
-    let prefill_ms = speed.prefill_ms(uncached).and_then(whole);
+    // Requests beside each other slow each other down, by as much as they were seen to.
+    let slower = speed
+        .spread_crowded
+        .filter(|_| load.active > 0)
+        .map_or(1.0, |spread| spread.centre.max(1.0));
+    let prefill_ms = speed.prefill_ms(uncached).and_then(|ms| whole(ms * slower));
     let decode_ms = match facts.task {
         Task::Embed => Some(0),
         Task::Complete => {
@@ -52,7 +57,7 @@ pub(super) fn predict(
             expected
                 .and_then(whole)
                 .and_then(|tokens| speed.decode_ms(tokens, facts.prompt_tokens))
-                .and_then(whole)
+                .and_then(|ms| whole(ms * slower))
         }
     };
     let wait_ms = match load.forecast {

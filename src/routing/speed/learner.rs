@@ -50,6 +50,8 @@ pub struct Observation {
     pub load: Option<(Load, f64)>,
     /// Whether the node was writing other answers at the same time, which all slow each other down.
     pub crowded: bool,
+    /// Whether it was already when this one began, which is what can be known beforehand.
+    pub began_crowded: bool,
 }
 
 impl Observation {
@@ -318,24 +320,21 @@ impl Track {
     /// Prefill: time per token against one over the number of tokens, so that a long prompt does not outweigh the others; decode: time per
     /// token against the place in the context. Then what the real times were of those that the lines give.
     fn fit(&mut self) {
-        let prefill: Vec<(f64, f64)> = self
-            .answers
-            .iter()
+        // What a node does for one request alone, as soon as it was seen doing that; requests beside each other take longer, by their own factor.
+        let alone = self.answers.iter().filter(|seen| !seen.crowded).count() >= ENOUGH;
+        let counted = || self.answers.iter().filter(|seen| !(alone && seen.crowded));
+        let prefill: Vec<(f64, f64)> = counted()
             .filter(|seen| seen.uncached() >= LEAST_PREFILL)
             .filter_map(|seen| {
                 let tokens = count(seen.uncached());
                 Some((1.0 / tokens, seen.prefill()? / tokens))
             })
             .collect();
-        let short: Vec<f64> = self
-            .answers
-            .iter()
+        let short: Vec<f64> = counted()
             .filter(|seen| seen.uncached() < LEAST_PREFILL)
             .filter_map(Observation::prefill)
             .collect();
-        let decode: Vec<(f64, f64)> = self
-            .answers
-            .iter()
+        let decode: Vec<(f64, f64)> = counted()
             .filter(|seen| seen.answer_tokens >= LEAST_DECODE)
             .filter_map(|seen| {
                 let tokens = count(seen.answer_tokens);
@@ -357,16 +356,27 @@ impl Track {
             decode_slope: per_answer_token.map(|line| line.slope),
             ..Speed::default()
         };
-        speed.spread = self.spread(&speed);
+        // Who comes in between is not known beforehand, so it widens the range of what began alone.
+        let beside = self
+            .answers
+            .iter()
+            .filter(|seen| seen.began_crowded)
+            .count();
+        let apart = self.answers.len() - beside >= ENOUGH;
+        speed.spread = self.spread(&speed, |seen| !(apart && seen.began_crowded));
+        if apart && beside >= ENOUGH {
+            speed.spread_crowded = self.spread(&speed, |seen| seen.began_crowded);
+        }
         self.speed = speed;
     }
 
     /// Real times over predicted ones. The lines were fitted to the same answers, which makes them look better than they are: the widths
     /// grow by what fitting takes away. Of the four fitted numbers two matter for an answer, those of the phase that is most of it.
-    fn spread(&self, speed: &Speed) -> Option<Range> {
+    fn spread(&self, speed: &Speed, of: impl Fn(&Observation) -> bool) -> Option<Range> {
         let ratios: Vec<f64> = self
             .answers
             .iter()
+            .filter(|seen| of(seen))
             .filter_map(|seen| {
                 let answer = if seen.decode().is_some() {
                     speed.decode_ms(seen.answer_tokens, seen.prompt_tokens)?

@@ -89,6 +89,7 @@ impl Hidden {
             decode_ms: Some(decode * noise()),
             load: Some((Load::Cold, load)),
             crowded: false,
+            began_crowded: false,
         }
     }
 }
@@ -99,6 +100,7 @@ fn work(seen: &Observation, load: Load) -> Work {
         prompt_tokens: seen.prompt_tokens,
         answer_tokens: seen.answer_tokens,
         load,
+        crowded: false,
     }
 }
 
@@ -310,4 +312,50 @@ fn the_newest_speed_follows_at_once() {
     let speed = learner.speed("a", &model, 0);
     assert_eq!(speed.recent_tps, Some(5.0));
     assert!(speed.decode_tps.unwrap() > 90.0);
+}
+
+/// A node that takes 1.6 times as long for requests beside others.
+#[test]
+fn requests_beside_others_have_their_own_range_and_do_not_blur_the_speed() {
+    let model = ModelName::new("m");
+    let mut dice = Dice(11);
+    let (mut close, mut covered, mut all) = ([0.0; 2], [0.0; 2], [0.0; 2]);
+    for node in 0..200 {
+        let hidden = Hidden::new(&mut dice);
+        let node = node.to_string();
+        let mut learner = Learner::default();
+        let mut answer = |crowded: bool| {
+            let seen = hidden.answer(&mut dice);
+            let slower = if crowded { 1.6 } else { 1.0 };
+            Observation {
+                prompt_ms: seen.prompt_ms.map(|ms| ms * slower),
+                decode_ms: seen.decode_ms.map(|ms| ms * slower),
+                crowded,
+                began_crowded: crowded,
+                ..seen
+            }
+        };
+        for index in 0..40 {
+            learner.observe(&node, &model, &answer(index % 2 == 0));
+        }
+        for index in 0..100 {
+            let crowded = index % 2 == 0;
+            let other = answer(crowded);
+            let work = Work {
+                crowded,
+                ..work(&other, Load::No)
+            };
+            let range = learner.estimate(&node, &model, 16_384, &work).unwrap();
+            let real = other.prompt_ms.unwrap() + other.decode_ms.unwrap();
+            let kind = usize::from(crowded);
+            all[kind] += 1.0;
+            close[kind] += f64::from((range.centre / real - 1.0).abs() <= 0.2);
+            covered[kind] += f64::from((range.low..=range.high).contains(&real));
+        }
+    }
+    for kind in 0..2 {
+        let (close, covered) = (close[kind] / all[kind], covered[kind] / all[kind]);
+        assert!(close >= 0.9, "{kind}: only {close} within 20 %");
+        assert!((0.75..=0.85).contains(&covered), "{kind}: {covered}");
+    }
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Instant;
 
-use serde_json::json;
+use anyhow::Context;
 
-use super::super::machine;
+use super::super::Run;
 use super::sides::{no_node, router, usual_model};
 use super::{Args, Exit, Trace, say};
 use crate::cli::Global;
@@ -15,16 +15,8 @@ use crate::cluster::{Model, Node, NodeKind};
 use crate::config::Config;
 use crate::http::client::{Client, Origin};
 use crate::live::{Form, Prompt, Sender, Sent, Target};
-use crate::measure::{
-    self, Figure, Outcome, RESAMPLES, Random, Unit, bootstrap_mean, mean, quantile,
-};
-use crate::render::{self, Told};
-
-/// One repeat: seconds of both ways.
-struct Repeat {
-    apart_ms: f64,
-    together_ms: f64,
-}
+use crate::measure::{Bench, ConcurrentObservation, ConcurrentSettings, Outcome, RESAMPLES, Way};
+use crate::render::Told;
 
 /// Runs it.
 pub(super) fn run(
@@ -76,51 +68,30 @@ pub(super) fn run(
             args.repeats()
         ),
     );
-    let (mut by_node, mut by_router, mut met) = (Vec::new(), Vec::new(), Vec::new());
+    let settings = ConcurrentSettings {
+        names: [one.name.clone(), two.name.clone()],
+        nodes: [one.url.clone(), two.url.clone()],
+        models,
+        routed: which,
+        repeats: args.repeats(),
+        prompts: [first.name.clone(), second.name.clone()],
+        seed: args.seed,
+        resamples: RESAMPLES,
+    };
+    let mut kept = Run::start(global, Bench::Concurrent(settings), args.receipt.as_deref())?;
     for run in 0..=args.repeats() {
-        let direct = work.repeat(&direct, run, "direct")?;
-        let routed = work.repeat(&routed, run, "routed")?;
+        let both = [
+            work.repeat(&direct, run, Way::Direct)?,
+            work.repeat(&routed, run, Way::Routed)?,
+        ];
         if run > 0 {
-            by_node.push(direct.0);
-            by_router.push(routed.0);
-            met.push(routed.1);
+            both.iter()
+                .try_for_each(|repeat| kept.observe(repeat))
+                .context("cannot write the receipt")?;
         }
     }
     drop(own);
-    let apart = met
-        .iter()
-        .filter(|nodes| nodes[0].is_some() && nodes[0] != nodes[1])
-        .count();
-    let figures = [by_node, by_router].map(|repeats| Ways::of(&repeats, args.seed));
-    if global.json {
-        render::json(&json!({
-            "schema": measure::SCHEMA, "version": env!("CARGO_PKG_VERSION"), "kind": "concurrent",
-            "machine": machine::with_gpus(global),
-            "settings": {
-                "nodes": [one.url, two.url], "models": models, "routed": which, "repeats": args.repeats(),
-                "prompts": [first.name, second.name],
-            },
-            "figures": { "direct": figures[0].json(), "routed": figures[1].json(), "on_two_nodes": apart },
-        }))?;
-        return Ok(Exit::Yes);
-    }
-    let [one, two] = [(one, &models[0]), (two, &models[1])]
-        .map(|(node, model)| format!("{model} on {}", node.name));
-    render::line(&format!(
-        "two requests, {one} and {two}, {} runs",
-        args.repeats()
-    ))?;
-    render::line(&format!(
-        "{:<20}{:>14}{:>14}{:>22}  TAG",
-        "MEDIANS", "ONE BY ONE", "AT ONCE", "RATIO"
-    ))?;
-    for (label, ways) in ["directly", "through gpurouter"].iter().zip(&figures) {
-        render::line(&ways.line(label))?;
-    }
-    render::line(&format!(
-        "the router sent the two to different nodes in {apart} of {} runs; 2.00x is what\ntwo equal nodes can do, 1.00x is what one does",
-        args.repeats()
-    ))?;
+    kept.finish(global)?;
     Ok(Exit::Yes)
 }
 
@@ -158,13 +129,17 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Both ways once: one after the other, then at once; with the nodes that answered at once.
+    /// One after the other, then at once; with the nodes that answered at once.
     fn repeat(
         &self,
         targets: &[Target; 2],
         run: u32,
-        which: &str,
-    ) -> anyhow::Result<(Repeat, [Option<String>; 2])> {
+        way: Way,
+    ) -> anyhow::Result<ConcurrentObservation> {
+        let which = match way {
+            Way::Direct => "direct",
+            Way::Routed => "routed",
+        };
         let send = |index: usize, way: &str| -> anyhow::Result<Sent> {
             let (Some(target), Some(prompt)) = (targets.get(index), self.prompts.get(index)) else {
                 return Err(io::Error::other("no such request").into());
@@ -203,74 +178,11 @@ impl Work<'_> {
             Ok::<_, anyhow::Error>([one?, two?])
         })?;
         let together_ms = start.elapsed().as_secs_f64() * 1000.0;
-        Ok((
-            Repeat {
-                apart_ms,
-                together_ms,
-            },
-            both.map(|sent| sent.node),
-        ))
-    }
-}
-
-/// The figures of one way to the nodes.
-struct Ways {
-    apart: Figure,
-    together: Figure,
-    ratio: Figure,
-    low: Figure,
-    high: Figure,
-}
-
-impl Ways {
-    fn of(repeats: &[Repeat], seed: u64) -> Self {
-        let middle = |of: fn(&Repeat) -> f64| {
-            let times: Vec<f64> = repeats.iter().map(of).collect();
-            quantile(&times, 0.5).map_or(Figure::unknown(Unit::Milliseconds), |ms| {
-                Figure::measured(ms, Unit::Milliseconds)
-            })
-        };
-        let logs: Vec<f64> = repeats
-            .iter()
-            .map(|one| (one.apart_ms / one.together_ms).ln())
-            .collect();
-        let interval = bootstrap_mean(&logs, RESAMPLES, &mut Random::new(seed));
-        let ratio = |log: Option<f64>| {
-            log.map_or(Figure::unknown(Unit::Ratio), |log| {
-                Figure::derived(log.exp(), Unit::Ratio)
-            })
-        };
-        Self {
-            apart: middle(|one| one.apart_ms),
-            together: middle(|one| one.together_ms),
-            ratio: ratio(mean(&logs)),
-            low: ratio(interval.map(|interval| interval.low)),
-            high: ratio(interval.map(|interval| interval.high)),
-        }
-    }
-
-    fn json(&self) -> serde_json::Value {
-        json!({ "apart_p50": self.apart, "together_p50": self.together, "ratio": self.ratio, "low": self.low, "high": self.high })
-    }
-
-    fn line(&self, label: &str) -> String {
-        let ms = |figure: Figure| {
-            figure
-                .value()
-                .map_or_else(|| "n/a".to_owned(), |ms| format!("{ms:.0} ms"))
-        };
-        let ratio = self
-            .ratio
-            .value()
-            .map_or_else(|| "n/a".to_owned(), |ratio| format!("{ratio:.2}x"));
-        let interval = self.low.value().zip(self.high.value());
-        let interval =
-            interval.map_or_else(String::new, |(low, high)| format!(" [{low:.2}, {high:.2}]"));
-        format!(
-            "{label:<20}{:>14}{:>14}{:>22}  derived",
-            ms(self.apart),
-            ms(self.together),
-            format!("{ratio}{interval}")
-        )
+        Ok(ConcurrentObservation {
+            way,
+            apart_ms,
+            together_ms,
+            nodes: both.map(|sent| sent.node),
+        })
     }
 }

@@ -6,13 +6,10 @@ pub(super) mod sides;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{Exit, receipt};
 use crate::cli::Global;
@@ -23,7 +20,8 @@ use crate::live::{
     Campaign, Memory, Meter, Prompt, Seen, Sender, Size, Step, built_in, read_prompts, read_trace,
 };
 use crate::measure::{
-    self, Bench, Class, Document, LiveSettings, Observation, PairedSettings, Policy, report,
+    self, Bench, Class, Document, LiveSettings, Observation, Observations, PairedSettings, Policy,
+    report,
 };
 use crate::render::{self, Told};
 use save::Folder;
@@ -129,7 +127,7 @@ pub struct Args {
     #[arg(long)]
     pub(super) chart: bool,
     /// Write observations and report as JSON lines
-    #[arg(long, value_name = "FILE", conflicts_with = "concurrent")]
+    #[arg(long, value_name = "FILE")]
     pub(super) receipt: Option<PathBuf>,
 }
 
@@ -152,7 +150,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     let environment = Environment::of_process();
     let loaded = config::load(global, &environment, &Overrides::default())?;
     let gpus = crate::cmd::gpus(global, &environment, &loaded.config)?;
-    let stop = stopped_by_signals()?;
+    let stop = super::stopped_by_signals()?;
     let client = Client::new().map_err(io::Error::other)?;
     let mut trace = trace(args)?;
     for prompt in &mut trace.prompts {
@@ -263,7 +261,7 @@ fn observe(
     let mut seen = |seen: Seen<'_>| -> io::Result<()> {
         let mut observation = seen.observation.clone();
         if let Some(recorder) = &mut recorder {
-            recorder.observe(&mut observation)?;
+            recorder.observe(&observation)?;
         }
         observation.n = observations.len() as u64;
         if let Some(folder) = folder {
@@ -307,7 +305,8 @@ fn observe(
         }
         .into());
     }
-    let document = Document::new(header, report(&header.bench, &complete)?);
+    let figures = report(&header.bench, &Observations::Live(complete))?;
+    let document = Document::new(header, figures);
     if let Some(recorder) = recorder.filter(|_| whole) {
         recorder.finish(&document)?;
     }
@@ -315,7 +314,7 @@ fn observe(
         render::json(&document)?;
     } else {
         let mut out = io::stdout().lock();
-        render::bench(&mut out, &header.bench, &document.figures)?;
+        render::bench(&mut out, header, &document.figures)?;
         if chart {
             render::chart(&mut out, &document.figures)?;
         }
@@ -442,18 +441,6 @@ fn recorded(file: &std::path::Path) -> anyhow::Result<Trace> {
 fn text_of(file: &std::path::Path) -> anyhow::Result<String> {
     let bytes = crate::cmd::read_file(file)?;
     String::from_utf8(bytes).map_err(|_| usage(format!("`{}` is not UTF-8 text", file.display())))
-}
-
-/// A flag that the first signal sets; the second one ends the program at once.
-fn stopped_by_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .context("cannot watch for signals")?;
-    }
-    debug_assert!(!stop.load(Ordering::Relaxed));
-    Ok(stop)
 }
 
 fn bar(global: &Global, length: u64) -> anyhow::Result<ProgressBar> {

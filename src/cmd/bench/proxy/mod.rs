@@ -3,6 +3,7 @@
 mod targets;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,13 +14,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::machine;
+use super::Run;
 use crate::cli::Global;
 use crate::cmd::Exit;
 use crate::load::{self, Campaign, Clock, Lane, Part, Place, Plan, Router, Upstream};
-use crate::measure;
-use crate::measure::proxy::{MAX_ROUNDS, Observation, Window, report};
-use crate::render::{self, ProxyRun, Told};
+use crate::measure::proxy::{MAX_ROUNDS, Window};
+use crate::measure::{self, Bench, Report};
+use crate::render::{self, Told};
 use targets::{lanes, settings, wait_ready};
 
 /// The longest window, and the most requests in one.
@@ -99,6 +100,9 @@ pub struct Args {
     /// Only run mock and router, for another generator
     #[arg(long, conflicts_with_all = ["against", "only", "quick"])]
     hold: bool,
+    /// Write observations and report as JSON lines
+    #[arg(long, value_name = "FILE", conflicts_with = "hold")]
+    receipt: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -132,29 +136,13 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
     }
     let lanes = lanes(args, &upstream, &router, &stop)?;
     let settings = settings(&plan, &lanes);
-    let date = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
-    let observations = observe(global, &plan, &lanes, &upstream, &stop)?;
-    let report = report(&settings, &observations);
-    let (version, machine) = (env!("CARGO_PKG_VERSION"), machine::with_gpus(global));
-    if global.json {
-        render::json(&json!({
-            "schema": measure::SCHEMA, "version": version, "date": date, "machine": machine,
-            "kind": "proxy", "settings": settings, "figures": report,
-        }))?;
-    } else {
-        let run = ProxyRun {
-            version,
-            date: &date,
-            machine: &machine,
-            settings: &settings,
-        };
-        render::proxy(&mut io::stdout().lock(), run, &report)?;
+    let rounds = settings.rounds;
+    let mut run = Run::start(global, Bench::Proxy(settings), args.receipt.as_deref())?;
+    observe(global, &plan, &lanes, &upstream, &stop, &mut run)?;
+    match run.finish(global)? {
+        Report::Proxy(report) if report.completed < rounds => Ok(Exit::No),
+        _ => Ok(Exit::Yes),
     }
-    Ok(if report.completed < settings.rounds {
-        Exit::No
-    } else {
-        Exit::Yes
-    })
 }
 
 fn plan(args: &Args) -> Plan {
@@ -198,7 +186,8 @@ fn observe(
     lanes: &[Lane],
     upstream: &Upstream,
     stop: &AtomicBool,
-) -> anyhow::Result<Vec<Observation>> {
+    run: &mut Run,
+) -> anyhow::Result<()> {
     let names: Vec<&str> = lanes.iter().map(|lane| lane.name.as_str()).collect();
     let estimate = plan.time(u32::try_from(lanes.len()).unwrap_or(u32::MAX));
     if !global.quiet {
@@ -227,16 +216,19 @@ fn observe(
         upstream,
         stop,
     };
-    let observations = campaign.run(&mut |progress| {
+    let mut tell = |progress: &load::Progress| {
         bar.set_message(progress.text.clone());
         bar.set_position(
             u64::try_from(progress.done.as_millis())
                 .unwrap_or(length)
                 .min(length),
         );
+    };
+    let kept = campaign.run(&mut tell, &mut |seen| {
+        seen.iter().try_for_each(|seen| run.observe(seen))
     });
     bar.finish_and_clear();
-    Ok(observations)
+    kept.context("cannot write the receipt")
 }
 
 /// Tells where mock and router are, and waits for a signal.

@@ -112,6 +112,7 @@ impl State {
             prompt_tokens: asked.prompt_tokens,
             answer_tokens,
             load: Load::No,
+            crowded: self.queue.active() > 0,
         };
         speed.estimate(&work).map(|range| rounded(range.centre))
     }
