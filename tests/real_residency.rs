@@ -6,7 +6,7 @@ use serde_json::json;
 
 use common::client::{self, Response};
 use common::fleet::{self, Server};
-use common::{Router, json as parsed};
+use common::{LIMIT, Router, eventually, json as parsed};
 
 fn generate(router: &Router, model: &str, prompt: &str, context: u64) -> Response {
     let request = json!({"model": model, "prompt": prompt, "stream": false, "raw": true,
@@ -278,4 +278,40 @@ fn a_real_llama_server_in_router_mode_switches_models_only_between_batches() {
     let node = &status["nodes"][0];
     assert_eq!(node["loaded"].as_array().map(Vec::len), Some(2), "{node}");
     assert!(node["slots"].as_u64() >= Some(1), "{node}");
+}
+
+/// Its header is read from the file that the server would start it with, so that the cycle knows whether it fits.
+#[test]
+fn a_real_llama_server_in_router_mode_keeps_its_priority_model() {
+    let test = "a_real_llama_server_in_router_mode_keeps_its_priority_model";
+    let Some(server) = fleet::llama_on_demand(test, &["one", "two", "three"], 2) else {
+        return;
+    };
+    let config = format!(
+        "priority_models = [\"two\"]\n[[node]]\nname = \"only\"\nurl = \"{}\"\nvram = \"8GiB\"\n",
+        server.url()
+    );
+    let router = Router::start(&[], &config);
+    let loaded = || {
+        let status = parsed(&client::get(router.addr, "/gpurouter/api/status").body);
+        let loaded = status["nodes"][0]["loaded"].as_array().cloned();
+        let names = loaded.unwrap_or_default().into_iter();
+        let mut names: Vec<String> = names
+            .filter_map(|model| Some(model["model"].as_str()?.to_owned()))
+            .collect();
+        names.sort();
+        names
+    };
+    assert!(
+        eventually(LIMIT, || loaded() == ["two:latest"]),
+        "{:?}",
+        loaded()
+    );
+    for model in ["one", "three", "one"] {
+        let request = json!({"model": model, "max_tokens": 4, "messages": [{"role": "user", "content": "hello"}]});
+        let answer = client::post(router.addr, "/v1/chat/completions", &request);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let kept = || loaded() == ["one:latest", "two:latest"];
+    assert!(eventually(LIMIT, kept), "{:?}", loaded());
 }

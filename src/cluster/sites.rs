@@ -70,16 +70,23 @@ impl Site {
         let own = self.node.as_ref().map_or(0, |node| loaded_bytes(node));
         let sum = |of: fn(&Room) -> u64| self.rooms.iter().map(of).fold(0, u64::saturating_add);
         let usable = sum(|room| room.usable_bytes);
-        if self
-            .rooms
-            .iter()
-            .any(|room| room.driver_free_bytes.is_none())
-        {
-            // The same sum of loaded bytes is then counted on each.
-            let loaded = self.rooms.iter().map(|room| room.loaded_bytes).max();
-            return Some(usable.saturating_sub(loaded.unwrap_or(0).saturating_sub(own)));
+        let driver_tells = (self.rooms.iter()).all(|room| room.driver_free_bytes.is_some());
+        // What a node does not tell of its models the driver has taken off already, as if somebody else held it.
+        let node_tells = self
+            .node
+            .as_ref()
+            .is_none_or(|node| untold(node).is_empty());
+        if driver_tells && node_tells {
+            return Some(sum(|room| room.free_bytes).saturating_add(own).min(usable));
         }
-        Some(sum(|room| room.free_bytes).saturating_add(own).min(usable))
+        let loaded = if driver_tells {
+            sum(|room| room.loaded_bytes)
+        } else {
+            // The same sum is counted on each.
+            let each = self.rooms.iter().map(|room| room.loaded_bytes);
+            each.max().unwrap_or(0)
+        };
+        Some(usable.saturating_sub(loaded.saturating_sub(own)))
     }
 
     /// The node's name.
@@ -535,6 +542,14 @@ mod tests {
         // The driver says nothing of two cards: what is loaded may be on either, but is loaded once.
         let silent = [gpu(0, "A", 24), gpu(1, "B", 8)];
         assert_eq!(capacities(two(), Some(&silent), &[]), [Some(29), Some(27)]);
+        // A llama-server in router mode does not tell what its models take.
+        let mut silent_node = here("c", 0);
+        silent_node.loaded = vec![LoadedModel::default()];
+        let both = vec![silent_node, here("b", 3)];
+        assert_eq!(
+            capacities(both, Some(&[driver(11)]), &[]),
+            [Some(21), Some(16)]
+        );
         let mut told = holding("far", "http://far:1", 4);
         told.vram_bytes = Some(8 * GIB);
         let unknown = holding("seen", "http://there:1", 4);

@@ -7,7 +7,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use super::Router;
-use crate::cluster::{Model, Node, NodeKind};
+use crate::cluster::{Model, ModelName, Node, NodeKind};
 
 /// How often it looks by itself: a node that was away may have been asked in vain.
 const LOOK: Duration = Duration::from_secs(30);
@@ -70,7 +70,8 @@ impl Router {
         let snapshot = self.snapshot();
         let mut any = false;
         for node in snapshot.usable() {
-            for model in self.gates.gate(node).without_sizes() {
+            let likely = |name: &ModelName| self.config.routing.names(name);
+            for model in self.gates.gate(node).without_sizes(likely) {
                 if self.describer.stopped() {
                     return false;
                 }

@@ -305,6 +305,48 @@ fn memory_of_a_shared_gpu_is_promised_to_one_load_at_a_time() {
     assert_eq!(first.join().unwrap().status, 200);
 }
 
+/// The same the other way round: what a plan loads at one server keeps a request's load at the other waiting.
+#[test]
+fn a_request_s_load_waits_for_memory_that_a_plan_s_was_promised() {
+    let server = |name: &str, model: &str| {
+        let mut node = spec(name, 8, &[model]);
+        node.hardware.load_time = Some(Duration::from_millis(700));
+        node
+    };
+    // Together they are larger than what is usable of 8 GiB.
+    let fleet = start(vec![
+        server("one", "llama3.1"),
+        server("two", "llama3.2:3b"),
+    ]);
+    let urls = fleet.urls();
+    let config = format!(
+        "auto_optimize = false\nvram_safety_margin = 0.8\n[[node]]\nname = \"one\"\nurl = \"{}\"\n[[node]]\nname = \"two\"\nurl = \"{}\"\n",
+        urls[0], urls[1]
+    );
+    let router = Router::start(&["--gpus", "8GiB"], &config);
+    router.wait_ready(2);
+    let url = router.url.clone();
+    let planned = std::thread::spawn(move || {
+        post(
+            &format!("{url}/gpurouter/api/optimize?models=llama3.1"),
+            &json!({}),
+        )
+    });
+    assert!(eventually(LIMIT, || loads_of(fleet.node(0)).len() == 1));
+    let body = json!({"model": "llama3.2:3b", "stream": false, "options": {"num_predict": 2},
+        "messages": [{"role": "user", "content": "hello"}]});
+    let answer = post(&format!("{}/api/chat", router.url), &body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let done: Value = planned.join().unwrap().json();
+    assert_eq!(done["failed"], json!([]), "{done}");
+    let (one, two) = (loads_of(fleet.node(0)), loads_of(fleet.node(1)));
+    assert_eq!((one.len(), two.len()), (1, 1));
+    assert!(
+        one[0].2.is_some_and(|ended| ended <= two[0].1),
+        "{one:?} {two:?}"
+    );
+}
+
 /// The command asks the running router, which knows what is at work, and has it act.
 #[test]
 fn the_command_goes_through_the_running_router() {

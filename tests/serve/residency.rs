@@ -564,11 +564,20 @@ fn unloaded(node: &Stub) -> Vec<String> {
 
 #[test]
 fn a_request_evicts_no_priority_model_while_anything_else_can_go() {
-    let gone = |priority: &str| {
+    let gone = |priority: &str, asked: &str| {
         let node = Stub::ollama(&["kept", "other", "third"], reply::healthy);
         let settings = format!("auto_optimize = false\npriority_models = [\"{priority}\"]");
         // Two of them fit.
         let router = with_room(&node, 2_600_000, &settings);
+        if !asked.is_empty() {
+            let path = format!("/gpurouter/api/optimize?models={asked}");
+            let done = client::post(router.addr, &path, &json!({})).json();
+            assert_eq!(
+                (&done["applied"], &done["failed"]),
+                (&json!(true), &json!([])),
+                "{done}"
+            );
+        }
         for (model, load_ms) in [("kept", 20), ("other", 300), ("third", 20)] {
             node.set_load(Duration::from_millis(load_ms), 200);
             let answer = client::post(router.addr, "/api/chat", &chat(model, "hi", false));
@@ -576,9 +585,11 @@ fn a_request_evicts_no_priority_model_while_anything_else_can_go() {
         }
         unloaded(&node)
     };
-    assert_eq!(gone("kept"), ["other"]);
+    assert_eq!(gone("kept", ""), ["other"]);
+    // Nor one that somebody has asked to be kept.
+    assert_eq!(gone("none", "kept"), ["other"]);
     // Without that the one goes which is back soonest.
-    assert_eq!(gone("none"), ["kept"]);
+    assert_eq!(gone("none", ""), ["kept"]);
 }
 
 /// A verbose `/api/show` of a model of one layer: 256 bytes of KV cache for each token of context, and a few megabytes of buffers.
@@ -726,4 +737,26 @@ fn a_llama_server_in_router_mode_is_told_what_to_load_and_never_finds_a_model_mi
         (last.path(), last.json()["model"].as_str()),
         ("/models/load", Some("a"))
     );
+}
+
+#[test]
+fn a_llama_server_in_router_mode_has_its_priority_model_loaded_by_the_cycle_and_keeps_it() {
+    let node = router_mode(&["llama3.2:1b", "a", "b"], 2);
+    let settings = "priority_models = [\"llama3.2:1b\"]";
+    let router = with_room(&node, 8 << 30, settings);
+    let calls = |path: &str| -> Vec<String> {
+        let requests = node.requests();
+        let calls = requests.iter().filter(|request| request.path() == path);
+        calls
+            .map(|request| request.json()["model"].as_str().unwrap_or("").to_owned())
+            .collect()
+    };
+    assert!(eventually(LIMIT, || calls("/models/load") == ["llama3.2:1b"]));
+    for model in ["a", "b", "llama3.2:1b"] {
+        let path = "/v1/chat/completions";
+        let answer = client::post(router.addr, path, &chat(model, "hi", false));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    assert_eq!(calls("/models/load"), ["llama3.2:1b", "a", "b"]);
+    assert_eq!(calls("/models/unload"), ["a"]);
 }

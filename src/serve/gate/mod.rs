@@ -255,9 +255,9 @@ impl Gate {
         }
     }
 
-    /// Some models that were asked for or seen here and of which only the file's size is known.
-    pub(super) fn without_sizes(&self) -> Vec<Model> {
-        self.state().without_sizes()
+    /// Some models of which only the file's size is known, of those that were asked for or seen here or are likely to be asked for.
+    pub(super) fn without_sizes(&self, likely: impl Fn(&ModelName) -> bool) -> Vec<Model> {
+        self.state().without_sizes(likely)
     }
 
     /// What was found out of a model's size: bytes by context, as it is asked for with so many requests at once; none where nobody knows.

@@ -157,12 +157,18 @@ impl State {
         self.managed() && self.models.iter().any(|known| known.sizes == Sizes::File)
     }
 
-    /// Some models that have a number and of which only the file's size is known, as the node lists them.
-    pub(in crate::serve::gate) fn without_sizes(&mut self) -> Vec<Model> {
+    /// Some models of which only the file's size is known, as the node lists them: of those that have a number, and the likely ones, which get one.
+    pub(in crate::serve::gate) fn without_sizes(
+        &mut self,
+        likely: impl Fn(&ModelName) -> bool,
+    ) -> Vec<Model> {
         if !self.managed() {
             return Vec::new();
         }
         let node = Arc::clone(&self.node);
+        for model in node.models.iter().filter(|model| likely(&model.name)) {
+            self.number(model);
+        }
         let mut asked = Vec::new();
         for known in &mut self.models {
             if known.sizes != Sizes::File || asked.len() == ASKED_AT_ONCE {
