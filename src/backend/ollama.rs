@@ -51,8 +51,9 @@ pub(super) fn is_version(reply: &Reply) -> bool {
     reply.json::<Version>().is_some()
 }
 
-/// One look. The version says whether it lives; a list that fails while it lives stays as it was, and the cause says so.
-pub(super) fn look(before: &Node, ask: &Ask, contexts: &Contexts) -> Result<Node, Trouble> {
+/// One look. The version says whether it lives; a list that fails while it lives stays as it was, and the cause says so. Without `contexts` the
+/// models on disk are not asked for.
+pub(super) fn look(before: &Node, ask: &Ask, contexts: Option<&Contexts>) -> Result<Node, Trouble> {
     let mut node = before.clone();
     let reply = fetch(ask, "/api/version")?;
     let version = reply
@@ -66,9 +67,11 @@ pub(super) fn look(before: &Node, ask: &Ask, contexts: &Contexts) -> Result<Node
         Ok(loaded) => node.loaded = loaded,
         Err(trouble) => keep(&mut node, "what is loaded", trouble)?,
     }
-    match list(ask, "/api/tags", |list| models(&list, contexts)) {
-        Ok(models) => node.models = models,
-        Err(trouble) => keep(&mut node, "the models", trouble)?,
+    if let Some(contexts) = contexts {
+        match list(ask, "/api/tags", |list| models(&list, contexts)) {
+            Ok(models) => node.models = models,
+            Err(trouble) => keep(&mut node, "the models", trouble)?,
+        }
     }
     Ok(node)
 }

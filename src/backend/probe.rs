@@ -50,6 +50,12 @@ impl Prober {
         self.look(config, previous, Detail::Full)
     }
 
+    /// A look at whether the node lives and what it has in memory. What it has on disk stays as `previous` had it, unless nothing is known of that:
+    /// the list of an Ollama is the largest of its answers.
+    pub fn glance(&self, config: &NodeConfig, previous: &Node) -> Node {
+        self.look(config, previous, Detail::Memory)
+    }
+
     /// Looks at all nodes at once; takes as long as the slowest.
     pub fn gather(&self, nodes: &[NodeConfig]) -> ClusterSnapshot {
         let unseen = |config: &NodeConfig| Node::unseen(&config.name, &config.url);
@@ -132,7 +138,10 @@ impl Prober {
     ) -> Result<(), Trouble> {
         node.kind = Some(kind);
         let mut seen = match kind {
-            NodeKind::Ollama => ollama::look(node, ask, &self.contexts)?,
+            NodeKind::Ollama => {
+                let listed = detail == Detail::Memory && !fresh && !node.models.is_empty();
+                ollama::look(node, ask, (!listed).then_some(&self.contexts))?
+            }
             NodeKind::LlamaServer => llama::look(node, ask, fresh, detail)?,
             NodeKind::OpenAi => openai::look(node, ask, fresh)?,
         };
@@ -151,6 +160,8 @@ pub(super) enum Detail {
     Full,
     /// Without llama-server's `/slots` and `/metrics`: both count as work and keep it from going to sleep.
     Quiet,
+    /// Without what an Ollama has on disk.
+    Memory,
 }
 
 /// Why a look could not be completed, and the state that follows.

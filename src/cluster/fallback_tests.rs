@@ -36,7 +36,7 @@ fn full_partial_and_cpu_are_told_apart() {
     assert_eq!(loaded(100, 100).processor(), Some(Processor::Gpu));
     assert_eq!(
         loaded(42 * GIB, 20 * GIB).processor(),
-        Some(Processor::Partly(47))
+        Some(Processor::Partly(48))
     );
     assert_eq!(loaded(42 * GIB, 2 * GIB).processor(), Some(Processor::Cpu));
     assert_eq!(

@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loaded_model_is_not_counted_twice() {
+    fn f17_a_loaded_model_is_not_counted_twice() {
         let mut ledger = Ledger::default();
         ledger.observe(1, [(key(0), 0)]);
         let first = ledger.reserve(&[claim(0, A_13B, 24 * GIB)]).unwrap();
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_does_not_erase_what_is_reserved() {
+    fn f17_a_refusal_does_not_erase_what_is_reserved() {
         let mut ledger = Ledger::default();
         let kept = ledger.reserve(&[claim(0, 20 * GIB, 24 * GIB)]).unwrap();
         let refused = ledger.reserve(&[claim(1, GIB, 8 * GIB), claim(0, 5 * GIB, 24 * GIB)]);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn two_at_once_get_different_gpus() {
+    fn f17_two_at_once_get_different_gpus() {
         let mut ledger = Ledger::default();
         let rooms = [
             Room::bare(0, "a", 24 * GIB, 24 * GIB),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn several_gpus_each_reserve_their_own_share() {
+    fn f17_several_gpus_each_reserve_their_own_share() {
         let mut ledger = Ledger::default();
         let claims = [claim(0, 12 * GIB, 23 * GIB), claim(1, 8 * GIB, 15 * GIB)];
         ledger.reserve(&claims).unwrap();

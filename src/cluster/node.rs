@@ -164,11 +164,17 @@ pub struct LoadedModel {
 }
 
 impl LoadedModel {
-    /// Share of the model in GPU memory in percent, rounded down; `None` when either figure is unknown.
+    /// Share of the model in GPU memory in percent, `None` when either figure is unknown: the nearest number, and 100 only for all of it. A half
+    /// goes to the CPU, as in `ollama ps`.
     pub fn gpu_percent(&self) -> Option<u8> {
         let size = self.size_bytes.filter(|size| *size > 0)?;
-        let percent = u128::from(self.vram_bytes?) * 100 / u128::from(size);
-        u8::try_from(percent.min(100)).ok()
+        let vram = self.vram_bytes?;
+        if vram >= size {
+            return Some(100);
+        }
+        let (size, vram) = (u128::from(size), u128::from(vram));
+        let nearest = (vram * 200 + size - 1) / (size * 2);
+        u8::try_from(nearest.min(99)).ok()
     }
 }
 
@@ -271,6 +277,26 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn e12_a_share_of_the_gpu_is_the_nearest_percent_and_100_only_for_all() {
+        let share = |vram: u64, size: u64| {
+            LoadedModel {
+                size_bytes: Some(size),
+                vram_bytes: Some(vram),
+                ..LoadedModel::default()
+            }
+            .gpu_percent()
+        };
+        let gib = 1_u64 << 30;
+        assert_eq!(share(2 * gib, 42 * gib), Some(5));
+        assert_eq!(share(5 * gib, 8 * gib), Some(62));
+        assert_eq!(share(42 * gib, 42 * gib), Some(100));
+        assert_eq!(share(42 * gib - 1, 42 * gib), Some(99));
+        assert_eq!(share(0, 42 * gib), Some(0));
+        assert_eq!(share(u64::MAX - 1, u64::MAX), Some(99));
+        assert_eq!(share(1, 0), None);
+    }
 
     #[test]
     fn a_model_in_memory_is_found_under_every_name_of_its_content() {

@@ -188,6 +188,10 @@ impl Surroundings<'_> {
             });
             (owned.collect::<Vec<_>>(), skipped)
         };
+        // A server that was kept off the GPU of its machine is the configuration's to tell.
+        if node.vram_bytes == Some(0) {
+            return (Knowledge::NoGpu, Vec::new(), Vec::new());
+        }
         // An empty inventory of this machine is an answer unless the configuration knows better.
         let configured = node.vram_bytes.is_some() || node.gpu.is_some();
         if let Some(gpus) = self
@@ -209,9 +213,6 @@ impl Surroundings<'_> {
         }
         let gpu = node.gpu.as_deref();
         if let Some(total) = node.vram_bytes {
-            if total == 0 {
-                return (Knowledge::NoGpu, Vec::new(), Vec::new());
-            }
             let room = measure.remote(&node.name, gpu, total, loaded);
             return (Knowledge::Configuration, vec![room], Vec::new());
         }

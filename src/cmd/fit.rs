@@ -146,6 +146,9 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<Exit> {
         }
         answered = ask(&model);
     }
+    model
+        .warnings
+        .extend(no_gpu(&scene.inventory, &answered.fit));
     tell(global, policy, &model, &answered)?;
     Ok(match answered.fit.verdict {
         Verdict::Fits => Exit::Yes,
@@ -308,6 +311,15 @@ fn variants(model: &Model) -> Vec<(String, Subject)> {
             )
         })
         .collect()
+}
+
+/// Why no GPU is known, with the way out, where that is the driver of this machine. Other machines' nodes have nothing to do with it.
+fn no_gpu(inventory: &gpu::Inventory, fit: &Fit) -> Option<String> {
+    let has = fit.nodes.iter().any(|node| node.usable_bytes > Some(0));
+    let here = fit.nodes.is_empty()
+        || (fit.nodes.iter()).any(|node| node.knowledge == cluster::Knowledge::NoGpu);
+    let advice = inventory.missing().filter(|_| here && !has)?;
+    Some(format!("{}: {}", advice.text, advice.cure))
 }
 
 /// Decode speeds that a running router has measured, by node and model.

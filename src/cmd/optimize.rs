@@ -6,7 +6,7 @@ use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::Value;
@@ -138,6 +138,8 @@ struct Session {
     /// The nodes as they were last seen, so that they are not asked again what they are.
     nodes: Vec<(NodeConfig, Node)>,
     cycle: u64,
+    /// Whether every wanted model was where it should be: then the next look is at what is in memory only.
+    settled: bool,
 }
 
 impl Session {
@@ -168,6 +170,7 @@ impl Session {
             keeper: Keeper::new(Arc::clone(&prober)),
             nodes: Vec::new(),
             cycle: 0,
+            settled: false,
             config,
             log,
             prober,
@@ -190,6 +193,7 @@ impl Session {
             self.cycle += 1;
             let text = format!("Running optimization cycle #{}", self.cycle);
             self.log.event(LogLevel::Info, &text);
+            let began = Instant::now();
             match self.once() {
                 Ok((document, exit)) => {
                     if exit == Exit::Unreachable {
@@ -206,8 +210,16 @@ impl Session {
                         self.print(&document)?;
                     }
                     told = news;
+                    self.settled = exit != Exit::Unreachable
+                        && ["changes", "impossible", "failed"]
+                            .iter()
+                            .all(|list| document[list].as_array().is_none_or(Vec::is_empty));
+                    self.log.event(LogLevel::Debug, &counted(&document, began));
                 }
-                Err(error) => self.log.event(LogLevel::Error, &format!("{error:#}")),
+                Err(error) => {
+                    self.settled = false;
+                    self.log.event(LogLevel::Error, &format!("{error:#}"));
+                }
             }
             thread::sleep(pause);
         }
@@ -352,12 +364,19 @@ impl Session {
             };
             self.nodes = super::nodes(&self.config).into_iter().map(unseen).collect();
         }
-        let prober = &self.prober;
+        let (prober, settled) = (&self.prober, self.settled);
+        let look = |config: &NodeConfig, before: &Node| {
+            if settled {
+                prober.glance(config, before)
+            } else {
+                prober.probe(config, before)
+            }
+        };
         let (seen, inventory) = thread::scope(|scope| {
             let looks: Vec<_> = self
                 .nodes
                 .iter()
-                .map(|(config, before)| scope.spawn(move || prober.probe(config, before)))
+                .map(|(config, before)| scope.spawn(move || look(config, before)))
                 .collect();
             let inventory = gpu::look(&self.gpus);
             // A panic was told when it happened; the node is as it was before.
@@ -375,6 +394,23 @@ impl Session {
         };
         (snapshot, inventory)
     }
+}
+
+/// A cycle in numbers, for whoever wants to know more than that it ran.
+fn counted(document: &Value, began: Instant) -> String {
+    let of = |list: &str| document[list].as_array().map_or(0, Vec::len);
+    let up = |node: &&Value| matches!(node["state"].as_str(), Some("up" | "busy"));
+    let nodes = document["nodes"].as_array();
+    format!(
+        "{} of {} nodes up, {} resident, {} changes, {} not placed, {} failed, {} ms",
+        nodes.map_or(0, |nodes| nodes.iter().filter(up).count()),
+        of("nodes"),
+        of("resident"),
+        of("changes"),
+        of("impossible"),
+        of("failed"),
+        began.elapsed().as_millis()
+    )
 }
 
 /// A byte of a query value.

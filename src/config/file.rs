@@ -41,9 +41,14 @@ pub(super) fn locate(
         let missing = |error: &io::Error| {
             Told::usage(format!("{source}: cannot read {}: {error}", path.display()))
         };
-        return open(environment, &path)
-            .map(Some)
-            .map_err(|error| missing(&error));
+        let document = open(environment, &path).map_err(|error| missing(&error))?;
+        return match path.extension().and_then(|extension| extension.to_str()) {
+            Some("yaml" | "yml") => {
+                let text = format!("{}:1: YAML, and the configuration is TOML", path.display());
+                Err(Told::usage(text).hint("README.md has the same file in both"))
+            }
+            _ => Ok(Some(document)),
+        };
     }
     for path in usual_places(environment) {
         match open(environment, &path) {

@@ -145,9 +145,9 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "node[].vram",
-        Kind::Size,
+        Kind::Memory,
         "",
-        "Memory of its GPU, where it cannot be probed.",
+        "Memory of its GPU, where it cannot be probed; 0: it has none.",
     ),
     key(
         "routing.virtual_models",

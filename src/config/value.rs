@@ -45,6 +45,8 @@ pub enum Kind {
     Slots,
     /// Bytes: a whole number, or one with a unit.
     Size,
+    /// The same, or 0 for none.
+    Memory,
     /// A list of host names.
     Hosts,
     /// A date, YYYY-MM-DD.
@@ -194,6 +196,10 @@ impl Kind {
             Self::Size => {
                 "a size from 1 byte to 1 TiB, such as \"64MiB\" or a number of bytes".to_owned()
             }
+            Self::Memory => {
+                "a size up to 1 TiB, such as \"16GiB\" or a number of bytes, or 0 for none"
+                    .to_owned()
+            }
             Self::Hosts => "a list of host names without scheme, port and path".to_owned(),
             Self::Date => "a date such as \"2026-11-01\"".to_owned(),
         }
@@ -215,7 +221,7 @@ impl Kind {
             Self::Time { .. } => "duration",
             Self::Pause => "off or duration",
             Self::Slots => "auto or whole number",
-            Self::Size => "size",
+            Self::Size | Self::Memory => "size",
             Self::Date => "date",
         }
     }
@@ -251,9 +257,11 @@ impl Kind {
                 Some(Value::Text(text.clone()))
             }
             (Self::Url, Raw::Text(text)) => address::node_url(text).map(Value::Text),
-            (Self::Choice(words), Raw::Text(text)) if words.contains(&text.as_str()) => {
-                Some(Value::Text(text.clone()))
-            }
+            // In capitals too, as the sources' own files have their levels.
+            (Self::Choice(words), Raw::Text(text)) => words
+                .iter()
+                .find(|word| word.eq_ignore_ascii_case(text))
+                .map(|word| Value::Text((*word).to_owned())),
             (Self::Choices(words), Raw::List(items)) => list(items, |word| words.contains(&word)),
             (Self::Fraction, raw) => number(raw)
                 .filter(|number| (0.0..=1.0).contains(number))
@@ -281,6 +289,9 @@ impl Kind {
                 .map(Value::Slots),
             (Self::Size, raw) => size(raw)
                 .filter(|bytes| (1..=LARGEST).contains(bytes))
+                .map(Value::Count),
+            (Self::Memory, raw) => size(raw)
+                .filter(|bytes| *bytes <= LARGEST)
                 .map(Value::Count),
             (Self::Date, Raw::Text(text) | Raw::Date(text)) if is_date(text) => {
                 Some(Value::Text(text.clone()))
@@ -436,6 +447,9 @@ mod tests {
         assert_eq!(read("MiB"), None);
         assert_eq!(read("9999999999GiB"), None);
         assert_eq!(read("1.5GiB"), None);
+        let memory = |text: &str| Kind::Memory.read_text(text).ok().and_then(|v| v.count());
+        assert_eq!((memory("0"), memory("16GiB")), (Some(0), Some(16 << 30)));
+        assert_eq!((memory("2000GiB"), memory("-1")), (None, None));
     }
 
     #[test]

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_threads_never_promise_more_than_is_free() {
+    fn f17_a_hundred_threads_never_promise_more_than_is_free() {
         let shared = Arc::new(Reservations::default());
         let taken: Arc<[AtomicU64; 2]> = Arc::default();
         let placed = Arc::new(AtomicU64::new(0));

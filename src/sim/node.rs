@@ -181,6 +181,11 @@ impl Node {
         lock(&self.machine).queued()
     }
 
+    /// Loads that were begun so far, reloads included.
+    pub fn loads(&self) -> u64 {
+        lock(&self.machine).loads()
+    }
+
     /// Open connections.
     pub fn connections(&self) -> usize {
         lock(&self.edge).as_ref().map_or(0, Edge::connections)

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_as_it_is_printed() {
+    fn e05_the_table_as_it_is_printed() {
         let printed: Vec<String> = known_models(&BTreeMap::new())
             .iter()
             .map(|known| format!("{} {} {}", known.name, known.mb, known.gb()))
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn names_match_whole_with_their_tag() {
+    fn e26_names_match_whole_with_their_tag() {
         assert_eq!(mb("llama3.1"), Some(4700));
         assert_eq!(mb("Llama3.1:latest"), Some(4700));
         assert_eq!(mb("llama3.1:8b"), Some(4700));
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_users_models_come_first_and_are_listed() {
+    fn e25_the_users_models_come_first_and_are_listed() {
         let own = BTreeMap::from([
             ("my-custom-model".to_owned(), 2500),
             ("llama3.1".to_owned(), 5000),

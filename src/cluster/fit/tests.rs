@@ -237,7 +237,7 @@ fn the_sources_sentences() {
 }
 
 #[test]
-fn the_node_with_the_most_free_memory_wins() {
+fn e09_the_node_with_the_most_free_memory_wins() {
     let mut busy = ollama("a", Some(8 * GIB));
     busy.loaded = vec![loaded("m", 3 * GIB, None)];
     let world = World::new(vec![
@@ -257,7 +257,7 @@ fn the_node_with_the_most_free_memory_wins() {
 }
 
 #[test]
-fn cpu_work_goes_to_a_live_node_and_to_one_with_a_gpu_last() {
+fn e10_cpu_work_goes_to_a_live_node_and_to_one_with_a_gpu_last() {
     let mut dead = ollama("dead", Some(0));
     dead.state = NodeState::Down;
     let world = World::new(vec![
@@ -282,7 +282,7 @@ fn cpu_work_goes_to_a_live_node_and_to_one_with_a_gpu_last() {
 }
 
 #[test]
-fn what_is_not_known_is_said() {
+fn e02_what_is_not_known_is_said() {
     let mut world = World::new(vec![ollama("idle", None), ollama("once", None)]);
     world.seen.insert("once".to_owned(), 10 * GIB);
     let fit = world.sized("llama3.1", 4700);

@@ -94,7 +94,9 @@ pub fn report(sites: &[Site], known: &[KnownModel], policy: MemoryPolicy) -> Vec
                 used_percent,
                 loaded: node.loaded.iter().map(LoadedReport::of).collect(),
                 can_fit: largest.map_or_else(Vec::new, |free| can_fit(known, policy, free)),
-                advice: used_percent.and_then(advice),
+                advice: usable
+                    .zip(free)
+                    .and_then(|(usable, free)| advice(usable, free)),
             })
         })
         .collect()
@@ -121,10 +123,16 @@ fn can_fit(known: &[KnownModel], policy: MemoryPolicy, free: u64) -> Vec<CanFit>
         .collect()
 }
 
-fn advice(used_percent: u64) -> Option<&'static str> {
-    match used_percent {
-        percent if percent > FULL => Some("Nearly full: take a model out or shorten contexts"),
-        percent if percent < SPARE => Some("Room to spare: more models can be kept here"),
-        _ => None,
+fn advice(usable: u64, free: u64) -> Option<&'static str> {
+    let share = |percent: u64| u128::from(usable) * u128::from(percent);
+    let used = u128::from(usable.saturating_sub(free)) * 100;
+    if usable == 0 {
+        None
+    } else if used > share(FULL) {
+        Some("Nearly full: take a model out or shorten contexts")
+    } else if used < share(SPARE) {
+        Some("Room to spare: more models can be kept here")
+    } else {
+        None
     }
 }

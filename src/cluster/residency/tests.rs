@@ -220,7 +220,7 @@ fn steps(plan: &ResidencyPlan) -> Vec<String> {
 
 /// E15: 1900 + 1300 + 900 on 3276 usable.
 #[test]
-fn the_wanted_models_themselves_are_never_more_than_fits() {
+fn e15_the_wanted_models_themselves_are_never_more_than_fits() {
     let nodes = [node("gpu", 4096)];
     let wanted = ["llama3.2:3b", "llama3.2:1b", "qwen2.5-coder:1.5b"];
     let first = plan(&wanted, &nodes);
@@ -242,7 +242,7 @@ fn the_wanted_models_themselves_are_never_more_than_fits() {
 
 /// E14
 #[test]
-fn what_is_on_the_gpu_and_stays_is_left_alone() {
+fn e14_what_is_on_the_gpu_and_stays_is_left_alone() {
     let nodes = [
         holding(node("a", 8192), "mxbai-embed-large", 100, NEVER),
         node("b", 24_576),
@@ -263,7 +263,7 @@ fn what_would_expire_is_pinned_where_it_is_and_with_its_context() {
 
 /// E13, and E12's 5 %.
 #[test]
-fn a_model_on_the_cpu_or_partly_there_is_loaded_anew_where_the_gpu_has_room() {
+fn e13_a_model_on_the_cpu_or_partly_there_is_loaded_anew_where_the_gpu_has_room() {
     for (percent, told) in [
         (0, "It is on the CPU, and the GPU has room"),
         (5, "Only 5% of it is on the GPU, which has room for all"),
@@ -282,7 +282,7 @@ fn a_model_on_the_cpu_or_partly_there_is_loaded_anew_where_the_gpu_has_room() {
 
 /// E16
 #[test]
-fn what_is_at_work_is_never_touched() {
+fn e16_what_is_at_work_is_never_touched() {
     let mut asked = Asked::gpu(&["codellama:13b"]);
     asked.usage = &|_, name| Usage {
         active: *name == ModelName::new("llama3.1"),
@@ -306,7 +306,7 @@ fn what_is_at_work_is_never_touched() {
 
 /// E38
 #[test]
-fn a_model_that_fits_nowhere_is_named_once_and_the_others_are_placed() {
+fn e38_a_model_that_fits_nowhere_is_named_once_and_the_others_are_placed() {
     let nodes = [node("a", 8192), node("b", 4096)];
     let plan = plan(&["llama3.1:70b", "mxbai-embed-large"], &nodes);
     assert_eq!(steps(&plan), ["load a mxbai-embed-large:latest"]);
@@ -324,7 +324,7 @@ fn a_model_that_fits_nowhere_is_named_once_and_the_others_are_placed() {
 
 /// E37
 #[test]
-fn a_model_that_no_node_has_is_never_loaded() {
+fn e37_a_model_that_no_node_has_is_never_loaded() {
     let plan = plan(&["gone:7b"], &[node("a", 24_576)]);
     assert!(plan.settled());
     assert!(plan.impossible[0].absent);
@@ -345,7 +345,7 @@ fn a_model_that_no_node_has_is_never_loaded() {
 
 /// E28: embeddings always on a GPU, chat if there is room.
 #[test]
-fn embeddings_and_chat_on_a_small_cluster() {
+fn e28_embeddings_and_chat_on_a_small_cluster() {
     let nodes = [
         node("node1", 8192),
         node("node2", 8192),

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::cli::Global;
 use crate::cluster::{Action, Change};
+use crate::config::LogLevel;
 use crate::keeper::{Event, told};
 use crate::render;
 use crate::serve::Log;
@@ -41,8 +42,12 @@ impl Progress {
     pub(super) fn tell(&self, event: Event<'_>) {
         match event {
             Event::Begun(change) => {
-                if let Some(bar) = self.spinner(&doing(change)) {
+                let text = doing(change);
+                if let Some(bar) = self.spinner(&text) {
                     self.running().insert(key(change), bar);
+                }
+                if let Some(log) = self.log {
+                    log.event(LogLevel::Info, &text);
                 }
             }
             Event::Ended(change, done) => {
@@ -99,7 +104,7 @@ impl Progress {
                 _ => format!("{model} was unloaded at {node}"),
             };
             match self.log {
-                Some(log) => log.event(crate::config::LogLevel::Info, &text),
+                Some(log) => log.event(LogLevel::Info, &text),
                 None if self.lines => self.line(&text),
                 None => {}
             }
