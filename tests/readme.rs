@@ -411,6 +411,60 @@ fn configurations_load() {
     }
 }
 
+/// E01: the sources' YAML file and what becomes of it: every value of the one is in the other.
+#[test]
+fn e01_the_yaml_file_of_the_sources_and_its_toml_say_the_same() {
+    let yaml = of("yaml").remove(0);
+    let toml = of("toml");
+    let toml = toml.iter().find(|block| block.line > yaml.line);
+    let toml = toml.expect("the same in TOML").lines.join("\n");
+    let scratch = Scratch::new();
+    let file = scratch.write("gpurouter.toml", &toml);
+    let output = command(&scratch)
+        .args(["serve", "--print-config", "--json", "--config"])
+        .arg(file)
+        .output()
+        .expect("the binary that cargo built");
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let values = document["values"].as_array().expect("values");
+    let value = |key: &str| {
+        let found = values.iter().find(|value| value["key"] == key);
+        found.unwrap_or_else(|| panic!("no {key}"))["value"].clone()
+    };
+    // The file has lists of texts below a key, and keys with a value.
+    let mut lists: Vec<(String, Vec<String>)> = Vec::new();
+    let mut single = Vec::new();
+    for line in &yaml.lines {
+        match line.trim().strip_prefix("- ") {
+            Some(entry) => lists.last_mut().expect("a key").1.push(entry.to_owned()),
+            None => match line.split_once(':').expect("a key") {
+                (key, "") => lists.push((key.to_owned(), Vec::new())),
+                (key, value) => single.push((key, value.trim())),
+            },
+        }
+    }
+    assert_eq!(lists[0].0, "nodes");
+    assert_eq!(lists[0].1.len(), 3, "as in the sources' sample");
+    for (number, url) in lists[0].1.iter().enumerate() {
+        assert_eq!(value(&format!("node[{number}].url")), *url);
+    }
+    assert!(!values.iter().any(|value| value["key"] == "node[3].url"));
+    assert_eq!(value("priority_models"), json!(lists[1].1));
+    assert_eq!(
+        single,
+        [
+            ("check_interval", "300"),
+            ("vram_safety_margin", "0.8"),
+            ("auto_optimize", "true"),
+            ("log_level", "INFO"),
+        ]
+    );
+    assert_eq!(value("check_interval"), "300s");
+    assert_eq!(value("vram_safety_margin"), 0.8);
+    assert_eq!(value("auto_optimize"), true);
+    assert_eq!(value("log_level"), "info");
+}
+
 #[test]
 fn commands_name_subcommands_and_flags_that_exist() {
     let mut seen = 0;

@@ -88,8 +88,8 @@ fn steps(document: &Value) -> Vec<String> {
 
 /// E13, E14, E27 with real ones: the models come to the GPU, stay there without a further call, and return after a restart.
 #[test]
-fn priority_models_are_on_the_gpu_and_return_after_a_restart() {
-    let test = "priority_models_are_on_the_gpu_and_return_after_a_restart";
+fn e13_priority_models_are_on_the_gpu_and_return_after_a_restart() {
+    let test = "e13_priority_models_are_on_the_gpu_and_return_after_a_restart";
     let Some([mut gpu, cpu]) = fleet::gpu_and_cpu(test) else {
         return;
     };
@@ -164,8 +164,8 @@ fn a_pin_does_not_load_anew() {
 
 /// E27 inside `serve`.
 #[test]
-fn a_running_router_brings_models_back() {
-    let Some([mut gpu, cpu]) = fleet::gpu_and_cpu("a_running_router_brings_models_back") else {
+fn e27_a_running_router_brings_models_back() {
+    let Some([mut gpu, cpu]) = fleet::gpu_and_cpu("e27_a_running_router_brings_models_back") else {
         return;
     };
     let router = Router::start(&[], &config(&gpu, &cpu));

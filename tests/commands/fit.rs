@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::common::Sim;
 use super::common::gguf::{file_size, published};
 use super::common::registry::{Fault, Registry};
-use super::common::{Sim, Stub, reply};
 use super::schemas::holds;
 use super::{Done, User, fits};
 
@@ -266,51 +266,6 @@ fn a_name_that_is_nowhere_gets_one_clear_error() {
     .refused(2, "flash attention", "--kv f16");
     user.run(&["fit", "7b", "--margin", "1.5"])
         .refused(2, "0 to 1", "");
-}
-
-/// The sources' contract: 4096 MiB, 705 loaded, the sentences of source 003 (mission E03, E04, E06, E07, E22).
-#[test]
-fn the_sources_sentences_about_a_small_card() {
-    let loaded = json!({"models": [{"name": "mxbai-embed-large:latest", "model": "mxbai-embed-large:latest",
-        "size": 705 * MIB, "size_vram": 705 * MIB, "digest": "1", "expires_at": "2030-01-01T00:00:00Z", "context_length": 512}]});
-    let stub = Stub::ollama(&["mxbai-embed-large"], reply::healthy);
-    stub.set_document("/api/ps", loaded);
-    let node = |margin: &str| {
-        User::alone(&format!(
-            "{margin}[[node]]\nname = \"node2\"\nurl = \"{}\"\nvram = \"4GiB\"\n[sources]\noffline = true\n[gpu]\nenabled = false\n",
-            stub.url()
-        ))
-    };
-    let user = node("");
-    let large = user.run(&["fit", "llama3.1:latest", "--nodes-only"]);
-    assert_eq!(large.code, 1, "{large:?}");
-    for part in [
-        "Model too large (4700MB > 3276MB usable VRAM)",
-        "Result: Model must run on CPU",
-        "(80% safety)",
-    ] {
-        assert!(large.out.contains(part), "{part}: {}", large.out);
-    }
-    let small = user.run(&["fit", "llama3.2:3b", "--nodes-only", "--json"]);
-    assert_eq!(small.code, 0, "{small:?}");
-    let answer = &small.json()["nodes"][0];
-    assert_eq!(number(answer, "usable_bytes"), 3276 * MIB);
-    assert_eq!(number(answer, "free_bytes"), 2571 * MIB);
-    assert_eq!(answer["reason"], "Fits in 3276MB VRAM (2571MB free)");
-    let half = node("vram_safety_margin = 0.5\n").run(&["fit", "llama3.2:3b", "--nodes-only"]);
-    assert!(
-        half.out.contains("(50% safety)") && half.out.contains("2.0 GiB"),
-        "{half:?}"
-    );
-    let flag = user.run(&[
-        "fit",
-        "llama3.2:3b",
-        "--nodes-only",
-        "--margin",
-        "0.5",
-        "--json",
-    ]);
-    assert_eq!(number(&flag.json()["nodes"][0], "usable_bytes"), 2048 * MIB);
 }
 
 #[test]

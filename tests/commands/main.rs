@@ -11,6 +11,7 @@ mod generated;
 mod models;
 mod questions;
 mod schemas;
+mod sources;
 
 use std::io::{Read, Write};
 use std::process::{Child, ExitStatus, Stdio};

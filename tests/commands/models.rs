@@ -9,14 +9,14 @@ use super::{User, fits};
 const GOLDEN: &str = include_str!("../golden/models.txt");
 
 #[test]
-fn the_known_table_is_the_sources_twelve_rows() {
+fn e05_the_known_table_is_the_sources_twelve_rows() {
     let done = User::alone("").run(&["models", "--known"]);
     assert_eq!((done.code, done.out.as_str()), (0, GOLDEN), "{done:?}");
     assert_eq!(GOLDEN.lines().count(), 13);
 }
 
 #[test]
-fn a_size_of_the_users_own_is_listed_in_its_place() {
+fn e25_a_size_of_the_users_own_is_listed_in_its_place() {
     let user = User::alone("[models]\n\"my-custom-model\" = 2500\n\"all-minilm\" = 46\n");
     let done = user.run(&["models", "--known", "--json"]);
     let known = done.json()["known"].clone();

@@ -119,6 +119,23 @@ pub fn ollama_trained_for(test: &str, models: &[(&str, u32)]) -> Option<Server> 
     Some(server)
 }
 
+/// An Ollama with one model in memory at a time, with `tiny` and `other`, which chat, and `tiny-embed`; `gpu`: one that puts its models on a GPU.
+/// `None`, told on stderr, where the program is not named.
+pub fn narrow_ollama(test: &str, gpu: bool) -> Option<Server> {
+    let [program] = named(test, [if gpu { OLLAMA_GPU } else { OLLAMA }])?;
+    let server = ollama_in(&program, &[("OLLAMA_MAX_LOADED_MODELS", "1")]);
+    let files = [
+        ("tiny", made("tiny-8192.gguf", &["--ctx", "8192"])),
+        // Another content, which a name alone does not make.
+        ("other", made("tiny-16384.gguf", &["--ctx", "16384"])),
+        ("tiny-embed", models_files().1.clone()),
+    ];
+    for (name, file) in files {
+        server.create(&program, name, &file, "");
+    }
+    Some(server)
+}
+
 /// A llama-server in router mode with these chat models, so many of them loaded at once; `None`, told on stderr, where the program is not named.
 pub fn llama_on_demand(test: &str, models: &[&str], most: u32) -> Option<Server> {
     let [program] = named(test, [LLAMA_SERVER])?;
@@ -327,6 +344,11 @@ fn named<const N: usize>(test: &str, variables: [&str; N]) -> Option<[PathBuf; N
 }
 
 fn bare_ollama(program: &Path) -> Server {
+    ollama_in(program, &[])
+}
+
+/// An Ollama without models, in an environment with these variables too.
+fn ollama_in(program: &Path, environment: &[(&str, &str)]) -> Server {
     let home = Scratch::new();
     let models = home.path().join("models");
     let mut command = Command::new(program);
@@ -334,7 +356,8 @@ fn bare_ollama(program: &Path) -> Server {
         .arg("serve")
         .env("OLLAMA_HOST", "127.0.0.1:0")
         .env("OLLAMA_MODELS", &models)
-        .env("OLLAMA_NO_CLOUD", "1");
+        .env("OLLAMA_NO_CLOUD", "1")
+        .envs(environment.iter().copied());
     Server::start(program, home, &mut command)
 }
 

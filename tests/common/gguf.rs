@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use gpurouter::vram::{self, Header};
+use serde_json::{Value, json};
 
 /// The bytes of the header of a published shape (`llama-3.1-8b.q4_k_m`).
 pub fn published(name: &str) -> Vec<u8> {
@@ -21,6 +22,29 @@ pub fn parsed(bytes: &[u8]) -> Header {
 pub fn file_size(bytes: &[u8]) -> u64 {
     let header = parsed(bytes);
     header.data_offset + header.tensor_bytes().expect("known types")
+}
+
+/// What an Ollama answers to a verbose `/api/show` of a model with that header.
+pub fn shown(header: &Header) -> Value {
+    let told = |value: &vram::Value| match value {
+        vram::Value::Unsigned(number) => json!(number),
+        vram::Value::Signed(number) => json!(number),
+        vram::Value::Float(number) => json!(number),
+        vram::Value::Bool(on) => json!(on),
+        vram::Value::Text(text) => json!(text),
+        vram::Value::Numbers(numbers) => json!(numbers),
+        vram::Value::Length(length) => json!(vec![""; usize::try_from(*length).expect("few")]),
+    };
+    let info: serde_json::Map<String, Value> = (header.metadata.0.iter())
+        .map(|(key, value)| (key.clone(), told(value)))
+        .collect();
+    let tensor = |tensor: &vram::Tensor| {
+        let kind = tensor.kind.name().expect("a known type");
+        json!({"name": tensor.name, "type": kind, "shape": tensor.dims})
+    };
+    let tensors: Vec<Value> = header.tensors.iter().map(tensor).collect();
+    json!({"model_info": info, "tensors": tensors, "details": {"quantization_level": "Q4_K_M"},
+           "capabilities": ["completion"]})
 }
 
 /// Writes headers that no published model has.

@@ -128,6 +128,8 @@ struct Shared {
     models: Mutex<Vec<String>>,
     /// What is in memory, with its context.
     loaded: Mutex<Vec<(String, u64)>>,
+    /// Bytes of a loaded model, without context and for each token of it.
+    sizes: Mutex<(u64, u64)>,
     /// How a load of the router's own goes: its time, and the status it ends with.
     load: Mutex<(Duration, u16)>,
     probe_status: Mutex<Option<u16>>,
@@ -137,6 +139,8 @@ struct Shared {
     accepted: AtomicU64,
     stop: AtomicBool,
     handler: Box<Handler>,
+    /// A path of which it says nothing, ever.
+    silent: Mutex<Option<String>>,
     /// Documents that take the place of a probe's usual answer, by path.
     documents: Mutex<HashMap<String, Value>>,
     /// Paths of request forms beside the kind's own that it says to have when it is asked with an empty body.
@@ -174,6 +178,7 @@ impl Stub {
             kind,
             models: Mutex::new(models.iter().map(|&name| name.to_owned()).collect()),
             loaded: Mutex::default(),
+            sizes: Mutex::new((1_000_000, 0)),
             load: Mutex::new((Duration::ZERO, 200)),
             probe_status: Mutex::new(None),
             requests: Mutex::default(),
@@ -182,6 +187,7 @@ impl Stub {
             accepted: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             handler: Box::new(handler),
+            silent: Mutex::default(),
             documents: Mutex::default(),
             forms: Mutex::default(),
         });
@@ -200,6 +206,20 @@ impl Stub {
         handler: impl Fn(&Request, &mut Peer) + Send + Sync + 'static,
     ) -> Self {
         Self::start(Kind::Ollama, models, handler)
+    }
+
+    /// An Ollama whose `m` is described as the published Llama 3.1 8B in `Q4_K_M`, and takes what that takes.
+    pub fn llama_8b() -> Self {
+        let bytes = super::gguf::published("llama-3.1-8b.q4_k_m");
+        let stub = Self::ollama(&["m"], reply::healthy);
+        let header = super::gguf::parsed(&bytes);
+        stub.set_document("/api/show", super::gguf::shown(&header));
+        let tag = json!({"name": "m:latest", "model": "m:latest", "digest": "d", "size": super::gguf::file_size(&bytes),
+            "details": {"context_length": 131_072}, "capabilities": ["completion"]});
+        stub.set_document("/api/tags", json!({"models": [tag]}));
+        // Its weights and buffers, and 128 KiB of KV cache for each token.
+        stub.set_sizes(4600 << 20, 128 << 10);
+        stub
     }
 
     /// A llama-server with one model.
@@ -255,6 +275,11 @@ impl Stub {
             .collect();
     }
 
+    /// From now on a loaded model takes so many bytes, and so many more for each token of its context.
+    pub fn set_sizes(&self, bytes: u64, per_token: u64) {
+        *self.shared.sizes.lock().unwrap() = (bytes, per_token);
+    }
+
     /// From now on a load takes so long and ends with this status. An Ollama stub answers the router's own loads itself.
     pub fn set_load(&self, time: Duration, status: u16) {
         *self.shared.load.lock().unwrap() = (time, status);
@@ -271,6 +296,11 @@ impl Stub {
     pub fn set_document(&self, path: &str, document: Value) {
         let mut documents = self.shared.documents.lock().unwrap();
         documents.insert(path.to_owned(), document);
+    }
+
+    /// From now on whoever asks for that path waits in vain.
+    pub fn set_silent(&self, path: &str) {
+        *self.shared.silent.lock().unwrap() = Some(path.to_owned());
     }
 
     /// It has these request forms too (`/v1/messages`, …); the handler answers the requests. To be said before the router asks.
@@ -360,7 +390,10 @@ fn serve(id: u64, peer: &mut Peer, shared: &Shared) {
         let Some(request) = read_request(id, &mut peer.stream, &mut buffer) else {
             return;
         };
-        if let Some(answer) = answer_to_probe(shared, &request) {
+        if shared.silent.lock().unwrap().as_deref() == Some(request.path()) {
+            shared.probes.lock().unwrap().push(request);
+            peer.wait_gone(4 * LIMIT);
+        } else if let Some(answer) = answer_to_probe(shared, &request) {
             shared.probes.lock().unwrap().push(request);
             peer.send(&answer);
         } else {
@@ -539,8 +572,12 @@ fn probe(shared: &Shared, request: &Request) -> Option<Vec<u8>> {
             json!({"models": models.iter().map(|name| tag(name)).collect::<Vec<_>>()})
         }
         (Kind::Ollama, ("GET", "/api/ps")) => {
-            let loaded = shared.loaded.lock().unwrap();
-            json!({"models": loaded.iter().map(|(name, context)| in_memory(name, *context)).collect::<Vec<_>>()})
+            let (loaded, (bytes, per_token)) =
+                (shared.loaded.lock().unwrap(), *shared.sizes.lock().unwrap());
+            let entry = |(name, context): &(String, u64)| {
+                in_memory(name, *context, bytes + per_token * context)
+            };
+            json!({"models": loaded.iter().map(entry).collect::<Vec<_>>()})
         }
         (Kind::Ollama, ("POST", "/api/show")) => {
             let wanted = request.json();
@@ -597,9 +634,9 @@ fn tag(name: &str) -> Value {
            "digest": format!("{digest:064x}"), "details": details(), "capabilities": ["completion"]})
 }
 
-fn in_memory(name: &str, context: u64) -> Value {
+fn in_memory(name: &str, context: u64, bytes: u64) -> Value {
     let mut entry = tag(name);
-    entry["size_vram"] = json!(1_000_000);
+    (entry["size"], entry["size_vram"]) = (json!(bytes), json!(bytes));
     entry["context_length"] = json!(context);
     entry["expires_at"] = json!("2099-01-01T00:00:00Z");
     entry

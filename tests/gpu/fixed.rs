@@ -192,7 +192,7 @@ fn a_change_of_the_file_is_seen_at_the_next_look() {
 }
 
 #[test]
-fn advice_at_91_and_at_29_percent() {
+fn e29_advice_at_91_and_at_29_percent() {
     let stub = ollama("m", 29);
     let advice = |used: u64, node: &str| {
         let scratch = Scratch::new();

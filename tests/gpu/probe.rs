@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::common::{LIMIT, Scratch, command};
+use super::common::{LIMIT, Scratch, Stub, command, reply};
 use super::{Machine, TWO, codes, state, status, warning};
 
 #[test]
-fn every_figure_of_every_gpu_in_bus_order() {
-    let Some(machine) = Machine::new("every_figure_of_every_gpu_in_bus_order", &[]) else {
+fn e02_every_figure_of_every_gpu_in_bus_order() {
+    let Some(machine) = Machine::new("e02_every_figure_of_every_gpu_in_bus_order", &[]) else {
         return;
     };
     let us = std::process::id();
@@ -69,9 +69,11 @@ fn what_the_driver_does_not_tell_is_null() {
 }
 
 #[test]
-fn each_way_of_having_no_gpu_has_its_name_and_its_cure() {
-    let Some(machine) = Machine::new("each_way_of_having_no_gpu_has_its_name_and_its_cure", &[])
-    else {
+fn e36_each_way_of_having_no_gpu_has_its_name_and_its_cure() {
+    let Some(machine) = Machine::new(
+        "e36_each_way_of_having_no_gpu_has_its_name_and_its_cure",
+        &[],
+    ) else {
         return;
     };
     for (driver, named, code, text, cure) in [
@@ -278,8 +280,9 @@ fn a_driver_that_hangs_is_not_waited_for() {
 }
 
 #[test]
-fn gpus_of_three_makers_are_one_list_in_bus_order() {
-    let Some(machine) = Machine::new("gpus_of_three_makers_are_one_list_in_bus_order", &[]) else {
+fn e02_gpus_of_three_makers_are_one_list_in_bus_order() {
+    let Some(machine) = Machine::new("e02_gpus_of_three_makers_are_one_list_in_bus_order", &[])
+    else {
         return;
     };
     let card = |number: u32, slot: &str, driver: &str, vendor: &str, device: &str| {
@@ -387,4 +390,82 @@ fn a_watch_keeps_the_driver_open_and_sees_what_changes() {
     drop(child.wait());
     assert!(seen);
     assert!(!machine.scratch.path().join("shutdown").exists());
+}
+
+/// E02: local NVML counts for the nodes of this machine, whatever the table of cards would say; E03's rule on it.
+#[test]
+fn e02_the_memory_of_a_node_on_this_machine_is_what_the_driver_says() {
+    let Some(machine) = Machine::new(
+        "e02_the_memory_of_a_node_on_this_machine_is_what_the_driver_says",
+        &[],
+    ) else {
+        return;
+    };
+    machine.driver("name=NVIDIA GeForce GTX 1050 Ti; total=4096; used=100; reserved=60; cc=6.1; pci=1; uuid=GPU-a\n");
+    let (empty, _) = fit(&machine.environment(), &["llama3.2:1b", "--json"]);
+    let answer = &empty["nodes"][0];
+    assert_eq!(answer["knowledge"], "driver", "{empty}");
+    assert_eq!(answer["usable_bytes"], 3276_u64 << 20, "{empty}");
+    // Never more than the driver has free.
+    machine.driver("name=NVIDIA GeForce GTX 1050 Ti; total=4096; used=2000; reserved=96; cc=6.1; pci=1; uuid=GPU-a\n");
+    let (full, _) = fit(&machine.environment(), &["llama3.2:1b", "--json"]);
+    assert_eq!(full["nodes"][0]["free_bytes"], 2000_u64 << 20, "{full}");
+}
+
+/// `gpurouter fit` beside an Ollama of this machine: the document, or the text as a string, and the exit code.
+fn fit(environment: &[(&str, String)], args: &[&str]) -> (Value, i32) {
+    let node = Stub::ollama(&["m"], reply::healthy);
+    let scratch = Scratch::new();
+    let output = command(&scratch)
+        .envs(environment.iter().map(|(name, value)| (*name, value)))
+        .args(["fit", "--offline", "--node", &node.url()])
+        .args(args)
+        .output()
+        .expect("the binary that cargo built");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let document = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    (document, output.status.code().unwrap_or(-1))
+}
+
+/// E36: a machine without a GPU is no error, and one line says what would help.
+#[test]
+fn e36_fit_without_a_gpu_says_what_would_help() {
+    let told = |environment: &[(&str, String)]| {
+        let (text, code) = fit(environment, &["llama3.1"]);
+        let text = text.as_str().unwrap().to_owned();
+        assert_eq!(code, 1, "{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        assert!(text.contains("Result: Model must run on CPU"), "{text}");
+        assert_eq!(text.matches("CPU-only: ").count(), 1, "{text}");
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let none = told(&[]);
+    assert!(
+        none.contains("note no NVIDIA GPU (libnvidia-ml not found)")
+            && none.contains("install its driver and restart"),
+        "{none}"
+    );
+    let Some(machine) = Machine::new("e36_fit_without_a_gpu_says_what_would_help", &[]) else {
+        return;
+    };
+    for (driver, cure) in [
+        ("! 9\n", "`sudo modprobe nvidia`"),
+        ("! 18\n", "restart the machine"),
+        ("", "NVIDIA_VISIBLE_DEVICES"),
+        ("! 4\n", "/dev/nvidia*"),
+    ] {
+        machine.driver(driver);
+        let text = told(&machine.environment());
+        assert!(text.contains(cure), "{driver:?}: {text}");
+    }
+    // Where there is one, nothing of it is said; nor to somebody whose GPU is configured.
+    machine.driver(TWO);
+    let (text, code) = fit(&machine.environment(), &["llama3.1"]);
+    assert_eq!(
+        (code, text.as_str().unwrap().contains("CPU-only")),
+        (0, false)
+    );
 }

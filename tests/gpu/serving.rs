@@ -279,3 +279,51 @@ fn without_monitoring_there_is_one_look_and_with_it_one_in_each_interval() {
     assert_eq!(pool(&often)["total_gpus"], 0);
     assert_eq!(pool(&once)["total_gpus"], 2);
 }
+
+/// C39 where nobody configured a memory: the driver's, or that of the card which the configuration names.
+#[test]
+fn c39_the_driver_and_the_cards_name_limit_windows_too() {
+    let Some(machine) = Machine::new("c39_the_driver_and_the_cards_name_limit_windows_too", &[])
+    else {
+        return;
+    };
+    machine.driver("name=NVIDIA GeForce RTX 3070; total=8192; used=0; cc=8.6; pci=1; uuid=GPU-a\n");
+    let window = |gpu: &str, host: &str| {
+        let stub = Stub::llama_8b();
+        let url = stub.url().replace("127.0.0.1", host);
+        let config =
+            format!("auto_optimize = false\n[[node]]\nname = \"n\"\nurl = \"{url}\"\n{gpu}");
+        let router = machine.serve_with(&[], &config);
+        router.wait_ready(1);
+        assert!(eventually(LIMIT, || pool(&router)["total_gpus"] == 1));
+        // A look at the node after the first one at the GPU.
+        std::thread::sleep(Duration::from_millis(2500));
+        for context in [2048, 131_072] {
+            let asked = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": false,
+                "options": {"num_ctx": context}});
+            let answer = client::post(router.addr, "/api/chat", &asked);
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            // The first request does not wait until the node has described its model.
+            let described = || {
+                stub.probes()
+                    .iter()
+                    .any(|probe| probe.path() == "/api/show")
+            };
+            assert!(eventually(LIMIT, described));
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        let sent = stub.requests().pop().expect("a request").json();
+        sent["options"]["num_ctx"].as_u64().expect("a window")
+    };
+    let of_driver = window("", "127.0.0.1");
+    assert!((8192..=20_544).contains(&of_driver), "{of_driver}");
+    // As if on another machine: the driver of this one has nothing to do with it.
+    let of_card = window("gpu = \"RTX 3060\"\n", "0.0.0.0");
+    assert!((32_768..=53_312).contains(&of_card), "{of_card}");
+    assert_eq!(window("", "0.0.0.0"), 131_072, "nothing is known");
+    assert_eq!(
+        window("vram = 0\n", "127.0.0.1"),
+        131_072,
+        "its memory is the machine's"
+    );
+}

@@ -20,7 +20,7 @@ fn log_of(router: &Router) -> String {
 
 /// E13 and E14 inside `serve`: shortly after the start the priority models are on the GPU, and stay there without a further call.
 #[test]
-fn priority_models_are_loaded_shortly_after_the_start() {
+fn e13_priority_models_are_loaded_shortly_after_the_start() {
     let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
     let router = Router::start(
         &[],
@@ -40,7 +40,7 @@ fn priority_models_are_loaded_shortly_after_the_start() {
 
 /// E19
 #[test]
-fn without_auto_optimize_nothing_is_changed() {
+fn e19_without_auto_optimize_nothing_is_changed() {
     let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
     let config = format!(
         "auto_optimize = false\ncheck_interval = \"50ms\"\n{}",
@@ -65,7 +65,7 @@ fn without_auto_optimize_nothing_is_changed() {
 
 /// E27: a node that comes back is looked after at once, whatever the interval.
 #[test]
-fn models_return_when_a_node_comes_back() {
+fn e27_models_return_when_a_node_comes_back() {
     let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
     let router = Router::start(&[], &nodes_of(&fleet));
     assert!(eventually(LIMIT, || holds(&fleet.urls()[0]) == BACK));
@@ -78,7 +78,7 @@ fn models_return_when_a_node_comes_back() {
 
 /// E37 inside `serve`: with the default list, models that no node has are nobody's business.
 #[test]
-fn models_that_no_node_has_are_passed_over_in_silence() {
+fn e37_models_that_no_node_has_are_passed_over_in_silence() {
     let fleet = start(vec![spec("gpu0", 4, &["llama3.2:1b"])]);
     let router = Router::start(
         &[],
@@ -101,7 +101,7 @@ fn models_that_no_node_has_are_passed_over_in_silence() {
 
 /// E16: a model that answers a request is not unloaded, however much its room is wanted; afterwards it is.
 #[test]
-fn a_model_at_work_is_not_disturbed() {
+fn e16_a_model_at_work_is_not_disturbed() {
     let mut node = spec("gpu0", 8, &["llama3.1", "llama3.2:3b"]);
     node.hardware.speed = Some(Speed {
         prefill: 1000.0,

@@ -190,6 +190,47 @@ impl User {
     fn optimize(&self, arguments: &[&str]) -> Done {
         finish(self.start(arguments), LIMIT)
     }
+
+    /// With stderr on a terminal: what it shows there, and the exit code.
+    fn on_a_terminal(&self, arguments: &[&str]) -> (String, i32) {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&ours).expect("a terminal");
+        unlockpt(&ours).expect("a terminal");
+        let name = ptsname(&ours, Vec::new()).expect("a terminal");
+        let theirs = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(name.to_str().expect("a path"))
+            .expect("a terminal");
+        let child = command(&self.scratch)
+            .env("TERM", "xterm")
+            .arg("optimize")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(theirs)
+            .spawn();
+        let mut child = child.expect("the binary that cargo built");
+        let reader = std::thread::spawn(move || {
+            let mut seen = Vec::new();
+            // A terminal whose other end is closed is an error to its reader.
+            drop(std::fs::File::from(ours).read_to_end(&mut seen));
+            String::from_utf8_lossy(&seen).into_owned()
+        });
+        let mut status = None;
+        let ended = eventually(LIMIT, || {
+            status = child.try_wait().expect("a child of ours");
+            status.is_some()
+        });
+        if !ended {
+            drop(child.kill());
+            drop(child.wait());
+        }
+        let seen = reader.join().expect("a reader");
+        let status = status.unwrap_or_else(|| panic!("it goes on: {seen}"));
+        (seen, status.code().unwrap_or(-1))
+    }
 }
 
 /// `[[node]]` tables with the memory that the nodes were declared with.

@@ -12,7 +12,7 @@ const EMBEDDINGS: [&str; 2] = ["mxbai-embed-large", "nomic-embed-text"];
 
 /// E13: the two embedding models are on the CPU at first; afterwards `/api/ps` says that all of them is on the GPU.
 #[test]
-fn priority_models_come_to_the_gpu() {
+fn e13_priority_models_come_to_the_gpu() {
     let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
     let url = &fleet.urls()[0];
     fleet
@@ -69,7 +69,7 @@ fn priority_models_come_to_the_gpu() {
 
 /// E14
 #[test]
-fn a_second_time_nothing_is_loaded_or_unloaded() {
+fn e14_a_second_time_nothing_is_loaded_or_unloaded() {
     let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
     let user = User::new(&fleet, "");
     assert_eq!(user.optimize(&["--apply"]).code, 0);
@@ -83,7 +83,7 @@ fn a_second_time_nothing_is_loaded_or_unloaded() {
 
 /// E15: 1900 + 1300 + 900 on 3276 usable.
 #[test]
-fn priority_models_never_take_more_than_there_is() {
+fn e15_priority_models_never_take_more_than_there_is() {
     let wanted = ["llama3.2:3b", "llama3.2:1b", "qwen2.5-coder:1.5b"];
     let mut node = spec("gpu0", 4, &wanted);
     // What a context takes would be more than the whole table means.
@@ -108,7 +108,7 @@ fn priority_models_never_take_more_than_there_is() {
 
 /// E38: a model that fits nowhere is told with its numbers, the others are placed all the same.
 #[test]
-fn a_model_that_fits_nowhere_is_told_with_the_numbers() {
+fn e38_a_model_that_fits_nowhere_is_told_with_the_numbers() {
     let mut node = spec("gpu0", 4, &EMBEDDINGS);
     node.models.push(gpurouter::sim::Model::named(
         "llama3.1:70b",
@@ -138,9 +138,9 @@ fn a_model_that_fits_nowhere_is_told_with_the_numbers() {
     assert_eq!(user.optimize(&["--apply", "--strict"]).code, 1);
 }
 
-/// E20, and E08 and E29 in it.
+/// E20
 #[test]
-fn a_report_tells_what_would_fit_and_changes_nothing() {
+fn e20_a_report_tells_what_would_fit_and_changes_nothing() {
     let fleet = start(vec![
         spec("gpu0", 4, &EMBEDDINGS),
         spec("gpu1", 8, &["llama3.1"]),
@@ -160,22 +160,72 @@ fn a_report_tells_what_would_fit_and_changes_nothing() {
             "{}",
             report.out
         );
-        assert!(report.out.contains("Room to spare"), "{}", report.out);
     }
-    let report = user.optimize(&["--report-only", "--json"]).json();
-    let can = |node: usize, model: &str| {
-        let list = report["nodes"][node]["can_fit"].as_array().unwrap();
-        list.iter().find(|can| can["model"] == model).unwrap()["fits"].clone()
-    };
-    assert_eq!(can(0, "mxbai-embed-large"), true);
-    assert_eq!(can(0, "llama3.1:latest"), false);
-    assert_eq!(can(1, "llama3.1:latest"), true);
     assert_eq!(calls(fleet.node(0)), before);
+    assert_eq!(calls(fleet.node(1)), [""; 0]);
+}
+
+/// E08: the known models that would fit next to what a node holds, and those that would not.
+#[test]
+fn e08_the_report_lists_what_can_fit_on_each_node() {
+    let fleet = start(vec![
+        spec("gpu0", 4, &["mxbai-embed-large"]),
+        spec("gpu1", 8, &["llama3.1"]),
+    ]);
+    let user = User::new(&fleet, "vram_safety_margin = 0.8");
+    let report = user.optimize(&["--status", "--json"]).json();
+    let can = |node: usize| {
+        let list = report["nodes"][node]["can_fit"].as_array().unwrap();
+        let fits = |model: &str| {
+            let entry = list.iter().find(|can| can["model"] == model).unwrap();
+            (
+                entry["bytes"].as_u64().unwrap() >> 20,
+                entry["fits"] == true,
+            )
+        };
+        ["mxbai-embed-large", "llama3.2:3b", "llama3.1:latest"].map(fits)
+    };
+    assert_eq!(can(0), [(705, true), (1900, true), (4700, false)]);
+    assert_eq!(can(1), [(705, true), (1900, true), (4700, true)]);
+    let text = user.optimize(&["--status"]).out;
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        text.contains("cannot codellama:7b, qwen2.5-coder:7b, llama3.1:latest, codellama:13b gpu1"),
+        "{text}"
+    );
+}
+
+/// E29: above 90 % of what may be used less is advised, below 30 % more.
+#[test]
+fn e29_the_report_advises_at_91_and_at_29_percent() {
+    const USABLE: u64 = 3276 << 20;
+    let advice = |tenths: u64| {
+        let stub = Stub::ollama(&["m"], super::common::reply::healthy);
+        let bytes = USABLE * tenths / 1000;
+        let held =
+            json!({"name": "m:latest", "model": "m:latest", "size": bytes, "size_vram": bytes});
+        stub.set_document("/api/ps", json!({ "models": [held] }));
+        let user = User::new(&start(vec![]), "");
+        let node = format!(
+            "[[node]]\nname = \"n\"\nurl = \"{}\"\nvram = \"4GiB\"\n",
+            stub.url()
+        );
+        user.configure("gpurouter.toml", &node, "vram_safety_margin = 0.8");
+        let report = user.optimize(&["--status"]);
+        assert_eq!(report.code, 0, "{report:?}");
+        let line = report.out.lines().find(|line| line.contains("advice"));
+        line.map(|line| line.split_whitespace().nth(1).unwrap_or("").to_owned())
+    };
+    assert_eq!(advice(910).as_deref(), Some("Nearly"));
+    assert_eq!(advice(905).as_deref(), Some("Nearly"));
+    assert_eq!(advice(900), None);
+    assert_eq!(advice(301), None);
+    assert_eq!(advice(290).as_deref(), Some("Room"));
 }
 
 /// E21
 #[test]
-fn two_configurations_give_two_plans() {
+fn e21_two_configurations_give_two_plans() {
     let fleet = start(vec![spec("gpu0", 12, &["mxbai-embed-large", "llama3.1"])]);
     let user = User::new(&fleet, "");
     let nodes = nodes_of(&fleet);
@@ -191,11 +241,18 @@ fn two_configurations_give_two_plans() {
         ["load gpu0 mxbai-embed-large:latest"]
     );
     assert_eq!(plan("chat.toml"), ["load gpu0 llama3.1:latest"]);
+    let user_of = |file| user.optimize(&["--apply", "--config", file]).code;
+    assert_eq!((user_of("embeddings.toml"), user_of("chat.toml")), (0, 0));
+    let both = [
+        "llama3.1:latest 100% pinned",
+        "mxbai-embed-large:latest 100% pinned",
+    ];
+    assert_eq!(holds(&fleet.urls()[0]), both);
 }
 
 /// E24
 #[test]
-fn a_configuration_that_cannot_be_used_is_refused_with_its_line() {
+fn e24_a_configuration_that_cannot_be_used_is_refused_with_its_line() {
     let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
     for (text, told) in [
         ("priority_model = [\"m\"]", "priority_models"),
@@ -211,12 +268,43 @@ fn a_configuration_that_cannot_be_used_is_refused_with_its_line() {
             "{done:?}"
         );
     }
+    let user = User::new(&fleet, "");
+    let missing = user.optimize(&["--config", "missing.toml"]);
+    assert_eq!(missing.code, 2, "{missing:?}");
+    assert!(
+        missing.err.contains("cannot read missing.toml"),
+        "{missing:?}"
+    );
+    // The file of the sources' own program.
+    let sample = "nodes:\n  - http://localhost:11434\n";
+    user.scratch.write("gpu_router_config.yaml", sample);
+    let yaml = user.optimize(&["--config", "gpu_router_config.yaml"]);
+    assert_eq!(yaml.code, 2, "{yaml:?}");
+    assert_eq!(
+        yaml.err,
+        "error: gpu_router_config.yaml:1: YAML, and the configuration is TOML\nhint: README.md has the same file in both\n"
+    );
     assert_eq!(calls(fleet.node(0)), [""; 0]);
+}
+
+/// E24: without a file there are defaults, and none is written.
+#[test]
+fn e24_without_a_file_the_defaults_count() {
+    let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
+    let user = User::new(&fleet, "");
+    std::fs::remove_file(user.scratch.path().join("gpurouter.toml")).unwrap();
+    let node = format!("gpu0={}", fleet.urls()[0]);
+    let report = user.optimize(&["--report-only", "--json", "--node", &node]);
+    assert_eq!(report.code, 0, "{report:?}");
+    assert_eq!(report.json()["nodes"][0]["state"], "up");
+    let left = std::fs::read_dir(user.scratch.path()).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 /// E28: 8 + 8 + 4 GB and three priority models: the embeddings are on GPUs whatever else happens, the chat model where it has room.
 #[test]
-fn a_cluster_of_three_has_embeddings_and_chat_on_gpus() {
+fn e28_a_cluster_of_three_has_embeddings_and_chat_on_gpus() {
     let all = ["mxbai-embed-large", "nomic-embed-text", "llama3.1"];
     let fleet = start(vec![
         spec("node1", 8, &all),
@@ -229,15 +317,17 @@ fn a_cluster_of_three_has_embeddings_and_chat_on_gpus() {
     );
     let applied = user.optimize(&["--apply", "--json"]);
     assert_eq!(applied.code, 0, "{applied:?}");
+    let golden = include_bytes!("../golden/residency.json");
+    let golden = super::steps(&super::common::json(golden)["empty"]);
     assert_eq!(
-        applied.changes(),
+        golden,
         [
             "load node1 mxbai-embed-large:latest",
             "load node2 nomic-embed-text:latest",
             "load node2 llama3.1:latest"
-        ],
-        "as in tests/golden/residency.json"
+        ]
     );
+    assert_eq!(applied.changes(), golden);
     let resident = applied.json()["resident"].as_array().unwrap().clone();
     assert_eq!(resident.len(), 3);
     assert!(resident.iter().all(|one| one["gpu_percent"] == 100));
@@ -246,7 +336,7 @@ fn a_cluster_of_three_has_embeddings_and_chat_on_gpus() {
 
 /// E31: a load that takes too long is given up after the configured time, and the others are not held up.
 #[test]
-fn a_load_has_a_time_limit_and_holds_nobody_up() {
+fn e31_a_load_has_a_time_limit_and_holds_nobody_up() {
     let mut slow = spec("slow", 8, &["llama3.1"]);
     slow.hardware.load_time = Some(Duration::from_secs(120));
     let fleet = start(vec![slow, spec("fast", 4, &["mxbai-embed-large"])]);
@@ -276,26 +366,56 @@ fn a_load_has_a_time_limit_and_holds_nobody_up() {
     assert!(text.contains("1 change made, 1 failed"), "{text}");
 }
 
-/// E34: a node that takes connections and says nothing delays a plan by its own limit and nothing else.
+/// E31: who watches sees that it goes on, and for how long; a pipe gets nothing of it.
 #[test]
-fn a_black_hole_among_the_nodes_stops_nobody() {
-    let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
-    let hole = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let user = User::new(&fleet, "");
-    let nodes = format!(
-        "[[node]]\nname = \"hole\"\nurl = \"http://{}\"\nvram = \"24GiB\"\n{}",
-        hole.local_addr().unwrap(),
-        nodes_of(&fleet)
+fn e31_a_load_is_shown_on_a_terminal_while_it_lasts() {
+    let mut slow = spec("gpu0", 4, &["mxbai-embed-large"]);
+    slow.hardware.load_time = Some(Duration::from_secs(2));
+    let fleet = start(vec![slow]);
+    let user = User::new(&fleet, "priority_models = [\"mxbai-embed-large\"]");
+    let (seen, code) = user.on_a_terminal(&["--apply"]);
+    assert_eq!(code, 0, "{seen}");
+    assert!(
+        seen.contains("loading mxbai-embed-large:latest at gpu0 0s")
+            && seen.contains("loading mxbai-embed-large:latest at gpu0 1s"),
+        "{seen:?}"
     );
-    user.configure("gpurouter.toml", &nodes, "");
-    let began = Instant::now();
+    let fleet = start(vec![spec("gpu0", 4, &["mxbai-embed-large"])]);
+    let piped =
+        User::new(&fleet, "priority_models = [\"mxbai-embed-large\"]").optimize(&["--apply"]);
+    assert_eq!((piped.code, piped.err.as_str()), (0, ""), "{piped:?}");
+}
+
+/// E34: nodes that take connections and say nothing delay a plan by the limit of one look, however many they are, and stop nobody else.
+#[test]
+fn e34_black_holes_among_the_nodes_stop_nobody() {
+    let fleet = start(vec![spec("gpu0", 4, &EMBEDDINGS)]);
+    let holes = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let user = User::new(&fleet, "");
+    let tables = holes.iter().zip(0..).map(|(hole, number)| {
+        let address = hole.local_addr().unwrap();
+        format!("[[node]]\nname = \"hole{number}\"\nurl = \"http://{address}\"\nvram = \"24GiB\"\n")
+    });
+    let nodes: String = tables.collect();
+    user.configure("gpurouter.toml", &(nodes + &nodes_of(&fleet)), "");
     let applied = user.optimize(&["--apply", "--json"]);
-    eprintln!("with a black hole: {:?}", began.elapsed());
     assert_eq!(applied.code, 0, "{applied:?}");
-    assert_eq!(applied.json()["nodes"][0]["state"], "down");
+    for hole in 0..holes.len() {
+        assert_eq!(applied.json()["nodes"][hole]["state"], "down");
+    }
     assert_eq!(holds(&fleet.urls()[0]).len(), 2);
-    // The limit of one look is 5 s; this is no measurement but the proof that limits do not add up.
-    assert!(began.elapsed() < Duration::from_secs(20));
+    // The contract of the sources: 6 s, of which 5 are the limit of a look. Other work on the machine can only add to it, so one of several is enough.
+    let mut fastest = Duration::MAX;
+    for _ in 0..4 {
+        let began = Instant::now();
+        assert_eq!(user.optimize(&["--status"]).code, 0);
+        fastest = fastest.min(began.elapsed());
+        if fastest < Duration::from_secs(6) {
+            break;
+        }
+    }
+    eprintln!("status with three black holes: {fastest:?}");
+    assert!(fastest < Duration::from_secs(6), "{fastest:?}");
 }
 
 /// No node at all: exit 3 with a way out, the document all the same.
@@ -314,7 +434,7 @@ fn nodes_that_do_not_answer_are_exit_code_3() {
 
 /// E37: whatever is wanted and wherever it is, nothing is pulled, made, copied or deleted; [`calls`] looks at every request.
 #[test]
-fn nothing_is_ever_pulled_or_deleted() {
+fn e37_nothing_is_ever_pulled_or_deleted() {
     let fleet = start(vec![
         spec("gpu0", 4, &EMBEDDINGS),
         spec("gpu1", 4, &["llama3.2:1b"]),
@@ -363,7 +483,7 @@ fn nothing_is_ever_pulled_or_deleted() {
 
 /// B15: both models are in memory before the first request; a second time nothing happens.
 #[test]
-fn warming_loads_priority_and_class_models_once() {
+fn b15_warming_loads_priority_and_class_models_once() {
     let mut bare = spec(
         "cpu",
         4,

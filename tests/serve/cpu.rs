@@ -106,7 +106,7 @@ fn a_node_without_a_gpu_is_not_blamed() {
 }
 
 #[test]
-fn full_partial_and_cpu_are_told_apart_and_recovery_is_silent() {
+fn e12_full_partial_and_cpu_are_told_apart_and_recovery_is_silent() {
     let stub = Stub::ollama(&["m"], reply::healthy);
     stub.set_document("/api/ps", ps(8 * GIB));
     let router = start(&[("a", stub.url())], "");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::common::client::{self, Connection};
-use super::common::{LIMIT, Stub, eventually, reply};
+use super::common::{LIMIT, Stub, eventually, gguf, reply};
 use super::{chat, record, start, told};
 
 fn chat_with(model: &str, context: u64) -> Value {
@@ -759,4 +759,103 @@ fn a_llama_server_in_router_mode_has_its_priority_model_loaded_by_the_cycle_and_
     }
     assert_eq!(calls("/models/load"), ["llama3.2:1b", "a", "b"]);
     assert_eq!(calls("/models/unload"), ["a"]);
+}
+
+/// C15: the third of the sources' runs, 10,981 tokens by their rule (43,924 characters): the window it gets holds all of it.
+#[test]
+fn c15_a_prompt_of_10981_tokens_gets_a_window_that_holds_it() {
+    let node = Stub::llama_8b();
+    let router = start(&[("only", node.url())], "");
+    let prompt: String = "word ".chars().cycle().take(43_924).collect();
+    for asked in [None, Some(4096), Some(8192)] {
+        let mut request = chat("m", &prompt, false);
+        if let Some(context) = asked {
+            request["options"] = json!({ "num_ctx": context });
+        }
+        let answer = client::post(router.addr, "/api/chat", &request);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let estimated = record(&router, &answer)["tokens"]["prompt_estimated"]
+            .as_u64()
+            .expect("an estimate");
+        let sent = node.requests().pop().expect("a request").json();
+        let window = sent["options"]["num_ctx"].as_u64().expect("a window");
+        assert!(
+            window >= estimated && window >= 10_981,
+            "{window} for {estimated} tokens"
+        );
+    }
+}
+
+/// C39: the window of a model grows in steps with what is asked for, as far as the GPU's memory goes, and not beyond.
+#[test]
+fn c39_windows_grow_as_far_as_the_memory_goes() {
+    let reached = |gib: u64, policy: &str| {
+        let node = Stub::llama_8b();
+        let config = format!(
+            "[context]\nnum_ctx = \"{policy}\"\n[[node]]\nname = \"only\"\nurl = \"{}\"\nvram = \"{gib}GiB\"\n",
+            node.url()
+        );
+        let router = super::Router::start(&["--log-format", "json"], &config);
+        router.wait_ready(1);
+        for context in [2048, 6000, 16_384, 65_536, 131_072] {
+            let answer = client::post(router.addr, "/api/chat", &chat_with("m", context));
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            // The first request does not wait until the node has described its model.
+            let described = || {
+                node.probes()
+                    .iter()
+                    .any(|probe| probe.path() == "/api/show")
+            };
+            assert!(eventually(LIMIT, described));
+            thread::sleep(Duration::from_millis(300));
+        }
+        let steps: Vec<u64> = node
+            .loads()
+            .iter()
+            .map(|load| load.json()["options"]["num_ctx"].as_u64().unwrap())
+            .collect();
+        assert!(steps.is_sorted() && steps.len() >= 2, "{steps:?}");
+        let described = node.probes();
+        let shows = described.iter().filter(|probe| probe.path() == "/api/show");
+        assert_eq!(shows.count(), 1, "once for each content");
+        *steps.last().unwrap()
+    };
+    // The weights and buffers that the node shows, and 128 KiB for each token, in all but 1 GiB of the card.
+    let fits = |gib: u64| ((gib - 1) * 1024 - 4600) * 8;
+    for policy in ["raise-only", "bucket"] {
+        let mut last = 0;
+        for gib in [8, 12, 16] {
+            let (reached, fits) = (reached(gib, policy), fits(gib));
+            assert!(
+                reached > last && reached <= fits,
+                "{gib} GiB, {policy}: {reached} of {fits}"
+            );
+            assert!(
+                reached * 2 >= fits,
+                "{gib} GiB, {policy}: {reached} of {fits}"
+            );
+            last = reached;
+        }
+    }
+}
+
+/// A node that loads and answers, and never describes its models.
+#[test]
+fn a_node_that_never_describes_its_models_answers_all_the_same() {
+    let node = Stub::llama_8b();
+    node.set_silent("/api/show");
+    let config = format!(
+        "[[node]]\nname = \"only\"\nurl = \"{}\"\nvram = \"8GiB\"\n",
+        node.url()
+    );
+    let router = super::Router::start(&["--log-format", "json"], &config);
+    router.wait_ready(1);
+    let address = router.addr;
+    let clients: Vec<_> = (0..5)
+        .map(|_| thread::spawn(move || client::post(address, "/api/chat", &chat_with("m", 4096))))
+        .collect();
+    for client in clients {
+        assert_eq!(client.join().unwrap().status, 200);
+    }
+    assert_eq!(node.loads().len(), 1);
 }
