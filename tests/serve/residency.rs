@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::common::client::{self, Connection};
-use super::common::{LIMIT, Stub, eventually, gguf, reply};
+use super::common::{LIMIT, Stub, eventually, reply};
 use super::{chat, record, start, told};
 
 fn chat_with(model: &str, context: u64) -> Value {
