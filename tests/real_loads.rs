@@ -44,7 +44,7 @@ fn embed(text: &str) -> Asked {
 /// An editor, a page and a script use one model, each with a context of its own, in turns.
 fn three_clients() -> Vec<Asked> {
     let contexts = [2048, 4096, 6000];
-    (0..12)
+    (0..9)
         .map(|turn| chat("tiny", Some(contexts[turn % 3]), "hello"))
         .collect()
 }
@@ -52,7 +52,7 @@ fn three_clients() -> Vec<Asked> {
 /// Chats in a context of 8,192; after each the program asks for follow-ups and tags, after the first for a title, and says no context.
 fn open_webui() -> Vec<Asked> {
     let mut asked = Vec::new();
-    for message in 0..3 {
+    for message in 0..2 {
         asked.push(chat("tiny", Some(8192), "What is the capital of France?"));
         let tasks = [
             "Generate a concise, 3-5 word title with an emoji summarizing the chat history.",
@@ -68,8 +68,8 @@ fn open_webui() -> Vec<Asked> {
 
 /// Documents are embedded, then each question is embedded and answered: the two models take turns where there is room for one.
 fn rag() -> Vec<Asked> {
-    let mut asked: Vec<Asked> = (0..3).map(|_| embed("a part of a document")).collect();
-    for _ in 0..3 {
+    let mut asked: Vec<Asked> = (0..2).map(|_| embed("a part of a document")).collect();
+    for _ in 0..2 {
         asked.push(embed("a question"));
         asked.push(chat("tiny", Some(4096), "a question and what was found"));
     }
@@ -79,8 +79,8 @@ fn rag() -> Vec<Asked> {
 /// One person goes over to another model, and back.
 fn switch() -> Vec<Asked> {
     let models = ["tiny", "other", "tiny"];
-    let three = |model| (0..3).map(move |_| chat(model, None, "hello"));
-    models.into_iter().flat_map(three).collect()
+    let two = |model| (0..2).map(move |_| chat(model, None, "hello"));
+    models.into_iter().flat_map(two).collect()
 }
 
 fn send(addr: SocketAddr, (path, body): &Asked) -> Response {
@@ -146,9 +146,9 @@ fn short_traces_cause_the_same_loads_on_simulated_and_on_real_nodes() {
     let fleet = simulated();
     let node = fleet.node(0);
     for (name, trace, plain, ours) in [
-        ("three clients", three_clients(), 12, 3),
-        ("Open WebUI", open_webui(), 6, 1),
-        ("RAG", rag(), 6, 6),
+        ("three clients", three_clients(), 9, 3),
+        ("Open WebUI", open_webui(), 4, 1),
+        ("RAG", rag(), 4, 4),
         ("a switch", switch(), 3, 3),
     ] {
         let real = loads(server.addr, &|| server.loads() as u64, &trace);
@@ -168,7 +168,7 @@ fn short_traces_cause_the_same_loads_on_simulated_and_on_real_nodes() {
 #[test]
 fn two_people_with_two_models_cause_about_the_same_loads() {
     const EACH: usize = 6;
-    const LOST: u64 = 2;
+    const LOST: u64 = 6;
     let test = "two_people_with_two_models_cause_about_the_same_loads";
     let Some(server) = fleet::narrow_ollama(test, false) else {
         return;
@@ -204,7 +204,7 @@ fn two_people_with_two_models_cause_about_the_same_loads() {
         assert!(ours >= 2 && ours <= plain + LOST, "{real:?} {simulated:?}");
     }
     assert!(
-        real[1].abs_diff(simulated[1]) <= 2 * LOST,
+        real[1].abs_diff(simulated[1]) <= LOST,
         "{real:?} {simulated:?}"
     );
 }
