@@ -61,8 +61,9 @@ fn live_runs_from_end_to_end_cold_and_warm() {
         for side in ["today", "routed"] {
             let of = |name: &str| group[side][name]["value"].as_f64();
             assert_eq!(group[side]["failures"], 0, "{group}");
+            // An answer that ends before its first word has no first token: the two are not always of the same requests.
             assert!(
-                of("ttft_p50") > Some(0.0) && of("total_p50") >= of("ttft_p50"),
+                of("ttft_p50") > Some(0.0) && of("total_p50") > Some(0.0),
                 "{group}"
             );
             assert!(
