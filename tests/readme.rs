@@ -260,9 +260,10 @@ fn console_blocks_print_what_they_show() {
     let model = "llama-3.1-8b-q4_k_m.gguf";
     fs::write(input.join(model), gguf::published("llama-3.1-8b.q4_k_m")).expect("a model");
     file("misspelt.toml", "[timeouts]\nidel = \"5m\"\n");
-    let data = "tests/data/fresh.jsonl";
-    fs::create_dir_all(input.join("tests/data")).expect("a writable scratch directory");
-    fs::copy(path(data), input.join(data)).expect("the hold-out prompts");
+    fs::create_dir_all(input.join("tests/data/bench")).expect("a writable scratch directory");
+    for data in ["tests/data/fresh.jsonl", "tests/data/bench/proxy.jsonl"] {
+        fs::copy(path(data), input.join(data)).expect("data that the README names");
+    }
     let case = scratch.write("README.md", &case(&running, &seen));
     let cases = trycmd::TestCases::new();
     for variable in [

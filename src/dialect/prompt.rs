@@ -259,14 +259,7 @@ impl<'a> Prompt<'a> {
     pub(super) fn characters(&self) -> (u64, u64) {
         let (mut all, mut said) = (0, 0);
         for text in &self.texts {
-            // Every byte that does not go on a character begins one.
-            let begins = |byte: &u8| byte & 0xC0 != 0x80;
-            let characters = text
-                .written
-                .as_bytes()
-                .iter()
-                .filter(|byte| begins(byte))
-                .count() as u64;
+            let characters = text.written.chars().count() as u64;
             all += characters;
             said += if text.said { characters } else { 0 };
         }

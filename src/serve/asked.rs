@@ -1,8 +1,9 @@
 //! What the schedulers have to know of a request, whichever node it goes to.
 
 use std::borrow::Cow;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
 
+use foldhash::quality::FixedState;
 use serde_json::Value;
 
 use super::exchange::Exchange;
@@ -243,7 +244,8 @@ fn client_of(x: &Exchange<'_, '_>) -> ClientId {
 
 /// The beginning of a prompt as it is written: a conversation that goes on begins like its last request.
 fn prefix(parsed: &Parsed<'_>) -> Vec<u64> {
-    let mut hasher = DefaultHasher::new();
+    // Of up to a megabyte in every request; nobody gains by making two prompts alike.
+    let mut hasher = FixedState::default().build_hasher();
     let mut blocks = Vec::new();
     let mut room = BLOCK;
     for part in parsed.prompt_parts() {
