@@ -215,7 +215,8 @@ fn loads_of(
         .iter()
         .filter(|record| matches!(record.path.as_str(), "/api/generate" | "/api/embed"));
     loads
-        .map(|record| (record.model.clone().unwrap(), record.started, record.ended))
+        // A request whose body is still being read names no model yet.
+        .filter_map(|record| Some((record.model.clone()?, record.started, record.ended)))
         .collect()
 }
 
