@@ -231,8 +231,10 @@ impl NodeQueue {
                 };
                 // One in use comes back and throws out in turn what came for it.
                 let thousandths = likely + (BACK_AND_FORTH - 1) * likely * likely / 1000;
+                // A load of less than a millisecond is a load all the same.
                 self.models
                     .load_ms(resident.model)
+                    .max(1)
                     .saturating_mul(thousandths)
                     / 1000
             })

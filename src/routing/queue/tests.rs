@@ -833,3 +833,13 @@ fn a_look_at_the_very_start_counts_for_a_model_of_which_something_is_known() {
     node.queue.observed(0, 0, &[seen]);
     assert_eq!(node.holds(), [1]);
 }
+
+#[test]
+fn a_load_that_took_no_time_costs_something_all_the_same() {
+    let mut node = Node::new();
+    let (id, _) = node.ask(0, &asking(1, 6));
+    node.loaded(0, 0);
+    node.finish(1, id);
+    let forecast = node.queue.forecast(2, &asking(2, 6));
+    assert!(forecast.needs_load && forecast.evicts_ms > 0);
+}
